@@ -1,0 +1,105 @@
+"""The one place that decides how loops are compiled, where compiled code is kept, and how many threads run.
+
+Numba's own ``cache=True`` watches only the file a function stands in, so a kernel that calls a formula from another
+file returns old numbers after that formula changed.  Here the cache directory carries a digest of every source file
+that holds compiled code: any change of one of them starts from an empty cache.
+"""
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numba
+
+#: Contraction of a*b + c into one rounding is allowed; nothing else that changes results (no reassociation).
+FASTMATH = {"contract", "nsz", "arcp"}
+
+
+#: Where compiled functions stand.  These files import nothing else of the package but errors (a test holds them to it),
+#: so their text decides the machine code.
+COMPILED_SOURCES = ("compiled.py", "formulas.py", "neighbors.py", "kernels/*.py")
+
+
+@lru_cache(maxsize=1)
+def source_digest():
+    """Hexadecimal digest (16 digits) of all sources that compiled code comes from."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in COMPILED_SOURCES for path in package.glob(pattern)):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def cache_directory():
+    """Folder of the compiled kernels of exactly these sources (``EANN_LITE_CACHE`` moves it)."""
+    base = os.environ.get("EANN_LITE_CACHE")
+    if not base:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eann_lite"
+    return str(Path(base) / source_digest())
+
+
+def formula(function):
+    """Decorator of a scalar formula: compiled into whichever kernel calls it, never cached on its own."""
+    return numba.njit(fastmath=FASTMATH, error_model="numpy", forceinline=True)(function)
+
+
+def helper(function):
+    """Decorator of a function on small arrays that kernels call: compiled with them, never cached on its own."""
+    return numba.njit(fastmath=FASTMATH, error_model="numpy", nogil=True)(function)
+
+
+def _cached(function, parallel):
+    dispatcher = numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy", parallel=parallel)(function)
+    before = numba.config.CACHE_DIR
+    # Numba's cache does not tell the two variants of one function apart: each has a folder of its own.
+    numba.config.CACHE_DIR = os.path.join(cache_directory(), "threads" if parallel else "serial")
+    try:
+        dispatcher.enable_caching()
+    except (RuntimeError, OSError):
+        pass  # No writable folder anywhere: compile anew in each process rather than refuse to run.
+    finally:
+        numba.config.CACHE_DIR = before
+    return dispatcher
+
+
+def compile_loops(function):
+    """Decorator of a serial kernel: Numba ``njit`` with the options of this package and its cache."""
+    return _cached(function, parallel=False)
+
+
+class Kernel:
+    """A kernel whose outer loop is a ``numba.prange``, compiled without threads and, when first needed, with them.
+
+    ``kernel(threaded, *arguments)`` runs one of the two.  ``threaded`` must depend on the size of the work and never
+    on the number of threads: then one thread and many run the same machine code and give the same bits.
+    """
+
+    def __init__(self, function):
+        self.__doc__ = function.__doc__
+        self.serial = _cached(function, parallel=False)
+        self.parallel = _cached(function, parallel=True)
+
+    def __call__(self, threaded, *arguments):
+        return (self.parallel if threaded else self.serial)(*arguments)
+
+
+def set_threads(threads):
+    """Use ``threads`` threads from now on (``None`` keeps the present number); returns the number in use.
+
+    Raises InputError for a number below 1 or above what Numba was started with (the number of cores, or
+    ``NUMBA_NUM_THREADS``).  Results do not depend on it, bit for bit.
+    """
+    from eann_lite.errors import InputError
+
+    if threads is None:
+        return numba.get_num_threads()
+    limit = numba.config.NUMBA_NUM_THREADS
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= limit:
+        raise InputError(
+            f"threads = {threads!r}: expected a whole number from 1 to {limit}, the number of cores that Numba found "
+            "(NUMBA_NUM_THREADS). Give a smaller number."
+        )
+    numba.set_num_threads(threads)
+    return threads

@@ -1,0 +1,20 @@
+"""Shared fixtures: the Hypothesis profile, and the folder of real data that lies beside the project."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# The first call of a kernel compiles it, so no example may be judged by its time.
+hypothesis.settings.register_profile("eann_lite", deadline=None, max_examples=25, print_blob=True)
+hypothesis.settings.load_profile("eann_lite")
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Folder with golden numbers and reference data; tests that need it skip where there is none."""
+    folder = Path(os.environ.get("EANN_LITE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"no reference data at {folder} (set EANN_LITE_SHARED to the folder that holds golden/ and data/)")
+    return folder

@@ -1,0 +1,47 @@
+"""The cache of compiled kernels: what it depends on."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import eann_lite
+from eann_lite.compiled import COMPILED_SOURCES, set_threads
+from eann_lite.errors import InputError
+
+PACKAGE = Path(eann_lite.__file__).parent
+COMPILED = sorted(path for pattern in COMPILED_SOURCES for path in PACKAGE.glob(pattern))
+
+
+def imports_of(path):
+    """Modules of the package that a source file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        yield from (name for name in names if name.startswith("eann_lite"))
+
+
+@pytest.mark.parametrize("path", COMPILED, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_compiled_sources_depend_only_on_each_other(path):
+    known = {"eann_lite." + p.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".") for p in COMPILED}
+    foreign = set(imports_of(path)) - known - {"eann_lite.errors", "eann_lite.kernels"}
+    assert not foreign, "a compiled function could change without the cache noticing"
+
+
+def test_compiled_functions_stand_nowhere_else():
+    for path in PACKAGE.rglob("*.py"):
+        if path not in COMPILED:
+            compilers = {"compile_loops", "Kernel", "formula", "helper", "njit", "jit"}
+            used = {
+                alias.name
+                for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.ImportFrom) and node.module in ("eann_lite.compiled", "numba")
+                for alias in node.names
+            }
+            assert not used & compilers, f"{path} compiles functions but is not in COMPILED_SOURCES"
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**6, 1.5, True])
+def test_a_wrong_number_of_threads_is_refused_with_the_limit(threads):
+    with pytest.raises(InputError, match="expected a whole number from 1 to"):
+        set_threads(threads)
