@@ -1,0 +1,1 @@
+"""Hyperparameters, parameters and evaluation of a model: orchestration, no loops over pairs."""
