@@ -1,0 +1,1 @@
+"""Models in and out: the model file, and the arrays of the published packages."""
