@@ -1,0 +1,166 @@
+"""The scalar formulas of the model, value and derivatives together, written once for every compiled backend.
+
+Everything here takes and gives plain numbers (no arrays, no Python objects), so that CPU kernels and, later, CUDA
+kernels call the same functions.  The plain NumPy version of all of it stands in ``reference``.
+"""
+
+import math
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from eann_lite.compiled import formula
+
+RELU_LIKE, TANH_LIKE, SILU, TANH = 0, 1, 2, 3
+#: Activation names of a specification and their codes in kernels.
+ACTIVATION_CODES = {"relu_like": RELU_LIKE, "tanh_like": TANH_LIKE, "silu": SILU, "tanh": TANH}
+
+# Coulomb constant e^2 / (4 pi eps0) in eV Angstrom (CODATA 2018) and the universal screening of Ziegler, Biersack and
+# Littmark, "The Stopping and Range of Ions in Matter" (1985): phi(x) = sum_n ZBL_FACTORS[n] exp(-ZBL_RATES[n] x).
+COULOMB = 14.399645478425668
+ZBL_FACTORS = (0.18175, 0.50986, 0.28022, 0.02817)
+ZBL_RATES = (3.19980, 0.94229, 0.40290, 0.20162)
+ZBL_LENGTH = 0.8854 * 0.529177210903
+
+
+@intrinsic
+def _float_bits(typing_context, x):
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.int64(types.float64), generate
+
+
+@intrinsic
+def _bits_float(typing_context, i):
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), generate
+
+
+@formula
+def exponential(x):
+    """exp(x) to 1 ulp, in arithmetic that LLVM vectorises: Numba from PyPI has no vector mathematics library.
+
+    x = n ln 2 + r with |r| <= ln(2) / 2; exp(r) by its Taylor series to r^13 (remainder below 1e-17); 2^n from the
+    bits of n.  Arguments are clamped to [-708, 709], where doubles are normal.
+    """
+    x = min(max(x, -708.0), 709.0)
+    # Adding and subtracting 1.5 * 2^52 rounds to the nearest whole number, which then stands in the lowest bits.
+    shifted = x * 1.4426950408889634 + 6755399441055744.0
+    n = shifted - 6755399441055744.0
+    r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10
+    p = 1.0 / 6227020800.0
+    p = p * r + 1.0 / 479001600.0
+    p = p * r + 1.0 / 39916800.0
+    p = p * r + 1.0 / 3628800.0
+    p = p * r + 1.0 / 362880.0
+    p = p * r + 1.0 / 40320.0
+    p = p * r + 1.0 / 5040.0
+    p = p * r + 1.0 / 720.0
+    p = p * r + 1.0 / 120.0
+    p = p * r + 1.0 / 24.0
+    p = p * r + 1.0 / 6.0
+    p = p * r + 0.5
+    p = p * r + 1.0
+    p = p * r + 1.0
+    return p * _bits_float((_float_bits(shifted) + 1023) << 52)
+
+
+@formula
+def cutoff_function(r, r_c):
+    """f_c = [(1 + cos(pi r / r_c)) / 2]^2 and its derivative, both 0 from r_c on."""
+    if r >= r_c:
+        return 0.0, 0.0
+    x = math.pi / r_c * r
+    half = 0.5 + 0.5 * math.cos(x)
+    return half * half, -math.pi / r_c * half * math.sin(x)
+
+
+@formula
+def radial_gaussian(r, alpha, center, f_c, f_c_slope):
+    """R = exp(-alpha (r - center)^2) f_c(r) and dR/dr."""
+    d = r - center
+    g = exponential(-alpha * d * d)
+    return g * f_c, g * (f_c_slope - 2.0 * alpha * d * f_c)
+
+
+@formula
+def radial_parameter_slopes(r, alpha, center, value, slope):
+    """dR/dalpha, dR/dcenter and their derivatives with respect to r, from R and dR/dr."""
+    d = r - center
+    by_alpha = -d * d * value
+    by_center = 2.0 * alpha * d * value
+    return by_alpha, by_center, -2.0 * d * value - d * d * slope, 2.0 * alpha * (value + d * slope)
+
+
+@formula
+def activation(kind, x, alpha, beta):
+    """Activation and its first derivative with respect to x.
+
+    relu_like: alpha silu(beta x) with silu(y) = y / (1 + exp(-y)); tanh_like: alpha x / sqrt(1 + (beta x)^2).
+    """
+    if kind == TANH_LIKE:
+        q = 1.0 / math.sqrt(1.0 + beta * beta * x * x)
+        return alpha * x * q, alpha * q * q * q
+    if kind == TANH:
+        h = 1.0 - 2.0 / (exponential(2.0 * x) + 1.0)
+        return h, 1.0 - h * h
+    if kind == SILU:
+        s = 1.0 / (1.0 + exponential(-x))
+        return x * s, s * (1.0 + x * (1.0 - s))
+    y = beta * x
+    s = 1.0 / (1.0 + exponential(-y))
+    return alpha * y * s, alpha * beta * s * (1.0 + y * (1.0 - s))
+
+
+@formula
+def activation_curvature(kind, x, alpha, beta):
+    """Second derivative of the activation with respect to x."""
+    if kind == TANH_LIKE:
+        q = 1.0 / math.sqrt(1.0 + beta * beta * x * x)
+        return -3.0 * alpha * beta * beta * x * q * q * q * q * q
+    if kind == TANH:
+        h = 1.0 - 2.0 / (exponential(2.0 * x) + 1.0)
+        return -2.0 * h * (1.0 - h * h)
+    if kind == SILU:
+        s = 1.0 / (1.0 + exponential(-x))
+        return s * (1.0 - s) * (2.0 + x * (1.0 - 2.0 * s))
+    y = beta * x
+    s = 1.0 / (1.0 + exponential(-y))
+    return alpha * beta * beta * s * (1.0 - s) * (2.0 + y * (1.0 - 2.0 * s))
+
+
+@formula
+def activation_parameter_slopes(kind, x, alpha, beta):
+    """d act/d alpha, d act/d beta and the derivatives of both with respect to x, of a learned activation."""
+    if kind == TANH_LIKE:
+        q = 1.0 / math.sqrt(1.0 + beta * beta * x * x)
+        cube = q * q * q
+        return x * q, -alpha * beta * x * x * x * cube, cube, -3.0 * alpha * beta * x * x * cube * q * q
+    y = beta * x
+    s = 1.0 / (1.0 + exponential(-y))
+    slope = s * (1.0 + y * (1.0 - s))
+    curvature = s * (1.0 - s) * (2.0 + y * (1.0 - 2.0 * s))
+    return y * s, alpha * x * slope, beta * slope, alpha * (slope + y * curvature)
+
+
+@formula
+def zbl_pair(r, z_i, z_j, r_c):
+    """Repulsion of one pair in eV, Z_i Z_j e^2 / r phi(r / a) f_c(r; r_c), and its derivative with respect to r.
+
+    a = 0.8854 a_0 / (Z_i^0.23 + Z_j^0.23); the switch is the model's own cutoff function.
+    """
+    f_c, f_c_slope = cutoff_function(r, r_c)
+    inverse_length = (z_i**0.23 + z_j**0.23) / ZBL_LENGTH
+    phi = 0.0
+    phi_slope = 0.0
+    for n in range(4):
+        term = ZBL_FACTORS[n] * exponential(-ZBL_RATES[n] * inverse_length * r)
+        phi += term
+        phi_slope -= ZBL_RATES[n] * inverse_length * term
+    bare = COULOMB * z_i * z_j / r
+    value = bare * phi * f_c
+    return value, bare * (phi_slope * f_c + phi * f_c_slope) - value / r
