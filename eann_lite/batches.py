@@ -1,0 +1,156 @@
+"""Packed structures: many structures in a few arrays, and batches of them as the kernels take them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from eann_lite.errors import InputError
+
+#: Atoms of one element that one thread works on at a time; fixed, so that results do not depend on threads.
+BLOCK = 16
+#: From this many atoms on the kernels of one batch run with threads.
+THREADED_FROM = 128
+
+#: More neighbours than this per atom (a hundred times those of a metal at 6 Angstrom) are taken for a mistake.
+MOST_NEIGHBORS = 10000
+
+
+class PackedStructures(NamedTuple):
+    """Structures one after another, with their pairs (indices into the packed arrays).
+
+    positions (N, 3) Angstrom; species (N,) index into the model's elements; offsets (Q+1,) of the structures' atoms;
+    cells (Q, 3, 3); pbc (Q, 3); first (N+1,), neighbor (P,), reverse (P,): pairs by centre; image (P, 3) displacement
+    of the neighbour's image in Angstrom.
+    """
+
+    positions: np.ndarray
+    species: np.ndarray
+    offsets: np.ndarray
+    cells: np.ndarray
+    pbc: np.ndarray
+    first: np.ndarray
+    neighbor: np.ndarray
+    reverse: np.ndarray
+    image: np.ndarray
+
+    @property
+    def n_structures(self):
+        return self.offsets.size - 1
+
+
+class Batch(NamedTuple):
+    """Some structures as the kernels take them: atoms sorted by element, cut into blocks of one element.
+
+    order (N,) packed atom of each batch atom; structure (N,) which of the chosen structures (0 .. Q-1) it belongs to;
+    blocks (B, 3) rows (start, stop, element); segments (S, 2) first and last atom of each element; threaded: whether
+    kernels use threads inside this batch (never decided by the number of threads: then one thread and many run the
+    same machine code).
+    """
+
+    n_structures: int
+    order: np.ndarray
+    structure: np.ndarray
+    species: np.ndarray
+    positions: np.ndarray
+    first: np.ndarray
+    neighbor: np.ndarray
+    reverse: np.ndarray
+    image: np.ndarray
+    blocks: np.ndarray
+    segments: np.ndarray
+    threaded: bool
+
+
+def species_of(numbers, elements, where):
+    """Index (n,) into ``elements`` of each atomic number; an element the model does not know is an InputError."""
+    from eann_lite.elements import atomic_number, chemical_symbol
+
+    table = np.full(120, -1)
+    table[[atomic_number(symbol) for symbol in elements]] = np.arange(len(elements))
+    numbers = np.asarray(numbers)
+    species = table[np.clip(numbers, 0, 119)]
+    if species.size and species.min() < 0:
+        atom = int(np.argmin(species))
+        name = chemical_symbol(int(numbers[atom])) if 1 <= numbers[atom] <= 118 else f"atomic number {numbers[atom]}"
+        raise InputError(
+            f"{where}: atom {atom} is {name}, but the model knows only {', '.join(elements)}. "
+            "Fit a model with this element in its training data, or remove the atom."
+        )
+    return species
+
+
+def pack_structures(structures, elements, reach):
+    """PackedStructures of a list of ``Structure``, with all pairs closer than ``reach`` (Angstrom)."""
+    from eann_lite.neighbors import batch_pairs, check_geometry
+
+    counts = [len(s.numbers) for s in structures]
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    positions = np.empty((offsets[-1], 3))
+    species = np.empty(offsets[-1], dtype=np.int64)
+    for q, structure in enumerate(structures):
+        where = structure.source or f"structure {q}"
+        check_geometry(structure.positions, structure.cell, structure.pbc, where=where)
+        positions[offsets[q] : offsets[q + 1]] = structure.positions
+        species[offsets[q] : offsets[q + 1]] = species_of(structure.numbers, elements, where)
+    cells = np.array([s.cell for s in structures], dtype=float).reshape(-1, 3, 3)
+    pbc = np.array([s.pbc for s in structures], dtype=bool).reshape(-1, 3)
+    _check_density(structures, reach)
+    pairs = batch_pairs(positions, offsets, cells, pbc, reach)
+    return packed_with_pairs(positions, species, offsets, cells, pbc, pairs)
+
+
+def _check_density(structures, reach):
+    """Refuse periodic structures so dense that their pairs would not fit in memory: lengths of another unit, mostly."""
+    for q, structure in enumerate(structures):
+        volume = abs(np.linalg.det(structure.cell))
+        neighbors = len(structure.numbers) * 4.19 * reach**3 / volume if np.all(structure.pbc) else 0.0
+        if neighbors > MOST_NEIGHBORS:
+            raise InputError(
+                f"{structure.source or f'structure {q}'}: {len(structure.numbers)} atoms in {volume:.3g} Angstrom^3 have "
+                f"about {neighbors:.0f} neighbours each within {reach:g} Angstrom. Give the unit of lengths "
+                "(length_unit) if it is not Angstrom, or a smaller cutoff."
+            )
+
+
+def packed_with_pairs(positions, species, offsets, cells, pbc, pairs):
+    """PackedStructures from given pairs (``eann_lite.neighbors.Pairs``)."""
+    if offsets.size == 2:
+        image = pairs.shift @ cells[0]
+    else:
+        pairs_by_structure = np.diff(pairs.first[offsets])
+        image = np.einsum("px,pxy->py", pairs.shift, np.repeat(cells, pairs_by_structure, axis=0))
+    return PackedStructures(
+        positions, species, offsets, cells, pbc, pairs.first, pairs.neighbor, pairs.reverse,
+        np.ascontiguousarray(image, dtype=float),
+    )  # fmt: skip
+
+
+def draw_batch(packed, chosen, n_species, threaded=None):
+    """Batch of the structures with indices ``chosen`` (Q,), in that order.
+
+    threaded : None lets the number of atoms decide; False where several batches are computed side by side.
+    """
+    from eann_lite.kernels import packing
+
+    chosen = np.ascontiguousarray(chosen, dtype=np.int64)
+    n_atoms = int((packed.offsets[chosen + 1] - packed.offsets[chosen]).sum())
+    order, structure, first = np.empty(n_atoms, np.int64), np.empty(n_atoms, np.int64), np.empty(n_atoms + 1, np.int64)
+    place = np.empty(packed.species.size, np.int64)
+    counts = packing.batch_order(chosen, packed.offsets, packed.species, n_species, order, place, structure)
+    packing.batch_pairs_first(order, packed.first, first)
+    n_pairs = int(first[-1])
+    neighbor, reverse, image = np.empty(n_pairs, np.int64), np.empty(n_pairs, np.int64), np.empty((n_pairs, 3))
+    packing.batch_pairs(
+        order, place, packed.first, packed.neighbor, packed.reverse, packed.image, first, neighbor, reverse, image
+    )
+    stops = np.cumsum(counts)
+    segments = np.stack([stops - counts, stops], axis=1)
+    blocks = [
+        (start, min(start + BLOCK, stop), s)
+        for s, (begin, stop) in enumerate(segments.tolist())
+        for start in range(begin, stop, BLOCK)
+    ]
+    return Batch(
+        chosen.size, order, structure, packed.species[order], packed.positions[order], first, neighbor, reverse, image,
+        np.array(blocks, dtype=np.int64).reshape(-1, 3), segments, n_atoms >= THREADED_FROM if threaded is None else threaded,
+    )  # fmt: skip

@@ -1,0 +1,97 @@
+"""Starting parameters, and the constants that a model takes from its training data before the first step."""
+
+import numpy as np
+
+from eann_lite.model.parameters import default_constants, network_names, parameter_shapes
+
+#: Factor on the last weights of a recursion network: messages start small, so a REANN starts as an EANN.
+MESSAGE_FACTOR = 0.1
+
+
+def initial_parameters(specification, seed):
+    """Random starting parameters, named arrays.
+
+    Gaussians are spread evenly over [0, cutoff] with a width equal to their distance; orbital coefficients differ by
+    element; weights are normal with variance 1 / inputs; the last weights of every network are small.
+
+    >>> from eann_lite import Specification
+    >>> initial_parameters(Specification(elements=("H",), cutoff=4.0, radial=5), seed=1)["radial_centers"]
+    array([[0., 1., 2., 3., 4.]])
+    """
+    rng = np.random.default_rng(seed)
+    shapes = parameter_shapes(specification)
+    n_elements, k = len(specification.elements), specification.radial
+    spacing = specification.cutoff / max(k - 1, 1)
+    parameters = {
+        "radial_exponents": np.full((n_elements, k), 1.0 / spacing**2),
+        "radial_centers": np.tile(np.arange(k) * spacing, (n_elements, 1)),
+        "orbital_coefficients": 1.0 + 0.3 * rng.standard_normal((n_elements, k)),
+    }
+    if "contraction" in shapes:
+        parameters["contraction"] = rng.standard_normal(shapes["contraction"]) / np.sqrt(k)
+    for name, *_ in network_names(specification):
+        for full, shape in shapes.items():
+            if not full.startswith(name + "."):
+                continue
+            kind = full.rsplit(".", 1)[1]
+            if kind == "weight":
+                parameters[full] = rng.standard_normal(shape) / np.sqrt(shape[0])
+                if full == f"{name}.output.weight":
+                    parameters[full] *= MESSAGE_FACTOR
+            else:
+                parameters[full] = np.ones(shape) if kind in ("alpha", "beta", "scale") else np.zeros(shape)
+    return {name: parameters[name] for name in shapes}
+
+
+def scale_to_data(specification, parameters, packed, chosen):
+    """Make orbital sums and densities of the structures ``chosen`` of order one.
+
+    The contraction is divided by the root mean square of the orbital sums of each degree and Gaussian, so that far
+    Gaussians (whose monomials grow as r^l) do not drown the near ones; density_shift and density_scale standardise
+    the densities of every step and element.  Returns (parameters, constants, variable_scales): the last is the size
+    of each parameter that solvers take as one unit (named arrays).
+    """
+    from eann_lite.batches import draw_batch
+    from eann_lite.model.sweeps import Sweeps
+
+    constants = default_constants(specification)
+    parameters = {name: array.copy() for name, array in parameters.items()}
+    scales = {name: np.ones_like(array) for name, array in parameters.items()}
+    sweeps = Sweeps(specification, constants)
+    batch = draw_batch(packed, chosen, len(specification.elements))
+    sweeps.set_parameters(sweeps.layout.pack(parameters))
+    sweeps.forward(batch)
+    if "contraction" in parameters:
+        squares = (sweeps.state["sums"][0] ** 2).mean(axis=0) * sweeps.monomials.weight[:, None]
+        by_degree = np.zeros((specification.max_degree + 1, specification.radial))
+        np.add.at(by_degree, sweeps.monomials.degree, squares)
+        largest = by_degree.max(axis=1, keepdims=True)
+        # A Gaussian that hardly any neighbour reaches is not blown up without bound.
+        size = np.sqrt(np.maximum(by_degree, 1e-4 * largest))
+        size[size == 0.0] = 1.0
+        parameters["contraction"] /= size[:, :, None]
+        scales["contraction"] /= size[:, :, None]
+    for t in range(specification.recursions + 1):
+        # Step t's densities depend on the messages of the steps before, so they are standardised in turn.
+        sweeps.set_parameters(sweeps.layout.pack(parameters))
+        sweeps.forward(batch)
+        for s, (start, stop) in enumerate(batch.segments):
+            if stop > start:
+                density = sweeps.state["density"][t, start:stop]
+                spread = density.std(axis=0)
+                floor = 1e-3 * spread.max()
+                constants["density_shift"][t, s] = density.mean(axis=0)
+                constants["density_scale"][t, s] = 1.0 / np.maximum(spread, floor) if floor > 0 else 1.0
+    return parameters, constants, scales
+
+
+def fit_reference_energies(counts, energies):
+    """Energy per element (S,) in eV by least squares on composition; the smallest such solution where it is not unique.
+
+    counts (Q, S): atoms of each element in each structure; energies (Q,) eV.
+    """
+    from scipy.linalg import lstsq
+
+    # Compositions that are multiples of one another leave a rank of less than S: the cut keeps round-off out of it.
+    return lstsq(np.asarray(counts, dtype=float), np.asarray(energies, dtype=float), cond=1e-10)[0]
+
