@@ -154,3 +154,11 @@ def draw_batch(packed, chosen, n_species, threaded=None):
         chosen.size, order, structure, packed.species[order], packed.positions[order], first, neighbor, reverse, image,
         np.array(blocks, dtype=np.int64).reshape(-1, 3), segments, n_atoms >= THREADED_FROM if threaded is None else threaded,
     )  # fmt: skip
+
+
+def batches_of_atoms(offsets, chosen, atoms_per_batch):
+    """Consecutive pieces of ``chosen`` (structure indices), even in size, of about ``atoms_per_batch`` atoms each."""
+    ends = np.cumsum(offsets[chosen + 1] - offsets[chosen])
+    n_pieces = max(1, round(ends[-1] / atoms_per_batch))
+    piece = (ends - 1) * n_pieces // ends[-1]
+    return np.split(chosen, np.flatnonzero(np.diff(piece)) + 1)

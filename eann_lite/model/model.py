@@ -8,8 +8,8 @@ from eann_lite.batches import draw_batch, pack_structures
 from eann_lite.errors import InputError
 from eann_lite.model.parameters import Layout, default_constants
 
-#: Atoms that one batch of an evaluation holds at least, where there are that many: arrays stay in the caches.
-ATOMS_PER_BATCH = 512
+#: Atoms of one piece of an evaluation of many structures: its arrays stay in the caches of one core.
+ATOMS_PER_PIECE = 256
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Model:
         self.specification = specification
         self.layout = Layout.of(specification)
         self.vector = self.layout.pack(parameters)
+        # The sweeps keep what they derived from it.
+        self.vector.flags.writeable = False
         expected = default_constants(specification)
         self.constants = expected | {name: np.array(value, dtype=float) for name, value in (constants or {}).items()}
         for name, value in self.constants.items():
@@ -58,21 +60,30 @@ class Model:
                 shape = expected[name].shape if name in expected else "none of that name"
                 raise InputError(f"constant {name} has shape {value.shape}, expected {shape}.")
         self.provenance = dict(provenance or {})
-        self._sweeps = None
+        self._sweeps = self._pool = None
 
     @property
     def parameters(self):
         """Named views of the parameters."""
         return self.layout.unpack(self.vector)
 
+    def pool(self, threads=1):
+        """``SweepPool`` set to this model's parameters, kept from call to call."""
+        from eann_lite.model.pool import SweepPool
+
+        if self._pool is None or self._pool.threads != threads:
+            self._pool = SweepPool(self.specification, self.constants, threads)
+            self._pool.set_parameters(self.vector)
+        return self._pool
+
     @property
     def sweeps(self):
-        """The compiled stages, set to this model's parameters."""
-        from eann_lite.model.sweeps import Sweeps
-
+        """The compiled stages, set to this model's parameters, for one batch at a time."""
         if self._sweeps is None:
+            from eann_lite.model.sweeps import Sweeps
+
             self._sweeps = Sweeps(self.specification, self.constants)
-        self._sweeps.set_parameters(self.vector)
+            self._sweeps.set_parameters(self.vector)
         return self._sweeps
 
     def evaluate(self, structures, descriptors=False):
@@ -91,39 +102,16 @@ class Model:
         items = as_structures(structures)
         if not items:
             return []
-        packed = pack_structures(items, self.specification.elements, self.specification.reach)
-        results = []
-        for chosen in _batches(packed.offsets):
-            results += self.evaluate_packed(packed, chosen, descriptors)
-        return results[0] if single else results
+        import numba
 
-    def evaluate_packed(self, packed, chosen, descriptors=False):
-        """List of ``Result`` for the structures ``chosen`` (indices) of a ``PackedStructures``."""
-        sweeps = self.sweeps
-        batch = draw_batch(packed, chosen, len(self.specification.elements))
-        energies = sweeps.forward(batch)
-        forces, virials = sweeps.reverse()
-        place = np.argsort(batch.order, kind="stable")
-        sizes = packed.offsets[chosen + 1] - packed.offsets[chosen]
-        place_of = dict(zip(batch.order[place].tolist(), place.tolist()))
-        results = []
-        for q, size in zip(chosen, sizes):
-            begin = packed.offsets[q]
-            rows = np.array([place_of[i] for i in range(begin, begin + size)], dtype=np.int64)
-            strain_derivative = virials[rows].sum(axis=0)
-            volume = abs(np.linalg.det(packed.cells[q])) if packed.pbc[q].any() else 0.0
-            results.append(
-                Result(
-                    energy=float(energies[rows].sum()),
-                    energies=energies[rows],
-                    forces=forces[rows],
-                    strain_derivative=strain_derivative,
-                    stress=strain_derivative / volume if volume > 0 else None,
-                    orbital_coefficients=sweeps.state["coefficients"][:, rows].copy() if descriptors else None,
-                    density=sweeps.state["density"][:, rows].copy() if descriptors else None,
-                )
-            )
-        return results
+        packed = pack_structures(items, self.specification.elements, self.specification.reach)
+        everything = np.arange(packed.n_structures)
+        _, results = self.pool(numba.get_num_threads()).run(
+            lambda sweeps, piece, threaded: _results(sweeps, packed, piece, threaded, descriptors),
+            packed.offsets, everything, ATOMS_PER_PIECE,
+        )  # fmt: skip
+        results = [result for piece in results for result in piece]
+        return results[0] if single else results
 
     def save(self, path):
         """Write the model file (``.npz``); see ``eann_lite.io.model_file``."""
@@ -132,10 +120,28 @@ class Model:
         save_model(self, path)
 
 
-def _batches(offsets):
-    """Index arrays of consecutive structures with about ``ATOMS_PER_BATCH`` atoms each."""
-    begin = 0
-    for q in range(1, offsets.size):
-        if offsets[q] - offsets[begin] >= ATOMS_PER_BATCH or q == offsets.size - 1:
-            yield np.arange(begin, q)
-            begin = q
+def _results(sweeps, packed, chosen, threaded, descriptors):
+    """List of ``Result`` for consecutive structures (indices ``chosen``) of packed ones."""
+    batch = draw_batch(packed, chosen, len(sweeps.specification.elements), threaded)
+    energies = sweeps.forward(batch)
+    forces, virials = sweeps.reverse()
+    # Back from the batch's order (by element) to the order in which the atoms were given.
+    given = np.empty_like(batch.order)
+    given[batch.order - packed.offsets[chosen[0]]] = np.arange(batch.order.size)
+    results = []
+    for q in chosen:
+        rows = given[packed.offsets[q] - packed.offsets[chosen[0]] : packed.offsets[q + 1] - packed.offsets[chosen[0]]]
+        strain_derivative = virials[rows].sum(axis=0)
+        volume = abs(np.linalg.det(packed.cells[q])) if packed.pbc[q].any() else 0.0
+        results.append(
+            Result(
+                energy=float(energies[rows].sum()),
+                energies=energies[rows],
+                forces=forces[rows],
+                strain_derivative=strain_derivative,
+                stress=strain_derivative / volume if volume > 0 else None,
+                orbital_coefficients=sweeps.state["coefficients"][:, rows] if descriptors else None,
+                density=sweeps.state["density"][:, rows] if descriptors else None,
+            )
+        )
+    return results

@@ -72,20 +72,20 @@ class Sweeps:
         self.monomials = Monomials(specification.max_degree)
         self.width = (0,) * specification.radial
         self.numbers = np.array([float(atomic_number(symbol)) for symbol in specification.elements])
-        self.vector = None
+        self.vector = np.empty(self.layout.size)
         self.transposed = np.empty(self.layout.size)
         self.buffers = Buffers()
         self.state = {}
 
     def set_parameters(self, vector):
-        """Use the flat parameter vector from now on (it is read, not copied, until the next call)."""
-        self.vector = vector
-        named = self.layout.unpack(vector)
+        """Use the flat parameter vector from now on (a copy of it)."""
+        self.vector[:] = vector
+        named = self.layout.unpack(self.vector)
         self.exponents, self.centers = named["radial_exponents"], named["radial_centers"]
         self.initial = named["orbital_coefficients"]
         self.contraction = contraction_of(self.specification, named)
         self.contraction_transposed = np.ascontiguousarray(self.contraction.transpose(0, 2, 1))
-        transpose_weights(self.stages, vector, self.transposed)
+        transpose_weights(self.stages, self.vector, self.transposed)
 
     def _network_store(self, name, t, n_atoms):
         return self.buffers(f"{name}{t}", n_atoms * self.stages[t].row_width)

@@ -1,0 +1,1 @@
+"""From labelled structures to fitted parameters: splits, loss, objective, solvers, checkpoints, history."""

@@ -1,0 +1,465 @@
+"""From labelled structures to a fitted, tested and saved model."""
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from eann_lite.errors import InputError
+from eann_lite.training.settings import FitSettings
+
+#: Structures on which densities are scaled before the first step.
+SCALING_STRUCTURES = 500
+#: Settings that may differ between a fit and its continuation, and that a model file does not tell.
+FREE_ON_RESUME = ("train", "valid", "test", "epochs", "minutes", "threads", "out", "resume", "checkpoint_seconds")
+#: Iterations of the second-order finish.
+FINISH_ITERATIONS = 50
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit gives: model, metrics by part (train, valid, test), history rows, resolved settings, directory."""
+
+    model: object
+    metrics: dict
+    history: list
+    settings: FitSettings
+    out: Path = None
+
+
+def fit(train=None, *, valid=None, test=None, progress=None, **settings):
+    """Fit an EANN or REANN potential.
+
+    train, valid, test : files or lists of structures (``ase.Atoms`` or ``Structure``); valid and test may be fractions
+        of the training data, set aside by seed.  Without ``train``: the CH4 set shipped with the package.
+    progress : object with ``start``, ``update`` and ``finish`` (see ``eann_lite.progress``); None is silent.
+    settings : any field of ``FitSettings``; with ``out=None`` nothing is written.
+
+    Returns a ``FitResult``.  The model kept is the one with the smallest loss on the validation part; the test part is
+    touched once, at the end.  With ``out`` the directory holds ``model.npz``, ``metrics.json``, ``history.jsonl``,
+    ``config.toml``, ``predictions.npz`` and, while the fit runs, ``checkpoint.npz``.
+
+    Raises InputError for a misspelt setting, data without energies, a number that is not one in the data, an output
+    directory that cannot be written: all before the fit starts.
+
+    >>> from ase.build import molecule
+    >>> from ase.calculators.lj import LennardJones
+    >>> frames = []
+    >>> for n in range(12):
+    ...     atoms = molecule("H2O"); atoms.rattle(0.1, seed=n); atoms.calc = LennardJones()
+    ...     energy = atoms.get_potential_energy(); frames.append(atoms)
+    >>> result = fit(frames, epochs=2, radial=4, densities=8, recursions=0, out=None, batch=4)
+    >>> sorted(result.metrics)
+    ['test', 'train', 'valid']
+    """
+    started = time.monotonic()
+    chosen = _settings(train, valid, test, settings)
+    parts, chosen = _read_parts(train, valid, test, chosen)
+    chosen, specification = _resolve(chosen, parts)
+    threads = _set_threads(chosen)
+    out = _prepare_directory(chosen)
+    run = _Run(chosen, specification, parts, out, threads)
+    return run.complete(progress, started)
+
+
+def _settings(train, valid, test, given):
+    known = {item.name for item in fields(FitSettings)}
+    for name in given:
+        if name not in known:
+            from eann_lite.config import cure_for_unknown
+
+            raise InputError(f"unknown setting {name!r}. {cure_for_unknown(name)}")
+    for name, value in (("train", train), ("valid", valid), ("test", test)):
+        if value is not None and _is_source(value):
+            given[name] = [str(p) for p in _as_list(value)] if name == "train" else value
+    return FitSettings(**given)
+
+
+def _as_list(value):
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _is_source(value):
+    """Whether a value names files or a fraction rather than being structures."""
+    return all(isinstance(item, (str, os.PathLike, int, float)) for item in _as_list(value))
+
+
+def _read(sources, settings):
+    from eann_lite.structures import read_structures
+
+    paths = [os.fspath(p) for p in _as_list(sources)]
+    keys = ("energy_key", "forces_key", "stress_key", "virial_key", "energy_unit", "forces_unit", "length_unit")
+    return read_structures(paths, **{name: getattr(settings, name) for name in keys})
+
+
+def shipped_files():
+    """Paths of the CH4 data set that comes with the package: random and vibrating molecules, PBE/cc-pVDZ."""
+    folder = Path(__file__).resolve().parent.parent / "data"
+    return [str(folder / name) for name in ("ch4_random.extxyz.gz", "ch4_vibrating.extxyz.gz")]
+
+
+def _read_parts(train, valid, test, settings):
+    """{train, valid, test: list of Structure} and the settings with what was used."""
+    from eann_lite.structures import as_structures
+    from eann_lite.training.splits import split
+
+    if train is None:
+        train = settings.train or shipped_files()
+        if not settings.train:
+            settings = replace(settings, train=train, test=0.1 if settings.test is None else settings.test)
+    parts = {"train": _read(train, settings) if _is_source(train) else as_structures(train)}
+    fractions = {}
+    for name, given in (("valid", valid), ("test", test)):
+        given = getattr(settings, name) if given is None else given
+        if isinstance(given, (int, float)) and not isinstance(given, bool):
+            fractions[name] = float(given)
+        elif given is not None:
+            parts[name] = _read(given, settings) if _is_source(given) else as_structures(given)
+    indices = split(len(parts["train"]), tuple(fractions.values()), settings.seed)
+    everything = parts["train"]
+    for name, index in zip([*fractions, "train"], indices):
+        parts[name] = [everything[i] for i in index]
+    parts.setdefault("test", [])
+    if not parts.get("valid"):
+        raise InputError("no validation structures: expected a file or a fraction above 0, for example valid = 0.1.")
+    _check_labels(parts)
+    return {name: parts[name] for name in PARTS}, settings
+
+
+def _check_labels(parts):
+    for name in ("train", "valid"):
+        if not any(s.energy is not None for s in parts[name]):
+            source = parts[name][0].source or "the list given"
+            raise InputError(
+                f"no energies in the {name} part ({len(parts[name])} structures, first: {source}): expected an energy "
+                "for some structures at least. Give the name of the energy in the file with energy_key."
+            )
+
+
+def _resolve(settings, parts):
+    """Settings without None where the data decide, and the Specification."""
+    from eann_lite.model.specification import NetworkSpecification, Specification
+    from eann_lite.structures.structure import Structure
+
+    train: list[Structure] = parts["train"]
+    numbers = sorted({int(z) for s in train for z in s.numbers})
+    periodic = any(s.pbc.any() for s in train)
+    atoms = float(np.mean([s.n_atoms for s in train]))
+    changes = {}
+    if settings.cutoff is None:
+        changes["cutoff"] = 6.0 if periodic else 7.0
+    if settings.batch is None:
+        changes["batch"] = int(np.clip(round(160 / atoms), 1, 32))
+    if settings.epochs is None and settings.minutes is None:
+        changes["minutes"] = 2.9
+    if settings.solver == "auto":
+        changes["solver"] = "soap"
+    if settings.repulsion == "auto":
+        changes["repulsion"] = "zbl" if _close_contacts(train) else "none"
+    settings = replace(settings, **changes)
+    from eann_lite.elements import chemical_symbol
+
+    shape = {"activation": settings.activation, "layer_norm": settings.layer_norm}
+    specification = Specification(
+        elements=tuple(chemical_symbol(z) for z in numbers),
+        cutoff=settings.cutoff,
+        max_degree=settings.max_degree,
+        radial=settings.radial,
+        densities=settings.densities,
+        contraction=settings.contraction,
+        recursions=settings.recursions,
+        network=NetworkSpecification(tuple(settings.widths), settings.blocks, **shape),
+        recursion_network=NetworkSpecification(tuple(settings.recursion_widths), settings.recursion_blocks, **shape),
+        repulsion="zbl" if settings.repulsion == "zbl" else None,
+        repulsion_cutoff=settings.repulsion_cutoff,
+    )
+    return settings, specification
+
+
+def _close_contacts(structures):
+    """Whether some pair is closer than 0.7 times the sum of its covalent radii: a wall is then part of the data."""
+    from ase.data import covalent_radii
+
+    from eann_lite.neighbors import neighbor_pairs
+
+    for s in structures:
+        radii = covalent_radii[s.numbers]
+        pairs = neighbor_pairs(s.positions, s.cell, s.pbc, 1.4 * radii.max())
+        i = np.repeat(np.arange(s.n_atoms), np.diff(pairs.first))
+        vectors = s.positions[pairs.neighbor] - s.positions[i] + pairs.shift @ s.cell
+        if np.any(np.linalg.norm(vectors, axis=1) < 0.7 * (radii[i] + radii[pairs.neighbor])):
+            return True
+    return False
+
+
+def _set_threads(settings):
+    import numba
+
+    from eann_lite.compiled import set_threads
+
+    return set_threads(settings.threads or numba.config.NUMBA_NUM_THREADS)
+
+
+def _prepare_directory(settings):
+    """Make the output directory, see that it can be written, and put aside what an earlier fit left there."""
+    if settings.out is None:
+        return None
+    out = Path(settings.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".write-test-{os.getpid()}"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"output directory {out}: cannot be written ({error.strerror or error}). Choose another with out (--out)."
+        ) from error
+    earlier = [path for path in out.iterdir() if not path.name.startswith("earlier-")]
+    if earlier and not settings.resume and any(path.name in ("model.npz", "checkpoint.npz") for path in earlier):
+        number = 1 + sum(1 for path in out.iterdir() if path.name.startswith("earlier-"))
+        aside = out / f"earlier-{number}"
+        aside.mkdir()
+        for path in earlier:
+            path.rename(aside / path.name)
+    return out
+
+
+class _Run:
+    """One fit, from resolved settings to files."""
+
+    def __init__(self, settings, specification, parts, out, threads):
+        from eann_lite.structures import fingerprint
+        from eann_lite.training.objective import labelled_set
+
+        self.settings, self.specification, self.parts, self.out = settings, specification, parts, out
+        self.threads = threads
+        self.sets = {name: labelled_set(parts[name], specification) for name in PARTS if parts[name]}
+        self.data = {
+            name: {
+                "fingerprint": fingerprint(parts[name]),
+                "n_structures": len(parts[name]),
+                "sources": sorted({s.source.rsplit(", structure", 1)[0] for s in parts[name]} - {""}),
+            }
+            for name in PARTS
+            if parts[name]
+        }
+
+    def complete(self, progress, started):
+        """Train, judge, and write everything; ``started`` is when the fit began (``time.monotonic``)."""
+        from eann_lite.config import write_config
+        from eann_lite.training.loss import Loss
+        from eann_lite.training.objective import Evaluator
+        from eann_lite.training.solvers import trainer_class
+
+        settings = self.settings
+        loss = Loss(settings.energy_weight, settings.forces_weight, settings.stress_weight, settings.huber)
+        if self.out is not None:
+            write_config(settings, self.out / "config.toml")
+        parameters, self.constants, scales = self._start()
+        self.evaluator = Evaluator(self.specification, self.constants, self.threads)
+        layout = self.evaluator.layout
+        vector, scales = layout.pack(parameters), layout.pack(scales)
+        if settings.solver in ("lbfgs", "least_squares"):
+            from eann_lite.training.solvers.last_layer import solve_last_layer
+
+            vector = solve_last_layer(self.evaluator.free[0], vector, self.sets["train"])
+        make = trainer_class(settings.solver)
+        trainer = make(self.evaluator, vector, scales, loss, self.sets["train"], self.sets["valid"], settings)
+        self._resume(trainer)
+        # A limit in minutes counts what came before the first step too: reading, scaling, compiling.
+        trainer.seconds += time.monotonic() - started
+        if progress is not None:
+            unit = "epochs" if settings.epochs and not settings.minutes else "time"
+            progress.start(unit, settings)
+
+        def report(row):
+            if progress is not None:
+                progress.update(trainer.fraction(), trainer.epoch, row or trainer.history[-1] if trainer.history else {})
+
+        def save():
+            self._save_checkpoint(trainer)
+
+        trainer.run(save, report)
+        save()
+        if settings.finish and settings.solver in ("soap", "adam"):
+            trainer = self._second_order_finish(trainer, loss, scales)
+        model = self._model(trainer)
+        metrics = self._finish(model, trainer)
+        if progress is not None:
+            progress.finish(trainer.stop_reason or "done")
+        return FitResult(model, metrics, trainer.history, settings, self.out)
+
+    def _second_order_finish(self, trainer, loss, scales):
+        """L-BFGS on the whole training set from the best parameters; they stay if it finds none better.
+
+        It has no checkpoint of its own: a fit killed here does it again from the end of the stochastic part.
+        """
+        from eann_lite.training.solvers.full_batch import LbfgsTrainer
+
+        settings = replace(self.settings, epochs=FINISH_ITERATIONS, minutes=None, patience=None)
+        last = LbfgsTrainer(self.evaluator, trainer.best, scales, loss, self.sets["train"], self.sets["valid"], settings)
+        last.best_score, last.best_epoch = trainer.best_score, trainer.best_epoch
+        last.history, last.seconds = trainer.history, trainer.seconds
+        last.run(lambda: None, lambda row: None)
+        return last
+
+    def _start(self):
+        """Starting parameters, constants from the data, and the unit of every parameter."""
+        from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
+        from eann_lite.training.objective import Evaluator
+
+        train = self.sets["train"]
+        n = train.packed.n_structures
+        sample = np.random.default_rng([self.settings.seed, 3]).permutation(n)[:SCALING_STRUCTURES]
+        parameters, constants, scales = scale_to_data(
+            self.specification,
+            initial_parameters(self.specification, self.settings.seed),
+            train.packed,
+            np.sort(sample),
+        )
+        # What the fixed repulsion alone says is taken off before energies are shared out among the elements.
+        bare = Evaluator(self.specification, constants | {"energy_scale": np.zeros(())}, self.threads)
+        bare.set_parameters(bare.layout.pack(parameters))
+        fixed = bare.predict(train)
+        known = ~np.isnan(train.energies)
+        structure = np.repeat(np.arange(n), train.n_atoms)
+        counts = np.zeros((n, len(self.specification.elements)))
+        np.add.at(counts, (structure, train.packed.species), 1.0)
+        rest = (train.energies - fixed.energies)[known]
+        constants["reference_energies"] = fit_reference_energies(counts[known], rest)
+        rest = rest - counts[known] @ constants["reference_energies"]
+        spread = np.sqrt(np.mean(rest**2 / train.n_atoms[known]))
+        forces = (train.forces - fixed.forces)[~np.isnan(train.forces)]
+        if not spread > 0 and forces.size:
+            spread = np.sqrt(np.mean(forces**2))
+        constants["energy_scale"] = np.array(spread if spread > 0 else 1.0)
+        return parameters, constants, scales
+
+    def _fixed_settings(self):
+        return {name: value for name, value in self.settings.to_dict().items() if name not in FREE_ON_RESUME}
+
+    def _save_checkpoint(self, trainer):
+        from eann_lite.io.atomic import write_atomically
+        from eann_lite.training.checkpoint import save_checkpoint
+
+        if self.out is None:
+            return
+        header, arrays = trainer.state()
+        save_checkpoint(
+            self.out / "checkpoint.npz", header | {"settings": self._fixed_settings(), "data": self.data}, arrays
+        )
+        text = "".join(json.dumps(row) + "\n" for row in trainer.history)
+        write_atomically(self.out / "history.jsonl", lambda file: file.write(text.encode()))
+
+    def _resume(self, trainer):
+        from eann_lite.training.checkpoint import load_checkpoint
+
+        if not self.settings.resume or self.out is None or not (self.out / "checkpoint.npz").exists():
+            return
+        path = self.out / "checkpoint.npz"
+        header, arrays = load_checkpoint(path)
+        mine = json.loads(json.dumps(self._fixed_settings()))
+        for name, value in mine.items():
+            if header["settings"].get(name) != value:
+                raise InputError(
+                    f"{path}: was made with {name} = {header['settings'].get(name)!r}, now {name} = {value!r}. Resume "
+                    "with the same settings, or start anew in another directory (out)."
+                )
+        for name, data in self.data.items():
+            if header["data"].get(name, {}).get("fingerprint") != data["fingerprint"]:
+                raise InputError(
+                    f"{path}: the {name} data are not those the fit was started with. Resume with the same files and "
+                    "fractions, or start anew in another directory (out)."
+                )
+        trainer.restore(header, arrays)
+
+    def _model(self, trainer):
+        from eann_lite.model.model import Model
+
+        named = self.evaluator.layout.unpack(trainer.best)
+        return Model(self.specification, named, self.constants, provenance={})
+
+    def _finish(self, model, trainer):
+        """Errors of the chosen model on every part, and all files."""
+        from eann_lite.training.metrics import error_metrics
+
+        self.evaluator.set_parameters(model.vector)
+        metrics, arrays = {}, {}
+        for name in PARTS:
+            if name not in self.sets:
+                metrics[name] = None
+                continue
+            labelled = self.sets[name]
+            predictions = self.evaluator.predict(labelled)
+            metrics[name] = error_metrics(labelled, predictions)
+            arrays |= {
+                f"{name}_energy_true": labelled.energies,
+                f"{name}_energy_predicted": predictions.energies,
+                f"{name}_n_atoms": labelled.n_atoms,
+                f"{name}_forces_true": labelled.forces,
+                f"{name}_forces_predicted": predictions.forces,
+            }
+            by_file = self._by_file(name, labelled, predictions)
+            if by_file:
+                metrics.setdefault("by_file", {})[name] = by_file
+        model.provenance = {
+            "data": self.data,
+            "settings": self._fixed_settings(),
+            "seed": self.settings.seed,
+            "epochs": trainer.epoch,
+            "best_epoch": trainer.best_epoch,
+            "metrics": metrics,
+            "versions": versions(),
+            "hardware": platform.processor() or platform.machine(),
+            "units": "eV, Angstrom",
+        }
+        if self.out is not None:
+            self._write(model, metrics, arrays)
+        return metrics
+
+    def _by_file(self, part, labelled, predictions):
+        """Errors of one part by the file its structures came from, where there are several."""
+        from eann_lite.training.metrics import error_metrics
+        from eann_lite.training.objective import Predictions, take
+
+        files = self.data[part]["sources"]
+        if len(files) < 2:
+            return None
+        result = {}
+        for file in files:
+            index = np.array([q for q, s in enumerate(self.parts[part]) if s.source.rsplit(", structure", 1)[0] == file])
+            chosen, atoms = take(labelled, index)
+            part_predictions = Predictions(
+                predictions.energies[index], predictions.forces[atoms], predictions.strains[index]
+            )
+            result[os.path.basename(file)] = error_metrics(chosen, part_predictions)
+        return result
+
+    def _write(self, model, metrics, arrays):
+        from eann_lite.io.atomic import write_atomically
+
+        text = json.dumps(metrics, indent=1)
+        write_atomically(self.out / "metrics.json", lambda file: file.write(text.encode()))
+        write_atomically(self.out / "predictions.npz", lambda file: np.savez_compressed(file, **arrays))
+        model.save(self.out / "model.npz")
+
+
+def versions():
+    """Versions of this package and of what it computes with."""
+    import numba
+    import scipy
+
+    import eann_lite
+
+    return {
+        "eann_lite": eann_lite.__version__,
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "scipy": scipy.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,59 @@
+"""The loss: what a fit makes small."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eann_lite.errors import InputError
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Weighted squares of the errors of one structure with n atoms, times the structure's own weight:
+
+        energy_weight h(dE) / n + forces_weight mean |dF|^2 + stress_weight |d(strain derivative)|^2 / (9 n)
+
+    dE and the strain derivative are errors of the whole structure in eV; dividing their squares by n asks for the same
+    accuracy per square root of atoms in small and large structures.  h(x) = x^2 up to ``huber`` (eV), linear beyond, so
+    that single broken structures do not rule the fit.  Missing labels add nothing.
+    """
+
+    energy_weight: float = 5.0
+    forces_weight: float = 1.0
+    stress_weight: float = 1.0
+    huber: float = 5.0
+
+    def __post_init__(self):
+        for name in ("energy_weight", "forces_weight", "stress_weight"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} = {getattr(self, name)!r}: expected a number of at least 0.")
+        if not self.huber > 0:
+            raise InputError(f"huber = {self.huber!r} eV: expected a positive number (inf for plain squares).")
+
+    def energy(self, error, n_atoms):
+        """Energy terms (Q,) and their derivatives with respect to the energies."""
+        size = np.abs(error)
+        inside = size <= self.huber
+        value = np.where(inside, error**2, self.huber * (2.0 * size - self.huber))
+        slope = np.where(inside, 2.0 * error, 2.0 * self.huber * np.sign(error))
+        factor = self.energy_weight / n_atoms
+        return factor * value, factor * slope
+
+    def of_predictions(self, labelled, predictions):
+        """Mean loss per structure of a whole ``LabelledSet``."""
+        n_atoms = labelled.n_atoms
+        error = np.nan_to_num(predictions.energies - labelled.energies, nan=0.0)
+        total, _ = self.energy(error, n_atoms)
+        squares = np.nan_to_num(predictions.forces - labelled.forces, nan=0.0) ** 2
+        by_structure = np.add.reduceat(squares.sum(axis=1), labelled.packed.offsets[:-1])
+        total = total + self.forces_weight * by_structure / (3.0 * n_atoms)
+        strains = np.nan_to_num(predictions.strains - labelled.strains, nan=0.0)
+        total = total + self.stress_weight * (strains**2).sum(axis=(1, 2)) / (9.0 * n_atoms)
+        return float(np.mean(labelled.weights * total))
+
+    def root_weights(self, labelled):
+        """Square roots of the weights of energies (Q,), force components (N, 1) and strain components (Q, 1, 1)."""
+        n_atoms, weights = labelled.n_atoms, labelled.weights
+        forces = np.repeat(self.forces_weight * weights / (3.0 * n_atoms), n_atoms)[:, None]
+        strains = (self.stress_weight * weights / (9.0 * n_atoms))[:, None, None]
+        return np.sqrt(self.energy_weight * weights / n_atoms), np.sqrt(forces), np.sqrt(strains)

@@ -1,0 +1,188 @@
+"""Loss and its exact gradient with respect to all parameters, over batches of a labelled set."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from eann_lite.batches import PackedStructures, draw_batch, pack_structures
+from eann_lite.model.pool import SweepPool
+
+
+#: Atoms of one piece of a gradient, of a prediction: large enough to keep a thread busy, small enough for its caches.
+GRADIENT_ATOMS, PREDICTION_ATOMS = 96, 256
+
+
+class LabelledSet(NamedTuple):
+    """Packed structures with their labels; NaN where a label is missing.
+
+    energies (Q,) eV; forces (N, 3) eV/Angstrom; strains (Q, 3, 3) eV (stress times volume); weights (Q,).
+    """
+
+    packed: PackedStructures
+    energies: np.ndarray
+    forces: np.ndarray
+    strains: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def n_atoms(self):
+        """Atoms of every structure (Q,)."""
+        return np.diff(self.packed.offsets)
+
+
+def labelled_set(structures, specification):
+    """LabelledSet of a list of ``Structure`` for the elements and the reach of a specification."""
+    packed = pack_structures(structures, specification.elements, specification.reach)
+    nan_strain = np.full((3, 3), np.nan)
+    return LabelledSet(
+        packed,
+        np.array([np.nan if s.energy is None else s.energy for s in structures], dtype=float),
+        np.concatenate([np.full((len(s.numbers), 3), np.nan) if s.forces is None else s.forces for s in structures]),
+        np.array([nan_strain if s.stress is None else s.stress * abs(np.linalg.det(s.cell)) for s in structures]),
+        np.array([s.weight for s in structures], dtype=float),
+    )
+
+
+def take(labelled, index):
+    """The structures ``index`` of a LabelledSet as one of its own (labels and sizes; its pairs are left out), and the
+    indices of their atoms in the whole set."""
+    packed = labelled.packed
+    sizes = np.diff(packed.offsets)[index]
+    atoms = np.concatenate([np.arange(packed.offsets[q], packed.offsets[q + 1]) for q in index])
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    none = np.zeros(0, dtype=np.int64)
+    part = PackedStructures(
+        packed.positions[atoms], packed.species[atoms], offsets, packed.cells[index], packed.pbc[index],
+        np.zeros(atoms.size + 1, dtype=np.int64), none, none, np.zeros((0, 3)),
+    )  # fmt: skip
+    labels = (labelled.energies[index], labelled.forces[atoms], labelled.strains[index], labelled.weights[index])
+    return LabelledSet(part, *labels), atoms
+
+
+class Predictions(NamedTuple):
+    """energies (Q,) eV, forces (N, 3) eV/Angstrom in the set's own order of atoms, strains (Q, 3, 3) eV."""
+
+    energies: np.ndarray
+    forces: np.ndarray
+    strains: np.ndarray
+
+
+def sum_by_structure(batch, values):
+    """Sum of atomic values (N, ...) over the atoms of each structure of a batch."""
+    total = np.zeros((batch.n_structures,) + values.shape[1:])
+    np.add.at(total, batch.structure, values)
+    return total
+
+
+def batch_loss_and_gradient(sweeps, labelled, chosen, loss, threaded=None):
+    """Sum of the losses of the structures ``chosen``, and its gradient (flat) with respect to all parameters."""
+    batch = draw_batch(labelled.packed, chosen, len(sweeps.specification.elements), threaded)
+    atom_energies = sweeps.forward(batch)
+    forces, virials = sweeps.reverse()
+    n_atoms, weights = labelled.n_atoms[chosen], labelled.weights[chosen]
+
+    error = sum_by_structure(batch, atom_energies) - labelled.energies[chosen]
+    has_energy = ~np.isnan(error)
+    value, energy_weights = loss.energy(np.where(has_energy, error, 0.0), n_atoms)
+    total = float(np.sum(weights * value))
+    energy_weights = weights * energy_weights
+
+    force_error = forces - labelled.forces[batch.order]
+    factor = (loss.forces_weight * weights / (3.0 * n_atoms))[batch.structure][:, None]
+    force_error[np.isnan(force_error)] = 0.0
+    total += float(np.sum(factor * force_error**2))
+
+    strain_error = sum_by_structure(batch, virials) - labelled.strains[chosen]
+    strain_error[np.isnan(strain_error)] = 0.0
+    strain_factor = (loss.stress_weight * weights / (9.0 * n_atoms))[:, None, None]
+    total += float(np.sum(strain_factor * strain_error**2))
+    gradient = sweeps.gradient(energy_weights, -2.0 * factor * force_error, 2.0 * strain_factor * strain_error)
+    return total, gradient
+
+
+def batch_predictions(sweeps, labelled, chosen, threaded=None):
+    """(energies, forces, strains, batch) of the structures ``chosen``; forces are in the batch's own order of atoms."""
+    batch = draw_batch(labelled.packed, chosen, len(sweeps.specification.elements), threaded)
+    atom_energies = sweeps.forward(batch)
+    forces, virials = sweeps.reverse()
+    return sum_by_structure(batch, atom_energies), forces, sum_by_structure(batch, virials), batch
+
+
+class Evaluator(SweepPool):
+    """Losses, gradients and predictions of labelled sets, on several threads."""
+
+    def loss_and_gradient(self, labelled, chosen, loss):
+        """Sum of the losses of the structures ``chosen`` (indices), and its gradient (flat)."""
+        _, results = self.run(
+            lambda sweeps, piece, threaded: batch_loss_and_gradient(sweeps, labelled, piece, loss, threaded),
+            labelled.packed.offsets, chosen, GRADIENT_ATOMS,
+        )  # fmt: skip
+        total, gradient = results[0]
+        for value, more in results[1:]:
+            total += value
+            gradient += more
+        return total, gradient
+
+    def weighted_gradient(self, labelled, energy_weights, force_weights, strain_weights):
+        """Gradient (flat) of sum energy_weights E + sum force_weights F + sum strain_weights (strain derivative).
+
+        energy_weights (Q,), force_weights (N, 3), strain_weights (Q, 3, 3), symmetric.
+        """
+
+        def gradient(sweeps, piece, threaded):
+            batch = draw_batch(labelled.packed, piece, len(self.specification.elements), threaded)
+            sweeps.forward(batch)
+            sweeps.reverse()
+            return sweeps.gradient(energy_weights[piece], -force_weights[batch.order], strain_weights[piece])
+
+        everything = np.arange(labelled.packed.n_structures)
+        return sum(self.run(gradient, labelled.packed.offsets, everything, GRADIENT_ATOMS)[1])
+
+    def predict(self, labelled):
+        """``Predictions`` of a whole LabelledSet."""
+        packed = labelled.packed
+        pieces, results = self.run(
+            lambda sweeps, piece, threaded: batch_predictions(sweeps, labelled, piece, threaded),
+            packed.offsets, np.arange(packed.n_structures), PREDICTION_ATOMS,
+        )  # fmt: skip
+        energies, strains = np.empty(packed.n_structures), np.empty((packed.n_structures, 3, 3))
+        forces = np.empty((packed.species.size, 3))
+        for piece, (energy, force, strain, batch) in zip(pieces, results):
+            energies[piece], strains[piece], forces[batch.order] = energy, strain, force
+        return Predictions(energies, forces, strains)
+
+
+def predict(model, labelled, threads=None):
+    """``Predictions`` of a model for a whole LabelledSet, on ``threads`` threads (default: those Numba is set to)."""
+    import numba
+
+    evaluator = Evaluator(model.specification, model.constants, threads or numba.get_num_threads())
+    evaluator.set_parameters(model.vector)
+    return evaluator.predict(labelled)
+
+
+def loss_gradient(model, atoms, energy_weight, force_weights, strain_weights):
+    """Gradient of any loss of one structure from its partial derivatives, as named arrays.
+
+    energy_weight : dLoss/dE.
+    force_weights : (n, 3) dLoss/dF.
+    strain_weights : (3, 3) dLoss/d(strain derivative).
+
+    The gradient is energy_weight dE/dtheta + sum force_weights dF/dtheta + sum strain_weights d(strain derivative)/dtheta,
+    by the tangent of the reverse sweep (see ``Sweeps.gradient``).
+    """
+    from eann_lite.structures import as_structures
+
+    specification = model.specification
+    packed = pack_structures(as_structures(atoms), specification.elements, specification.reach)
+    batch = draw_batch(packed, np.arange(1), len(specification.elements))
+    sweeps = model.sweeps
+    sweeps.forward(batch)
+    sweeps.reverse()
+    strain = np.asarray(strain_weights, dtype=float)
+    gradient = sweeps.gradient(
+        np.array([energy_weight], dtype=float),
+        -np.asarray(force_weights, dtype=float)[batch.order],
+        np.ascontiguousarray(0.5 * (strain + strain.T))[None],
+    )
+    return model.layout.unpack(gradient)

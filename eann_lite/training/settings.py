@@ -1,0 +1,99 @@
+"""Everything a person can choose about a fit, with its default and its meaning, in one place.
+
+The command line, the configuration file and ``eann_lite.fit`` all take these names.
+"""
+
+from dataclasses import asdict, dataclass, field, fields
+
+from eann_lite.errors import InputError
+
+
+def _option(default, section, help):
+    kind = {"default_factory": lambda: list(default)} if isinstance(default, list) else {"default": default}
+    return field(metadata={"section": section, "help": help}, **kind)
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Choices of a fit; ``section`` and ``help`` of every field are in its metadata.
+
+    ``None`` means: decided from the data (stated in the resolved configuration that a fit writes).
+    """
+
+    train: list = _option([], "data", "files to fit (extended xyz, any ASE format, or published configuration text)")
+    valid: object = _option(0.1, "data", "validation data: a file, or the fraction of the training data to set aside")
+    test: object = _option(None, "data", "test data: a file, or the fraction of the training data to set aside")
+    energy_key: str = _option(None, "data", "name of the energy in the files (default: the usual names)")
+    forces_key: str = _option(None, "data", "name of the forces")
+    stress_key: str = _option(None, "data", "name of the stress")
+    virial_key: str = _option(None, "data", "name of the virial, used where there is no stress")
+    energy_unit: str = _option("eV", "data", "unit of energies in the files: eV, Hartree, Ry, kcal/mol, kJ/mol")
+    forces_unit: str = _option(None, "data", "unit of forces where it is not energy_unit / length_unit: Hartree/Bohr, ...")
+    length_unit: str = _option("Angstrom", "data", "unit of lengths in the files: Angstrom, Bohr, nm")
+
+    recursions: int = _option(2, "model", "recursion steps T; 0 is an EANN")
+    cutoff: float = _option(None, "model", "cutoff in Angstrom (default: from the data, 5 to 7)")
+    max_degree: int = _option(2, "model", "largest degree L of the angular monomials")
+    radial: int = _option(8, "model", "Gaussians per element, K")
+    densities: int = _option(64, "model", "embedded densities, M")
+    contraction: str = _option("learned", "model", "learned, or per_degree (EANN of 2019)")
+    widths: list = _option([64, 64], "model", "hidden widths of the energy networks")
+    blocks: int = _option(1, "model", "residual blocks of the energy networks")
+    recursion_widths: list = _option([64, 64], "model", "hidden widths of the recursion networks")
+    recursion_blocks: int = _option(1, "model", "residual blocks of the recursion networks")
+    activation: str = _option("silu", "model", "relu_like, tanh_like, silu or tanh")
+    layer_norm: bool = _option(False, "model", "layer normalisation inside the blocks")
+    repulsion: str = _option("auto", "model", "zbl, none, or auto: zbl where training structures have close contacts")
+    repulsion_cutoff: float = _option(2.5, "model", "where the repulsion ends smoothly, in Angstrom")
+
+    solver: str = _option("auto", "training", "auto, soap, adam, lbfgs or least_squares")
+    epochs: int = _option(None, "training", "passes over the training data (default: limited by minutes)")
+    minutes: float = _option(None, "training", "wall time of the fit, all in (default: 2.9 if epochs are not given)")
+    batch: int = _option(None, "training", "structures per step (default: from the data)")
+    step_size: float = _option(2e-3, "training", "largest step size of soap and adam")
+    weight_decay: float = _option(0.2, "training", "decoupled weight decay of all matrices")
+    energy_weight: float = _option(5.0, "training", "weight of energies in the loss")
+    forces_weight: float = _option(1.0, "training", "weight of forces in the loss")
+    stress_weight: float = _option(1.0, "training", "weight of stresses in the loss")
+    huber: float = _option(5.0, "training", "energy error in eV beyond which the loss grows linearly")
+    patience: int = _option(None, "training", "stop after this many epochs without a better validation error")
+    finish: bool = _option(False, "training", "end with a short second-order optimisation of the full set (L-BFGS)")
+    seed: int = _option(0, "training", "seed of the split, the starting parameters and the order of batches")
+    threads: int = _option(None, "training", "threads (default: all cores); results do not depend on it")
+
+    out: str = _option("fit", "output", "directory of the model, history, plots and report")
+    resume: bool = _option(False, "output", "go on from the checkpoint in the output directory")
+    checkpoint_seconds: float = _option(30.0, "output", "time between checkpoints")
+
+    def __post_init__(self):
+        for name in ("epochs", "batch", "patience", "threads"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InputError(f"{name} = {value!r}: expected a whole number of at least 1.")
+        for name in ("minutes", "step_size", "cutoff", "huber", "repulsion_cutoff"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, (bool, str)) or not value > 0):
+                raise InputError(f"{name} = {value!r}: expected a positive number.")
+        for name, allowed in (
+            ("solver", ("auto", "soap", "adam", "lbfgs", "least_squares")),
+            ("repulsion", ("auto", "none", "zbl")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} = {getattr(self, name)!r}: expected one of {', '.join(allowed)}.")
+        for name in ("valid", "test"):
+            value = getattr(self, name)
+            if isinstance(value, (int, float)) and not 0 <= value < 1:
+                raise InputError(f"{name} = {value!r}: expected a file or a fraction from 0 to below 1.")
+
+    def to_dict(self):
+        """Plain values by name."""
+        return asdict(self)
+
+    def by_section(self):
+        """{section: {name: value}} without the values that are None, as the configuration file has them."""
+        sections = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is not None:
+                sections.setdefault(item.metadata["section"], {})[item.name] = value
+        return sections

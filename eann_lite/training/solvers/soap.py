@@ -1,0 +1,117 @@
+"""SOAP: Adam in the eigenbasis of Shampoo's preconditioner, with decoupled weight decay.
+
+N. Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", arXiv 2409.11321.  For a weight matrix with
+gradient G, the averages of G G^T and G^T G have eigenvectors Q_L, Q_R; Adam runs on Q_L^T G Q_R.  Our matrices are at
+most about 128 wide, so the products are cheap; the eigenbases are refreshed by one QR step every ``refresh`` steps.
+Vectors (biases, Gaussian parameters) take plain Adam.
+"""
+
+import numpy as np
+
+#: Matrices of one shape that one thread works on together.
+MATRICES_PER_STACK = 6
+
+
+class _Stack:
+    """Some matrices of one shape: their place in the vector, averages G G^T and G^T G, and eigenbases."""
+
+    def __init__(self, starts, shape):
+        rows, columns = shape
+        n = len(starts)
+        self.index = np.asarray(starts)[:, None, None] + np.arange(rows * columns).reshape(rows, columns)
+        self.left, self.right = np.zeros((n, rows, rows)), np.zeros((n, columns, columns))
+        self.q_left, self.q_right = np.zeros_like(self.left), np.zeros_like(self.right)
+        self.momentum, self.variance = np.zeros((2, n, rows, columns))
+
+    NAMES = ("left", "right", "q_left", "q_right", "momentum", "variance")
+
+    def direction(self, gradient, soap):
+        """Preconditioned direction (n, rows, columns) of these matrices; updates their averages."""
+        g = gradient[self.index]
+        g_t = g.transpose(0, 2, 1)
+        rate = 1.0 - soap.beta2 if soap.steps > 1 else 1.0
+        self.left += rate * (g @ g_t - self.left)
+        self.right += rate * (g_t @ g - self.right)
+        if soap.steps == 1:
+            self.q_left = np.linalg.eigh(self.left)[1][:, :, ::-1].copy()
+            self.q_right = np.linalg.eigh(self.right)[1][:, :, ::-1].copy()
+        q_left_t = self.q_left.transpose(0, 2, 1)
+        rotated = q_left_t @ g @ self.q_right
+        self.momentum += (1.0 - soap.beta1) * (g - self.momentum)
+        self.variance += (1.0 - soap.beta2) * (rotated * rotated - self.variance)
+        scaled = q_left_t @ self.momentum @ self.q_right
+        scaled /= soap.root(self.variance)
+        direction = self.q_left @ scaled @ self.q_right.transpose(0, 2, 1)
+        if soap.steps % soap.refresh == 0:
+            self._refresh()
+        return direction
+
+    def _refresh(self):
+        """One step of orthogonal iteration; columns stay in the order of their eigenvalue estimates."""
+        for side, basis, axis in (("left", "q_left", 1), ("right", "q_right", 2)):
+            q = getattr(self, basis)
+            product = getattr(self, side) @ q
+            order = np.argsort(-np.einsum("nij,nij->nj", q, product), axis=1, kind="stable")
+            setattr(self, basis, np.linalg.qr(np.take_along_axis(product, order[:, None, :], axis=2))[0])
+            along = order[:, :, None] if axis == 1 else order[:, None, :]
+            self.variance = np.take_along_axis(self.variance, along, axis=axis)
+
+
+class Soap:
+    """State of the solver for a flat parameter vector.
+
+    matrices : list of (start, stop, (rows, columns)) places that are treated as matrices; the rest is a vector.
+    decayed : places of the parameters that decay, p -= step * decay * p.
+
+    Without matrices this is Adam with decoupled weight decay (AdamW).
+    """
+
+    def __init__(self, size, matrices, *, decayed=(), beta1=0.95, beta2=0.95, decay=0.0, refresh=10, epsilon=1e-8):
+        self.beta1, self.beta2, self.decay, self.refresh, self.epsilon = beta1, beta2, decay, refresh, epsilon
+        self.steps = 0
+        self.stacks = []
+        is_vector = np.ones(size, dtype=bool)
+        for shape in sorted({shape for _, _, shape in matrices}):
+            starts = [start for start, _, own in matrices if own == shape]
+            for n in range(0, len(starts), MATRICES_PER_STACK):
+                self.stacks.append(_Stack(starts[n : n + MATRICES_PER_STACK], shape))
+        for start, stop, _ in matrices:
+            is_vector[start:stop] = False
+        self.vector_index = np.flatnonzero(is_vector)
+        self.momentum, self.variance = np.zeros((2, self.vector_index.size))
+        self.decay_factor = np.zeros(size)
+        for start, stop, _ in decayed:
+            self.decay_factor[start:stop] = decay
+
+    def root(self, variance):
+        """What a step is divided by; also holds the bias corrections of both averages."""
+        corrected = np.sqrt(variance / (1.0 - self.beta2**self.steps))
+        return (corrected + self.epsilon) * (1.0 - self.beta1**self.steps)
+
+    def step(self, parameters, gradient, step_size, map=map):
+        """Change ``parameters`` (flat) in place by one step along ``gradient``; ``map`` may use threads."""
+        self.steps += 1
+        directions = list(map(lambda stack: stack.direction(gradient, self), self.stacks))
+        g = gradient[self.vector_index]
+        self.momentum += (1.0 - self.beta1) * (g - self.momentum)
+        self.variance += (1.0 - self.beta2) * (g * g - self.variance)
+        change = self.decay_factor * parameters
+        change[self.vector_index] += self.momentum / self.root(self.variance)
+        for stack, direction in zip(self.stacks, directions):
+            change[stack.index] += direction
+        parameters -= step_size * change
+
+    def state(self):
+        """Arrays that ``restore`` needs to go on as if never stopped."""
+        arrays = {"steps": np.array(self.steps), "momentum": self.momentum, "variance": self.variance}
+        for n, stack in enumerate(self.stacks):
+            arrays |= {f"{n}.{name}": getattr(stack, name) for name in stack.NAMES}
+        return arrays
+
+    def restore(self, arrays):
+        """Set the state to what ``state`` gave."""
+        self.steps = int(arrays["steps"])
+        self.momentum, self.variance = np.array(arrays["momentum"]), np.array(arrays["variance"])
+        for n, stack in enumerate(self.stacks):
+            for name in stack.NAMES:
+                setattr(stack, name, np.array(arrays[f"{n}.{name}"]))
