@@ -1,0 +1,365 @@
+"""The command line ``eann-lite``: fit a potential, evaluate it on data, tell what a model file holds.
+
+Results go to standard output; progress, warnings and errors to standard error.  Exit status: 0, 2 for anything wrong
+with the input (one message, no traceback), 130 after Ctrl-C.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from eann_lite import __version__
+from eann_lite.config import LIST_OF, SECTIONS, SETTINGS, closest, kebab, settings_from
+from eann_lite.errors import InputError
+from eann_lite.training.settings import FitSettings
+
+#: Settings that say how files are read; ``evaluate`` takes them too.
+READING = [name for name in SECTIONS["data"] if name not in ("train", "valid", "test")]
+#: What stands for the value of a flag in the help, where its type alone would not say it.
+METAVARS = {"train": "FILE", "valid": "FILE|FRACTION", "test": "FILE|FRACTION", "out": "DIR"}
+
+
+def main(arguments=None):
+    """Run the command line with ``arguments`` (default: those of the process); returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = _parse(arguments)
+        options.command(options, arguments)
+        sys.stdout.flush()
+    except InputError as error:
+        return _complain(str(error), 2)
+    except KeyboardInterrupt as stop:
+        return _complain(f"interrupted. {stop}".strip(), 130)
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has seen enough; Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}.", 2)
+    return 0
+
+
+# ---- arguments ------------------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """ArgumentParser whose errors are InputErrors, as all others."""
+
+    def error(self, message):
+        """Raise what argparse would print before it leaves the process."""
+        raise InputError(f"{message}. See `{self.prog} --help`.")
+
+
+def build_parser():
+    """The parser of all commands; the flags of ``fit`` come from the fields of ``FitSettings``."""
+    parser = _Parser(
+        prog="eann-lite",
+        description="Embedded atom neural network potentials (EANN, REANN): fit, evaluate, inspect.",
+        epilog="First use: `eann-lite fit` fits the CH4 set that comes with the package.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"eann_lite {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_fit(commands)
+    _add_evaluate(commands)
+    _add_info(commands)
+    return parser
+
+
+def _add_fit(commands):
+    parser = commands.add_parser(
+        "fit",
+        usage="eann-lite fit [CONFIG.toml] [--train FILE ...] [--SETTING VALUE ...] [--quiet] [--json]",
+        help="fit a potential to structures with energies, forces, stresses",
+        description="Fit a potential. Without arguments: the CH4 set that comes with the package. Flags beat the file.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", nargs="?", metavar="CONFIG.toml", default=None, help="settings as a TOML file")
+    for section, names in SECTIONS.items():
+        group = parser.add_argument_group(section, f"section [{section}] of the configuration file")
+        for name in names:
+            _add_setting(group, name)
+    parser.add_argument("--quiet", action="store_true", default=False, help="only warnings and errors")
+    parser.add_argument("--json", action="store_true", default=False, help="print the final errors as JSON")
+    parser.set_defaults(command=_fit, flags=[*map(_flag, SETTINGS), "--quiet", "--json"])
+
+
+def _add_setting(group, name):
+    """One flag for a field of ``FitSettings``; it leaves no trace in the namespace unless it is given."""
+    item = SETTINGS[name]
+    kind = LIST_OF.get(name, item.type)
+    options = {"help": _help(item), "default": argparse.SUPPRESS}
+    if kind is bool:
+        group.add_argument(_flag(name), action=argparse.BooleanOptionalAction, **options)
+        return
+    options["metavar"] = METAVARS.get(name) or {str: "TEXT", int: "N", float: "X"}[kind]
+    if name in LIST_OF or kind is object:
+        options["nargs"] = "+"
+    group.add_argument(_flag(name), type=_file_or_fraction if kind is object else kind, **options)
+
+
+def _flag(name):
+    return f"--{kebab(name)}"
+
+
+def _file_or_fraction(word):
+    try:
+        return float(word)
+    except ValueError:
+        return word
+
+
+def _help(item):
+    default = getattr(FitSettings(), item.name)
+    text = item.metadata["help"]
+    if default not in (None, []) and "default" not in text and not isinstance(default, bool):
+        shown = " ".join(map(str, default)) if isinstance(default, list) else f"{default}"
+        text += f" (default: {shown})"
+    return text.replace("%", "%%")
+
+
+def _add_evaluate(commands):
+    parser = commands.add_parser(
+        "evaluate",
+        help="errors of a model on labelled structures",
+        description="Errors of a model on structures with energies, forces, stresses.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="structures with labels")
+    parser.add_argument("--json", action="store_true", help="print the errors as JSON, nothing else")
+    parser.add_argument("--plots", metavar="DIR", help="write parity plots (PNG) into this directory")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
+    group = parser.add_argument_group("data")
+    for name in READING:
+        _add_setting(group, name)
+    parser.set_defaults(command=_evaluate, flags=["--json", "--plots", "--threads", *map(_flag, READING)])
+
+
+def _add_info(commands):
+    parser = commands.add_parser(
+        "info",
+        help="what a model file holds",
+        description="What a model is, what it was fitted to, its errors, units, versions and fingerprints.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
+    parser.set_defaults(command=_info, flags=["--json"])
+
+
+def _parse(arguments):
+    """Namespace of the arguments; unknown flags are InputErrors that name the nearest valid one."""
+    options, unknown = build_parser().parse_known_args(arguments)
+    if not unknown:
+        return options
+    flags = [word for word in unknown if word.startswith("-")]
+    if not flags:
+        raise InputError(f"{unknown[0]!r} is one argument too many. Flags stand before their values, as in --cutoff 6.")
+    flag = flags[0].split("=")[0]
+    name = options.command.__name__.lstrip("_")
+    meant = closest(flag, options.flags)
+    cure = f"Did you mean {meant}? " if meant else ""
+    raise InputError(f"unknown flag {flag}. {cure}`eann-lite {name} --help` lists all.")
+
+
+# ---- commands -------------------------------------------------------------------------------------------------------
+
+
+def _fit(options, arguments):
+    given = {name: value for name, value in vars(options).items() if name in SETTINGS}
+    settings = settings_from(options.config, _single_values(given))
+    for name in settings.train:
+        if name.endswith(".toml"):
+            raise InputError(f"--train {name} is a configuration: put it first, `eann-lite fit {name} --train ...`.")
+
+    from eann_lite.progress import progress_for
+    from eann_lite.report import metrics_table, write_report
+    from eann_lite.training.fit import fit
+
+    tell = _teller(options)
+    parts = _read_parts(settings)
+    _tell_data(parts, tell)
+    _tell_compilation(tell)
+    progress = progress_for(quiet=options.quiet)
+    rest = {name: value for name, value in settings.to_dict().items() if name not in parts}
+    try:
+        result = fit(**parts, progress=progress, **rest)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_how_to_resume(arguments, Path(settings.out))) from None
+    finally:
+        if progress is not None:
+            progress.finish("")
+    _name_files(result, parts, settings)
+    page = write_report(result.out)
+    tell("\n" + metrics_table(result.metrics) + "\n")
+    model = Path(result.out) / "model.npz"
+    tell(f"model   {model}\nreport  {page}\nuse it  eann_lite.EANNCalculator(eann_lite.load({str(model)!r}))")
+    if options.json:
+        print(json.dumps(result.metrics, indent=2))
+
+
+def _evaluate(options, arguments):
+    from eann_lite.compiled import set_threads
+    from eann_lite.io.model_file import load
+    from eann_lite.structures import read_structures, summarise, warnings_for
+    from eann_lite.training.metrics import error_metrics
+    from eann_lite.training.objective import labelled_set, predict
+
+    set_threads(options.threads)
+    plots = None if options.plots is None else _writable_directory(options.plots)
+    model = load(options.model)
+    structures = read_structures(options.files, **_reading(vars(options)))
+    if not options.json:
+        print(f"{summarise(structures)}\n")
+    _warn(warnings_for(structures))
+    labelled = labelled_set(structures, model.specification)
+    predictions = predict(model, labelled)
+    metrics = error_metrics(labelled, predictions)
+    part = Path(options.files[0]).name.split(".")[0]
+    print(json.dumps(metrics, indent=2) if options.json else _table_or_note({part: metrics}))
+    if plots is not None:
+        from eann_lite.plots import write_parity_plots
+
+        for path in write_parity_plots(plots, _prediction_arrays(part, labelled, predictions)):
+            if not options.json:
+                print(f"written {path}")
+
+
+def _info(options, arguments):
+    from eann_lite.io.model_file import load
+    from eann_lite.report import data_rows, describe, metrics_table, model_rows, origin_rows
+
+    data = describe(load(options.model))
+    if options.json:
+        print(json.dumps({"file": options.model, **data}, indent=2))
+        return
+    for name, text in [("file", options.model), *model_rows(data), *origin_rows(data)]:
+        print(f"{name:<20}{text}")
+    for part, count, sources, fingerprint in data_rows(data["data"]):
+        print(f"{part + ' data':<20}{count} structures, {sources}, fingerprint {fingerprint[:16]}")
+    if data["metrics"]:
+        print("\n" + metrics_table(data["metrics"]))
+
+
+# ---- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _complain(message, status):
+    print(f"eann-lite: {message}", file=sys.stderr)
+    return status
+
+
+def _warn(texts):
+    for text in texts:
+        print(f"warning: {text}", file=sys.stderr)
+
+
+def _teller(options):
+    """Function that prints for people: to standard error where standard output is for JSON, nowhere when quiet."""
+    if options.quiet:
+        return lambda text: None
+    return lambda text: print(text, file=sys.stderr if options.json else sys.stdout, flush=True)
+
+
+def _single_values(given):
+    """One file or one fraction after a flag that takes several files is that value itself."""
+    return {
+        name: value[0] if SETTINGS[name].type is object and len(value) == 1 else value for name, value in given.items()
+    }
+
+
+def _reading(values):
+    """Arguments of ``read_structures`` among named values."""
+    return {name: values[name] for name in READING if name in values}
+
+
+def _read_parts(settings):
+    """{"train", "valid", "test": structures, a fraction, or None} of the files that the settings name."""
+    from eann_lite.structures import read_structures
+
+    reading = _reading(settings.to_dict())
+    parts = {"train": settings.train or None, "valid": settings.valid, "test": settings.test}
+    return {
+        part: read_structures(value, **reading) if isinstance(value, (str, list)) else value
+        for part, value in parts.items()
+    }
+
+
+def _tell_data(parts, tell):
+    """Print what was found in the files, and warn about what looks wrong in them."""
+    from eann_lite.structures import find_duplicates, read_structures, summarise, warnings_for
+    from eann_lite.training.fit import shipped_files
+
+    read = {part: value for part, value in parts.items() if isinstance(value, list)}
+    if parts["train"] is None:
+        tell("No training data given: the CH4 set that comes with the package.")
+        read["train"] = read_structures(shipped_files())
+    for part, structures in read.items():
+        tell(f"{part} data\n{summarise(structures)}\n")
+        _warn(f"{part} data: {text}" for text in warnings_for(structures))
+    owner = [part for part, structures in read.items() for _ in structures]
+    shared = [group for group in find_duplicates(sum(read.values(), [])) if len({owner[i] for i in group}) > 1]
+    if shared:
+        names = " and ".join(dict.fromkeys(owner[i] for group in shared for i in group))
+        _warn([f"{len(shared)} structures are in more than one of {names} data: errors there will look too small."])
+
+
+def _tell_compilation(tell):
+    from eann_lite.compiled import cache_directory
+
+    if not os.path.exists(cache_directory()):
+        tell("The kernels are compiled now, once for this version of the package: about half a minute.")
+
+
+def _name_files(result, parts, settings):
+    """Put the names of the files into config.toml: ``fit`` got structures and cannot know them."""
+    from eann_lite.config import write_config
+
+    named = {part: getattr(settings, part) for part, value in parts.items() if isinstance(value, list)}
+    if named:
+        write_config(replace(result.settings, **named), Path(result.out) / "config.toml")
+
+
+def _how_to_resume(arguments, out):
+    if not (out / "checkpoint.npz").exists():
+        return "There is no checkpoint yet: start again."
+    again = arguments if "--resume" in arguments else [*arguments, "--resume"]
+    return f"The last checkpoint is in {out}; go on with: eann-lite {shlex.join(again)}"
+
+
+def _writable_directory(name):
+    """Path of a directory, made if need be, in which a file can be written; else an InputError."""
+    path = Path(name)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{name}: cannot make this directory: {error.strerror}. Give another one.") from None
+    if not os.access(path, os.W_OK):
+        raise InputError(f"{name}: this directory cannot be written to. Give another one.")
+    return path
+
+
+def _table_or_note(metrics):
+    from eann_lite.report import metrics_table
+
+    for part, values in metrics.items():
+        if all(value is None for name, value in values.items() if "rmse" in name):
+            return f"{part}: {values['n_structures']} structures without any label, so there are no errors to tell."
+    return metrics_table(metrics)
+
+
+def _prediction_arrays(part, labelled, predictions):
+    """Named arrays as in predictions.npz."""
+    return {
+        f"{part}_energy_true": labelled.energies,
+        f"{part}_energy_predicted": predictions.energies,
+        f"{part}_n_atoms": labelled.n_atoms,
+        f"{part}_forces_true": labelled.forces,
+        f"{part}_forces_predicted": predictions.forces,
+    }

@@ -1,0 +1,353 @@
+"""The command line as a person meets it: real processes on a small data set."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+import eann_lite
+from eann_lite.cli import build_parser, main
+from eann_lite.config import SETTINGS, kebab, settings_from
+from eann_lite.training.settings import FitSettings
+
+EVALUATE_KEYS = [
+    "n_structures", "n_atoms", "energy_rmse_mev_per_atom", "energy_mae_mev_per_atom", "energy_rmse_mev",
+    "energy_mae_mev", "forces_rmse_mev_per_ang", "forces_mae_mev_per_ang", "stress_rmse_mev_per_ang3",
+    "stress_mae_mev_per_ang3",
+]  # fmt: skip
+TINY = ["--densities", "6", "--radial", "3", "--recursions", "1", "--widths", "6", "--recursion-widths", "6"]
+
+
+def run(*arguments, cwd):
+    """A finished process of ``python -m eann_lite``."""
+    return subprocess.run(
+        [sys.executable, "-m", "eann_lite", *map(str, arguments)], cwd=cwd, env=environment(), capture_output=True,
+        text=True, timeout=300,
+    )  # fmt: skip
+
+
+def environment():
+    package = str(Path(eann_lite.__file__).resolve().parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])}
+
+
+def labelled_methane(count, seed):
+    """Methane molecules, each atom moved a little, with energies and forces of ASE's EMT."""
+    frames = []
+    for k in range(count):
+        atoms = molecule("CH4")
+        atoms.rattle(0.08, seed=seed + k)
+        atoms.calc = EMT()
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        frames.append(atoms)
+    return frames
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory):
+    """(folder with train.xyz, test.xyz and the fit in ``fit``, finished process of the fit)."""
+    folder = tmp_path_factory.mktemp("cli")
+    write(folder / "train.xyz", labelled_methane(14, 0))
+    write(folder / "test.xyz", labelled_methane(3, 100))
+    (folder / "config.toml").write_text('[data]\ntrain = "train.xyz"\n[training]\nepochs = 50\nbatch = 4\n')
+    process = run("fit", "config.toml", "--test", "test.xyz", "--epochs", 2, *TINY, cwd=folder)
+    assert process.returncode == 0, process.stderr
+    return folder, process
+
+
+def errors_of(capsys, *arguments):
+    """Standard error of a command that must end with status 2, as one message."""
+    assert main([str(argument) for argument in arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("eann-lite: ") == 1 and "Traceback" not in shown.err
+    return shown.err
+
+
+# ---- fit ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fit_leaves_all_files(fitted):
+    folder, _ = fitted
+    names = {path.name for path in (folder / "fit").iterdir()}
+    assert names >= {
+        "model.npz", "metrics.json", "history.jsonl", "config.toml", "predictions.npz", "report.html",
+        "parity_energy.png", "parity_forces.png", "learning_curve.png",
+    }  # fmt: skip
+
+
+def test_a_fit_tells_data_and_errors_on_standard_output_and_progress_as_lines(fitted):
+    _, process = fitted
+    assert "14 with 70 atoms" in process.stdout and "3 with 15 atoms" in process.stdout
+    rows = {line.split()[0]: line.split() for line in process.stdout.splitlines() if line}
+    assert [rows[part][1] for part in ("train", "valid", "test")] == ["13", "1", "3"]
+    assert "\r" not in process.stderr and "100%, epoch 2" in process.stderr
+
+
+def test_flags_beat_the_file_and_the_resolved_configuration_names_the_files(fitted):
+    folder, _ = fitted
+    settings = settings_from(folder / "fit" / "config.toml")
+    assert (settings.epochs, settings.batch, settings.densities) == (2, 4, 6)
+    assert settings.train == ["train.xyz"] and settings.test == "test.xyz" and settings.valid == 0.1
+    assert settings.cutoff is not None
+
+
+def test_the_metrics_of_a_fit_have_the_keys_of_evaluate(fitted):
+    folder, _ = fitted
+    metrics = json.loads((folder / "fit" / "metrics.json").read_text())
+    for part in ("train", "valid", "test"):
+        assert list(metrics[part]) == EVALUATE_KEYS
+
+
+def test_a_second_fit_from_the_resolved_configuration_gives_the_same_model(fitted, tmp_path, monkeypatch, capsys):
+    folder, _ = fitted
+    monkeypatch.chdir(folder)
+    assert main(["fit", "fit/config.toml", "--out", str(tmp_path / "again"), "--quiet", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["test"] == json.loads((folder / "fit" / "metrics.json").read_text())["test"]
+    assert shown.err == ""
+    first, again = eann_lite.load(folder / "fit" / "model.npz"), eann_lite.load(tmp_path / "again" / "model.npz")
+    assert np.array_equal(first.vector, again.vector)
+
+
+def test_an_interrupted_fit_says_how_to_go_on(fitted, tmp_path):
+    folder, _ = fitted
+    command = ["fit", "--train", folder / "train.xyz", "--minutes", 3, "--out", "here", "--checkpoint-seconds", 0.01]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eann_lite", *map(str, command), *TINY], cwd=tmp_path, env=environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 120.0
+        while not (tmp_path / "here" / "checkpoint.npz").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    again = errors.splitlines()[-1]
+    assert again.startswith("eann-lite: interrupted.") and again.endswith("--resume")
+    assert f"eann-lite fit --train {folder / 'train.xyz'}" in again
+
+
+def test_copies_in_training_and_test_data_are_warned_about(fitted, tmp_path, capsys):
+    folder, _ = fitted
+    train = str(folder / "train.xyz")
+    files = ["--train", train, "--test", train, "--out", str(tmp_path)]
+    assert main(["fit", *files, "--epochs", "1", *TINY, "--quiet"]) == 0
+    shown = capsys.readouterr()
+    assert "warning: 14 structures are in more than one of train and test data" in shown.err
+    assert shown.out == ""
+
+
+def test_every_setting_is_a_flag_and_arrives_as_it_was_given():
+    values = {str: "adam", int: 3, float: 0.25, bool: True, object: 0.25, list: [3, 4]}
+    for name, item in SETTINGS.items():
+        value = ["a", "b"] if name == "train" else values[item.type]
+        words = [f"--{kebab(name)}"]
+        words += [] if value is True else list(map(str, value if isinstance(value, list) else [value]))
+        given = vars(build_parser().parse_args(["fit", *words]))
+        assert [key for key in given if key in SETTINGS] == [name]
+        assert given[name] == ([value] if item.type is object else value)
+    assert vars(build_parser().parse_args(["fit", "--no-finish"]))["finish"] is False
+
+
+def test_the_help_names_every_setting_with_its_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0
+    for name, item in SETTINGS.items():
+        assert f"--{kebab(name)}" in shown
+        assert item.metadata["help"].split("(")[0].strip() in shown
+    assert f"(default: {FitSettings().step_size})" in shown and "(default: 64 64)" in shown
+
+
+# ---- evaluate and info ----------------------------------------------------------------------------------------------
+
+
+def test_evaluate_gives_exactly_the_promised_keys_and_the_errors_of_the_fit(fitted):
+    folder, _ = fitted
+    process = run("evaluate", "fit/model.npz", "test.xyz", "--json", cwd=folder)
+    assert process.returncode == 0, process.stderr
+    errors = json.loads(process.stdout)
+    assert list(errors) == EVALUATE_KEYS
+    kept = json.loads((folder / "fit" / "metrics.json").read_text())["test"]
+    assert errors["n_structures"] == 3 and errors["n_atoms"] == 15 and errors["stress_rmse_mev_per_ang3"] is None
+    for key, value in kept.items():
+        assert errors[key] == (None if value is None else pytest.approx(value, rel=1e-9))
+
+
+def test_evaluate_prints_a_table_and_writes_plots(fitted, tmp_path, capsys):
+    folder, _ = fitted
+    out = tmp_path / "deep" / "plots"
+    model, data = folder / "fit" / "model.npz", folder / "test.xyz"
+    assert main(["evaluate", str(model), str(data), "--plots", str(out), "--threads", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "3 with 15 atoms" in shown and "forces (meV/A)" in shown
+    assert sorted(path.name for path in out.iterdir()) == ["parity_energy.png", "parity_forces.png"]
+
+
+def test_evaluate_reads_labels_under_given_names_and_in_given_units(fitted, tmp_path, capsys):
+    folder, _ = fitted
+    frames = labelled_methane(3, 100)
+    for atoms in frames:
+        atoms.info["mine"] = atoms.get_potential_energy() / 27.211386245988
+        atoms.calc = None
+    write(tmp_path / "hartree.xyz", frames)
+    model = str(folder / "fit" / "model.npz")
+    arguments = ["evaluate", model, str(tmp_path / "hartree.xyz"), "--json", "--energy-key", "mine"]
+    assert main([*arguments, "--energy-unit", "Hartree"]) == 0
+    errors = json.loads(capsys.readouterr().out)
+    kept = json.loads((folder / "fit" / "metrics.json").read_text())["test"]
+    assert errors["energy_rmse_mev"] == pytest.approx(kept["energy_rmse_mev"], rel=1e-6)
+    assert errors["forces_rmse_mev_per_ang"] is None
+
+
+def test_structures_without_labels_have_no_errors(fitted, tmp_path, capsys):
+    folder, _ = fitted
+    write(tmp_path / "bare.xyz", molecule("CH4"))
+    arguments = ["evaluate", str(folder / "fit" / "model.npz"), str(tmp_path / "bare.xyz")]
+    assert main([*arguments, "--json"]) == 0
+    errors = json.loads(capsys.readouterr().out)
+    assert errors["n_structures"] == 1 and {errors[key] for key in EVALUATE_KEYS[2:]} == {None}
+    assert main(arguments) == 0
+    assert "1 structures without any label" in capsys.readouterr().out
+
+
+def test_info_tells_what_a_model_is_and_was_fitted_to(fitted, capsys):
+    folder, _ = fitted
+    model = str(folder / "fit" / "model.npz")
+    assert main(["info", model, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["specification"]["elements"] == ["H", "C"] and data["units"] == "eV, Angstrom"
+    assert data["data"]["train"]["n_structures"] == 13 and len(data["data"]["test"]["fingerprint"]) == 64
+    assert data["metrics"]["test"]["n_structures"] == 3 and data["versions"]["numpy"] == np.__version__
+    assert main(["info", model]) == 0
+    shown = capsys.readouterr().out
+    for text in ("REANN with T = 1", "train.xyz", "eV, Angstrom", data["data"]["train"]["fingerprint"][:16], "numpy"):
+        assert text in shown
+
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments, parts",
+    [
+        (["fit", "--epocs", "3"], ["unknown flag --epocs", "Did you mean --epochs?"]),
+        (["fit", "--epocs=3"], ["unknown flag --epocs.", "Did you mean --epochs?"]),
+        (["fit", "--max_degree", "3"], ["--max_degree", "Did you mean --max-degree?"]),
+        (["fit", "--epoch", "3"], ["unknown flag --epoch.", "--epochs"]),
+        (["evaluate", "m.npz", "a.xyz", "--jsn"], ["unknown flag --jsn", "Did you mean --json?"]),
+        (["evaluate", "m.npz", "a.xyz", "--energi-key", "E"], ["Did you mean --energy-key?"]),
+        (["info", "m.npz", "--zzz"], ["unknown flag --zzz", "eann-lite info --help"]),
+        (["info", "m.npz", "n.npz"], ["'n.npz' is one argument too many"]),
+        (["fitt"], ["invalid choice: 'fitt'"]),
+        ([], ["COMMAND"]),
+        (["fit", "--epochs", "many"], ["--epochs", "many", "--help"]),
+        (["fit", "--epochs", "0"], ["epochs = 0", "at least 1"]),
+        (["fit", "--cutoff", "0"], ["cutoff = 0.0", "positive"]),
+        (["fit", "--cutoff", "nan"], ["--cutoff = nan", "finite"]),
+        (["fit", "--train", "a.xyz", "c.toml"], ["c.toml is a configuration: put it first"]),
+        (["fit", "--train", "nowhere.xyz"], ["nowhere.xyz: no such file"]),
+        (["fit", "nowhere.toml"], ["nowhere.toml: no such file"]),
+        (["evaluate", "nowhere.npz", "a.xyz"], ["nowhere.npz", "does not exist"]),
+        (["info", "nowhere.npz"], ["nowhere.npz", "does not exist"]),
+    ],
+)
+def test_wrong_arguments_end_with_one_message_and_status_2(capsys, arguments, parts):
+    message = errors_of(capsys, *arguments)
+    assert message.count("\n") == 1
+    for part in parts:
+        assert part in message
+
+
+def test_a_misspelt_key_ends_a_real_process_with_status_2_and_without_a_traceback(tmp_path):
+    (tmp_path / "config.toml").write_text("[training]\nepoch = 3\n")
+    process = run("fit", "config.toml", cwd=tmp_path)
+    assert process.returncode == 2 and process.stdout == ""
+    assert process.stderr.startswith("eann-lite: config.toml: unknown key 'epoch'") and "'epochs'" in process.stderr
+
+
+def test_a_nan_in_the_data_is_found_before_the_fit(tmp_path, capsys):
+    frames = labelled_methane(4, 0)
+    write(tmp_path / "train.xyz", frames)
+    text = (tmp_path / "train.xyz").read_text().splitlines()
+    text[9] = " ".join([*text[9].split()[:-1], "nan"])  # the line of the first atom of structure 1
+    (tmp_path / "train.xyz").write_text("\n".join(text) + "\n")
+    message = errors_of(capsys, "fit", "--train", tmp_path / "train.xyz", "--out", tmp_path / "out")
+    assert "train.xyz, structure 1" in message and "atom 0 (C)" in message and "nan" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_element_that_the_model_does_not_know_is_named(fitted, tmp_path, capsys):
+    folder, _ = fitted
+    write(tmp_path / "water.xyz", [molecule("CH4"), molecule("H2O")])
+    message = errors_of(capsys, "evaluate", folder / "fit" / "model.npz", tmp_path / "water.xyz", "--json")
+    for part in ("water.xyz, structure 1", "atom 0", "O", "H, C"):
+        assert part in message
+
+
+def test_test_data_with_an_element_that_is_not_in_the_training_data_are_refused(fitted, tmp_path, capsys):
+    folder, _ = fitted
+    write(tmp_path / "copper.xyz", Atoms("Cu", calculator=None, info={"REF_energy": -1.0}))
+    message = errors_of(
+        capsys, "fit", "--train", folder / "train.xyz", "--test", tmp_path / "copper.xyz", "--out", tmp_path / "out"
+    )
+    assert "Cu" in message and "copper.xyz, structure 0" in message
+
+
+def test_an_output_directory_that_cannot_be_made_is_found_before_the_fit(fitted, tmp_path, capsys):
+    folder, _ = fitted
+    (tmp_path / "file").write_text("not a folder")
+    out = tmp_path / "file" / "out"
+    message = errors_of(capsys, "fit", "--train", folder / "train.xyz", "--out", out)
+    assert "output directory" in message and str(out) in message
+    message = errors_of(capsys, "evaluate", folder / "fit" / "model.npz", folder / "test.xyz", "--plots", out)
+    assert str(out) in message and "directory" in message
+
+
+def test_more_threads_than_cores_are_refused(fitted, capsys):
+    folder, _ = fitted
+    message = errors_of(capsys, "evaluate", folder / "fit" / "model.npz", folder / "test.xyz", "--threads", 4096)
+    assert "threads = 4096" in message
+
+
+def test_a_truncated_model_file_is_refused(fitted, tmp_path, capsys):
+    folder, _ = fitted
+    (tmp_path / "cut.npz").write_bytes((folder / "fit" / "model.npz").read_bytes()[:2000])
+    message = errors_of(capsys, "info", tmp_path / "cut.npz")
+    assert "cut.npz" in message and "truncated" in message
+
+
+def test_output_that_nobody_reads_any_more_is_no_error(fitted):
+    folder, _ = fitted
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eann_lite", "info", "fit/model.npz", "--json"], cwd=folder, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert process.stderr.read() == ""
+    process.stderr.close()
+
+
+def test_the_command_line_starts_without_heavy_imports():
+    code = "import sys, eann_lite.cli; print(*{'numpy', 'numba', 'ase', 'scipy', 'matplotlib'} & set(sys.modules))"
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == ""
