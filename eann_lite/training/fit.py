@@ -77,6 +77,8 @@ def _settings(train, valid, test, given):
     for name, value in (("train", train), ("valid", valid), ("test", test)):
         if value is not None and _is_source(value):
             given[name] = [str(p) for p in _as_list(value)] if name == "train" else value
+    if isinstance(given.get("out"), os.PathLike):
+        given["out"] = os.fspath(given["out"])
     return FitSettings(**given)
 
 

@@ -1,0 +1,280 @@
+"""Loss and gradient, solvers, splits, checkpoints, and the fit as a function."""
+
+import json
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.lj import LennardJones
+
+import eann_lite
+from eann_lite.errors import InputError
+from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
+from eann_lite.model.specification import NetworkSpecification, Specification
+from eann_lite.structures import Structure, as_structures
+from eann_lite.training.loss import Loss
+from eann_lite.training.metrics import error_metrics
+from eann_lite.training.objective import Evaluator, Predictions, labelled_set
+from eann_lite.training.settings import FitSettings
+from eann_lite.training.solvers import trainer_class
+from eann_lite.training.solvers.soap import Soap
+from eann_lite.training.splits import split
+
+SMALL = {"radial": 4, "densities": 6, "widths": [6, 6], "recursion_widths": [6, 6], "recursions": 1, "cutoff": 4.0}
+
+
+def frames(n, periodic=False):
+    """Labelled argon-like clusters or cells of carbon and hydrogen (Lennard-Jones)."""
+    rng = np.random.default_rng(5)
+    result = []
+    for _ in range(n):
+        positions = np.array([[0, 0, 0], [1.2, 0, 0], [0, 1.3, 0], [0, 0, 1.1]]) + 0.1 * rng.normal(size=(4, 3))
+        atoms = Atoms("CH3", positions, cell=np.diag([6.0, 6.5, 7.0]) if periodic else None, pbc=periodic)
+        atoms.calc = LennardJones(sigma=1.0, epsilon=0.5, rc=3.0)
+        atoms.get_potential_energy()
+        if periodic:
+            atoms.get_stress()
+        result.append(atoms)
+    return result
+
+
+def problem(structures, **changes):
+    """(evaluator, vector, labelled set) of a small random model."""
+    network = NetworkSpecification((6, 5), 1, "tanh_like", layer_norm=True)
+    specification = Specification(
+        elements=("H", "C"), cutoff=4.0, max_degree=2, radial=4, densities=6, recursions=1, network=network,
+        recursion_network=network, **changes,
+    )  # fmt: skip
+    labelled = labelled_set(structures, specification)
+    parameters, constants, _ = scale_to_data(
+        specification, initial_parameters(specification, 3), labelled.packed, np.arange(len(structures))
+    )
+    evaluator = Evaluator(specification, constants | {"energy_scale": np.array(0.7)})
+    return evaluator, evaluator.layout.pack(parameters), labelled
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("repulsion", [None, "zbl"])
+def test_gradient_of_the_loss_is_its_central_difference(periodic, repulsion):
+    structures = as_structures(frames(4, periodic))
+    # Labels may be missing one by one, and structures may carry weights.
+    structures[1] = Structure(**{**vars(structures[1]), "energy": None, "weight": 2.5})
+    structures[2] = Structure(**{**vars(structures[2]), "forces": None, "stress": None})
+    evaluator, vector, labelled = problem(structures, repulsion=repulsion)
+    loss = Loss(energy_weight=3.0, forces_weight=0.7, stress_weight=0.4, huber=0.5)
+    everything = np.arange(4)
+
+    def value(at):
+        evaluator.set_parameters(at)
+        return evaluator.loss_and_gradient(labelled, everything, loss)
+
+    _, gradient = value(vector)
+    rng = np.random.default_rng(0)
+    for name, (start, stop, _) in evaluator.layout.places.items():
+        direction = np.zeros_like(vector)
+        direction[start:stop] = rng.normal(size=stop - start)
+
+        def along(h):
+            return (value(vector + h * direction)[0] - value(vector - h * direction)[0]) / (2 * h)
+
+        # The error of the plain difference, of order h^2, is taken out by a second step width.
+        numeric = (4.0 * along(1e-5) - along(2e-5)) / 3.0
+        assert gradient @ direction == pytest.approx(numeric, rel=1e-7, abs=1e-8 * np.abs(gradient).max()), name
+
+
+def test_loss_of_predictions_is_the_mean_of_what_the_gradient_belongs_to():
+    structures = as_structures(frames(5, periodic=True))
+    evaluator, vector, labelled = problem(structures)
+    loss = Loss(huber=0.1)
+    evaluator.set_parameters(vector)
+    total, _ = evaluator.loss_and_gradient(labelled, np.arange(5), loss)
+    assert loss.of_predictions(labelled, evaluator.predict(labelled)) == pytest.approx(total / 5, rel=1e-12)
+
+
+def test_threads_and_pieces_do_not_change_a_bit():
+    structures = as_structures(frames(60))
+    one, vector, labelled = problem(structures)
+    two = Evaluator(one.specification, one.free[0].constants, threads=2)
+    results = []
+    for evaluator in (one, two):
+        evaluator.set_parameters(vector)
+        value, gradient = evaluator.loss_and_gradient(labelled, np.arange(60), Loss())
+        results.append((value, gradient.tobytes(), evaluator.predict(labelled).forces.tobytes()))
+    assert results[0] == results[1]
+
+
+def test_soap_minimises_a_badly_scaled_quadratic_where_matrices_mix():
+    rng = np.random.default_rng(1)
+    left, right = (q * np.logspace(0, 2, 6) for q in np.linalg.qr(rng.normal(size=(2, 6, 6)))[0])
+    target = rng.normal(size=(6, 6))
+
+    def gradient(x):
+        return left @ left.T @ (x.reshape(6, 6) - target) @ right @ right.T
+
+    x = np.zeros(36)
+    solver = Soap(36, [(0, 36, (6, 6))], beta1=0.9, beta2=0.95)
+    for step in range(1500):
+        solver.step(x, gradient(x).ravel(), 0.05 * (1 - step / 1500))
+    np.testing.assert_allclose(x.reshape(6, 6), target, atol=2e-2)
+
+
+def test_soap_goes_on_from_its_state_with_the_same_bits():
+    rng = np.random.default_rng(2)
+    gradients = rng.normal(size=(30, 40))
+    places = [(0, 12, (3, 4)), (12, 24, (3, 4)), (24, 34, (5, 2))]
+    one, other = (Soap(40, places, decayed=places, decay=0.1, refresh=5) for _ in range(2))
+    x, y = np.ones(40), np.ones(40)
+    for g in gradients[:17]:
+        one.step(x, g, 1e-2)
+        other.step(y, g, 1e-2)
+    again = Soap(40, places, decayed=places, decay=0.1, refresh=5)
+    again.restore({name: np.array(value) for name, value in other.state().items()})
+    for g in gradients[17:]:
+        one.step(x, g, 1e-2)
+        again.step(y, g, 1e-2)
+    assert x.tobytes() == y.tobytes()
+
+
+@pytest.mark.parametrize("solver", ["soap", "adam", "lbfgs", "least_squares"])
+def test_every_solver_makes_the_training_error_small(solver):
+    epochs = {"soap": 100, "adam": 100, "lbfgs": 100, "least_squares": 10}[solver]
+    result = eann_lite.fit(
+        frames(24), solver=solver, epochs=epochs, batch=6, step_size=2e-2, weight_decay=0.0, out=None, **SMALL
+    )
+    structures = as_structures(frames(24))
+    spread = np.std([s.forces for s in structures])
+    assert result.metrics["train"]["forces_rmse_mev_per_ang"] < 300.0 * spread
+    assert result.history[-1]["loss"] < 0.7 * result.history[0]["loss"]
+
+
+def test_a_second_order_finish_never_worsens_the_validation_loss():
+    settings = {"epochs": 5, "batch": 6, "out": None, **SMALL}
+    plain = eann_lite.fit(frames(24), **settings)
+    finished = eann_lite.fit(frames(24), finish=True, **settings)
+    assert min(r["validation_loss"] for r in finished.history) <= min(r["validation_loss"] for r in plain.history)
+
+
+def test_a_fit_repeated_with_the_same_seed_gives_the_same_bits_and_another_seed_does_not():
+    settings = {"epochs": 3, "batch": 6, "out": None, **SMALL}
+    one, two = (eann_lite.fit(frames(20), seed=4, **settings).model.vector for _ in range(2))
+    other = eann_lite.fit(frames(20), seed=5, **settings).model.vector
+    assert one.tobytes() == two.tobytes() and one.tobytes() != other.tobytes()
+
+
+class StopAfter:
+    """Progress that interrupts a fit after some updates."""
+
+    def __init__(self, updates):
+        self.left = updates
+
+    def start(self, unit, settings):
+        pass
+
+    def update(self, fraction, epoch, row):
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("stopped on purpose")
+
+    def finish(self, message):
+        pass
+
+
+@pytest.mark.parametrize(("solver", "updates"), [("soap", 4), ("soap", 7), ("adam", 5), ("lbfgs", 1)])
+def test_a_stopped_fit_resumes_with_the_same_bits(tmp_path, solver, updates):
+    settings = {"epochs": 4 if solver != "lbfgs" else 60, "batch": 6, "solver": solver, "checkpoint_seconds": 1e-9, **SMALL}
+    whole = eann_lite.fit(frames(20), out=tmp_path / "whole", **settings)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        eann_lite.fit(frames(20), out=tmp_path / "parts", progress=StopAfter(updates), **settings)
+    resumed = eann_lite.fit(frames(20), out=tmp_path / "parts", resume=True, **settings)
+    assert resumed.model.vector.tobytes() == whole.model.vector.tobytes()
+    assert (tmp_path / "parts/model.npz").read_bytes() == (tmp_path / "whole/model.npz").read_bytes()
+    rows = [json.loads(line) for line in (tmp_path / "parts/history.jsonl").read_text().splitlines()]
+    assert [row["validation_loss"] for row in rows] == [row["validation_loss"] for row in whole.history]
+
+
+def test_resuming_with_other_settings_or_data_is_refused(tmp_path):
+    settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
+    eann_lite.fit(frames(20), **settings)
+    with pytest.raises(InputError, match="was made with step_size = 0.002, now step_size = 0.1"):
+        eann_lite.fit(frames(20), resume=True, **settings, step_size=0.1)
+    with pytest.raises(InputError, match="are not those the fit was started with"):
+        eann_lite.fit(frames(21), resume=True, **settings)
+
+
+def test_an_earlier_fit_in_the_same_directory_is_put_aside(tmp_path):
+    settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
+    eann_lite.fit(frames(20), **settings)
+    old = (tmp_path / "model.npz").read_bytes()
+    eann_lite.fit(frames(20), **settings, seed=1)
+    assert (tmp_path / "earlier-1/model.npz").read_bytes() == old
+    assert (tmp_path / "model.npz").read_bytes() != old
+
+
+def test_split_is_disjoint_complete_and_by_seed():
+    parts = split(50, (0.1, 0.3), seed=2)
+    assert [len(part) for part in parts] == [5, 15, 30]
+    assert sorted(np.concatenate(parts)) == list(range(50))
+    assert not np.array_equal(parts[0], split(50, (0.1, 0.3), seed=3)[0])
+    with pytest.raises(InputError, match="leave none to train on"):
+        split(2, (0.5, 0.5), seed=0)
+
+
+def test_metrics_of_known_errors_and_of_missing_labels():
+    structures = as_structures(frames(3))
+    labelled = labelled_set(structures, Specification(elements=("H", "C"), cutoff=4.0))
+    shifted = Predictions(labelled.energies + [0.004, -0.004, 0.0], labelled.forces + 0.002, labelled.strains)
+    metrics = error_metrics(labelled, shifted)
+    assert metrics["energy_rmse_mev"] == pytest.approx(4 * np.sqrt(2 / 3))
+    assert metrics["energy_mae_mev_per_atom"] == pytest.approx(8 / 12)
+    assert metrics["forces_rmse_mev_per_ang"] == pytest.approx(2.0)
+    assert metrics["stress_rmse_mev_per_ang3"] is None
+    assert (metrics["n_structures"], metrics["n_atoms"]) == (3, 12)
+
+
+def test_reference_energies_share_out_what_compositions_cannot_tell():
+    np.testing.assert_allclose(fit_reference_energies([[1, 0], [0, 1], [2, 1]], [-1, -5, -7]), [-1, -5])
+    # Only CH4: the smallest solution, -17 * (1, 4) / 17.
+    np.testing.assert_allclose(fit_reference_energies([[1, 4], [1, 4]], [-17, -17]), [-1, -4])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recursion": 2}, "unknown setting 'recursion'. Did you mean 'recursions'"),
+        ({"cutoff": 0}, "cutoff = 0: expected a positive number"),
+        ({"solver": "magic"}, "solver = 'magic': expected one of auto, soap"),
+        ({"threads": 4096}, "threads = 4096: expected a whole number from 1 to"),
+        ({"valid": 1.5}, "valid = 1.5: expected a file or a fraction"),
+        ({"batch": 0}, "batch = 0: expected a whole number of at least 1"),
+    ],
+)
+def test_wrong_settings_are_refused_before_any_work(changes, message):
+    with pytest.raises(InputError) as error:
+        eann_lite.fit(frames(8), **{"epochs": 1, "out": None, **changes})
+    assert message in str(error.value)
+
+
+def test_data_without_energies_are_refused():
+    atoms = frames(8)
+    for a in atoms:
+        a.calc.results.pop("energy")
+        a.calc.results.pop("free_energy", None)
+    with pytest.raises(InputError, match=r"no energies in the train part \(7 structures.*energy_key"):
+        eann_lite.fit(atoms, epochs=1, out=None)
+
+
+def test_an_element_only_in_the_test_part_is_named():
+    other = Atoms("N", [[0, 0, 0]])
+    with pytest.raises(InputError, match="atom 0 is N, but the model knows only H, C"):
+        eann_lite.fit(frames(8), test=[other], epochs=1, out=None, **SMALL)
+
+
+def test_an_output_directory_that_cannot_be_made_is_found_before_the_fit(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="output directory .*file.*cannot be written"):
+        eann_lite.fit(frames(8), out=tmp_path / "file" / "fit", epochs=1)
+
+
+def test_every_solver_name_of_the_settings_has_a_trainer():
+    for name in ("soap", "adam", "lbfgs", "least_squares"):
+        assert FitSettings(solver=name).solver == name and trainer_class(name) is not None
