@@ -11,7 +11,7 @@ MESSAGE_FACTOR = 0.1
 def initial_parameters(specification, seed):
     """Random starting parameters, named arrays.
 
-    Gaussians are spread evenly over [0, cutoff] with a width equal to their distance; orbital coefficients differ by
+    Gaussians are spread evenly over [0, cutoff] with a standard deviation equal to their distance; orbital coefficients differ by
     element; weights are normal with variance 1 / inputs; the last weights of every network are small.
 
     >>> from eann_lite import Specification
@@ -23,7 +23,7 @@ def initial_parameters(specification, seed):
     n_elements, k = len(specification.elements), specification.radial
     spacing = specification.cutoff / max(k - 1, 1)
     parameters = {
-        "radial_exponents": np.full((n_elements, k), 1.0 / spacing**2),
+        "radial_exponents": np.full((n_elements, k), 0.5 / spacing**2),
         "radial_centers": np.tile(np.arange(k) * spacing, (n_elements, 1)),
         "orbital_coefficients": 1.0 + 0.3 * rng.standard_normal((n_elements, k)),
     }

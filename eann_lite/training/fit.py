@@ -145,18 +145,15 @@ def _check_labels(parts):
 
 def _resolve(settings, parts):
     """Settings without None where the data decide, and the Specification."""
+    from eann_lite.elements import chemical_symbol
     from eann_lite.model.specification import NetworkSpecification, Specification
-    from eann_lite.structures.structure import Structure
 
-    train: list[Structure] = parts["train"]
-    numbers = sorted({int(z) for s in train for z in s.numbers})
-    periodic = any(s.pbc.any() for s in train)
-    atoms = float(np.mean([s.n_atoms for s in train]))
+    train = parts["train"]
     changes = {}
     if settings.cutoff is None:
-        changes["cutoff"] = 6.0 if periodic else 7.0
+        changes["cutoff"] = 6.0 if any(s.pbc.any() for s in train) else 7.0
     if settings.batch is None:
-        changes["batch"] = int(np.clip(round(160 / atoms), 1, 32))
+        changes["batch"] = int(np.clip(round(160 / np.mean([s.n_atoms for s in train])), 1, 32))
     if settings.epochs is None and settings.minutes is None:
         changes["minutes"] = 2.9
     if settings.solver == "auto":
@@ -164,8 +161,7 @@ def _resolve(settings, parts):
     if settings.repulsion == "auto":
         changes["repulsion"] = "zbl" if _close_contacts(train) else "none"
     settings = replace(settings, **changes)
-    from eann_lite.elements import chemical_symbol
-
+    numbers = sorted({int(z) for s in train for z in s.numbers})
     shape = {"activation": settings.activation, "layer_norm": settings.layer_norm}
     specification = Specification(
         elements=tuple(chemical_symbol(z) for z in numbers),
@@ -231,6 +227,12 @@ def _prepare_directory(settings):
     return out
 
 
+def _file_of(structure):
+    """The file a structure was read from, "" for one that came from memory."""
+    file, comma, _ = structure.source.rpartition(", structure ")
+    return file if comma else ""
+
+
 class _Run:
     """One fit, from resolved settings to files."""
 
@@ -245,7 +247,7 @@ class _Run:
             name: {
                 "fingerprint": fingerprint(parts[name]),
                 "n_structures": len(parts[name]),
-                "sources": sorted({s.source.rsplit(", structure", 1)[0] for s in parts[name]} - {""}),
+                "sources": sorted({_file_of(s) for s in parts[name]} - {""}),
             }
             for name in PARTS
             if parts[name]
@@ -434,7 +436,7 @@ class _Run:
             return None
         result = {}
         for file in files:
-            index = np.array([q for q, s in enumerate(self.parts[part]) if s.source.rsplit(", structure", 1)[0] == file])
+            index = np.array([q for q, s in enumerate(self.parts[part]) if _file_of(s) == file])
             chosen, atoms = take(labelled, index)
             part_predictions = Predictions(
                 predictions.energies[index], predictions.forces[atoms], predictions.strains[index]
