@@ -1,0 +1,163 @@
+"""ASE calculator of a model: energies, forces and stress, with a neighbour list that lives through a dynamics."""
+
+import math
+import os
+
+import numba
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+
+from eann_lite.batches import draw_batch, packed_with_pairs, species_of
+from eann_lite.compiled import set_threads
+from eann_lite.errors import InputError
+from eann_lite.model.sweeps import Sweeps
+from eann_lite.neighbors import SkinList, neighbor_pairs
+
+#: Places of xx, yy, zz, yz, xz, xy in a (3, 3) stress, as ASE orders them.
+VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
+
+
+class EANNCalculator(Calculator):
+    """ASE calculator of a ``Model``.
+
+    | keyword | default | meaning | unit |
+    |---|---|---|---|
+    | model | needed | a ``Model``, or the path of a model file; its parameters are copied | |
+    | skin | 0.5 | neighbours are listed this far beyond the cutoff, anew once an atom moved half of it | Angstrom |
+    | threads | None | threads of this calculator; None: as many as Numba uses at the time | |
+
+    | property | shape | unit |
+    |---|---|---|
+    | energy, free_energy | | eV; both the same |
+    | energies | (n,) | eV per atom, reference energies and repulsion included |
+    | forces | (n, 3) | eV/Angstrom |
+    | stress | (6,) xx yy zz yz xz xy | eV/Angstrom^3, dE/d(strain) / volume: positive under tension |
+
+    There is a stress only where the structure is periodic in some direction and the three cell vectors span a volume;
+    ASE raises PropertyNotImplementedError elsewhere.  Results are those of ``model.evaluate`` and do not depend on skin
+    or threads, up to the order of sums.  Asking for the energy alone computes no forces.  Atoms are never changed.
+
+    Raises InputError for a model file that cannot be read, a bad skin or number of threads, and when asked about
+    atoms: for an element that the model does not know, a position that is not a number, a cell without volume in
+    a periodic direction, two atoms at one place, and for energies or forces that overflow.
+
+    >>> from ase.build import molecule
+    >>> from eann_lite import Model, Specification
+    >>> from eann_lite.model.initial import initial_parameters
+    >>> specification = Specification(elements=("C", "H"), cutoff=5.0)
+    >>> methane = molecule("CH4")
+    >>> methane.calc = EANNCalculator(Model(specification, initial_parameters(specification, seed=0)))
+    >>> methane.get_forces().shape
+    (5, 3)
+    """
+
+    name = "eann"
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+    ignored_changes = {"initial_charges", "initial_magmoms"}
+
+    def __init__(self, model, skin=0.5, threads=None):
+        super().__init__()
+        if isinstance(model, (str, os.PathLike)):
+            from eann_lite.io.model_file import load
+
+            model = load(model)
+        if threads is not None:
+            before = numba.get_num_threads()
+            set_threads(threads)
+            set_threads(before)
+        self.threads = threads
+        self.specification = model.specification
+        self.pairs = SkinList(model.specification.reach, skin)
+        # Sweeps of its own: several calculators may share a model.
+        self.sweeps = Sweeps(model.specification, model.constants)
+        self.sweeps.set_parameters(model.vector)
+        self._batch = self._shifts = None
+
+    def check_state(self, atoms, tol=None):
+        """What changed since the last call, compared exactly: ASE's own way costs as much as the forces of CH4."""
+        known = self.atoms
+        if known is None:
+            return list(all_changes)
+        compared = {
+            "positions": (atoms.positions, known.positions),
+            "numbers": (atoms.numbers, known.numbers),
+            "cell": (atoms.cell.array, known.cell.array),
+            "pbc": (atoms.pbc, known.pbc),
+        }
+        return [name for name, (now, then) in compared.items() if now.shape != then.shape or (now != then).any()]
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        """Fill ``results``; called by ASE with what was asked for and what changed since the last call."""
+        if self.threads is None:
+            self._calculate(self.atoms if atoms is None else atoms, properties, system_changes)
+            return
+        before = numba.get_num_threads()
+        set_threads(self.threads)
+        try:
+            self._calculate(self.atoms if atoms is None else atoms, properties, system_changes)
+        finally:
+            numba.set_num_threads(before)
+
+    def _calculate(self, atoms, properties, system_changes):
+        if system_changes or self.atoms is None:
+            # Forgotten until it is done: after an error the next call starts anew.
+            self.reset()
+            self.results = self._energies(atoms)
+            self.atoms = atoms.copy()
+        if "forces" not in self.results and not {"forces", "stress"}.isdisjoint(properties):
+            self.results.update(self._derivatives())
+
+    def _energies(self, atoms):
+        """Forward sweep: energies."""
+        batch = self._batch_of(atoms)
+        energies = np.empty(batch.order.size)
+        energies[batch.order] = self.sweeps.forward(batch)
+        energy = float(energies.sum())
+        if not math.isfinite(energy):
+            self._refuse(atoms)
+        return {"energy": energy, "free_energy": energy, "energies": energies}
+
+    def _derivatives(self):
+        """Reverse sweep after the forward sweep of the same atoms: forces, and the stress where there is a volume."""
+        forces = np.empty((self._batch.order.size, 3))
+        batch_forces, virials = self.sweeps.reverse()
+        forces[self._batch.order] = batch_forces
+        if not np.isfinite(forces).all():
+            self._refuse(self.atoms)
+        results = {"forces": forces}
+        if self.atoms.pbc.any():
+            volume = abs(np.linalg.det(self.atoms.cell.array))
+            if volume > 0.0:
+                results["stress"] = virials.sum(axis=0)[VOIGT] / volume
+        return results
+
+    def _refuse(self, atoms):
+        """Raise the InputError for energies or forces that are not finite."""
+        # A neighbour list that was kept is not searched for atoms at one place; a new one is.
+        neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, self.pairs.cutoff)
+        shortest = self.sweeps.state["distance"].min(initial=math.inf)
+        raise InputError(
+            f"energy or forces of these {len(atoms)} atoms are not finite (shortest distance {shortest:.3g} Angstrom): "
+            "the structure is far from all that the model was fitted to. Start from another one, or use smaller steps."
+        )
+
+    def _batch_of(self, atoms):
+        """Batch of one structure at the present positions; only these are written while the pairs stay the same."""
+        numbers, positions, cell = atoms.numbers, atoms.positions, atoms.cell.array
+        if len(numbers) == 0:
+            raise InputError("atoms are empty: expected at least one atom.")
+        pairs, rebuilt = self.pairs.update(positions, cell, atoms.pbc, numbers.tobytes())
+        if rebuilt or self._batch is None:
+            # Forgotten until it is done, so that an unknown element is reported by every call.
+            self._batch = None
+            elements = self.specification.elements
+            species, offsets = species_of(numbers, elements, "atoms"), np.array([0, len(numbers)])
+            # With the unit cell the images of the batch are the shifts of its pairs.
+            packed = packed_with_pairs(positions, species, offsets, np.eye(3)[None], atoms.pbc[None], pairs)
+            batch = draw_batch(packed, np.arange(1), len(elements))
+            self._batch, self._shifts = batch, batch.image.copy()
+        batch = self._batch
+        np.take(positions, batch.order, axis=0, out=batch.positions)
+        if atoms.pbc.any():
+            np.matmul(self._shifts, cell, out=batch.image)
+        return batch
