@@ -3,8 +3,11 @@
 import os
 from pathlib import Path
 
-import hypothesis
-import pytest
+# SciPy's products of tiny matrices (ASE's cell filter) take a hundred times longer when BLAS threads wait for a busy core.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
 
 # The first call of a kernel compiles it, so no example may be judged by its time.
 hypothesis.settings.register_profile("eann_lite", deadline=None, max_examples=25, print_blob=True)

@@ -1,0 +1,264 @@
+"""The compiled CPU kernels against the NumPy reference, and their small parts one by one."""
+
+import math
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from strategies import (
+    ELEMENTS,
+    deviation,
+    large_cell,
+    models,
+    random_model,
+    random_structure,
+    reference_arguments,
+    reference_result,
+    scale_of,
+    seeds,
+    structures,
+)
+
+from eann_lite import Specification, formulas, reference
+from eann_lite.batches import draw_batch, pack_structures
+from eann_lite.compiled import Kernel, compile_loops
+from eann_lite.kernels.dense import add_outer, add_product
+from eann_lite.model.specification import ACTIVATIONS
+from eann_lite.training.objective import loss_gradient
+
+# The whole model
+
+
+@given(models(), structures())
+@settings(max_examples=60)
+def test_energies_forces_strain_derivative_and_descriptors_are_those_of_the_reference(model, structure):
+    found, expected = model.evaluate(structure, descriptors=True), reference_result(model, structure)
+    scale = scale_of(expected)
+    assert deviation(found.energies, expected.energies) < 1e-12
+    assert deviation(found.forces, expected.forces, floor=scale) < 1e-12
+    assert deviation(found.strain_derivative, expected.strain_derivative, floor=scale) < 1e-12
+    assert deviation(found.orbital_coefficients, expected.orbital_coefficients) < 1e-12
+    assert deviation(found.density, expected.density) < 1e-12
+    assert found.energy == pytest.approx(expected.energy, rel=1e-12, abs=1e-12 * np.abs(expected.energies).max())
+    assert deviation(found.strain_derivative, found.strain_derivative.T, floor=scale) < 1e-14
+
+
+@given(models(), structures(), seeds)
+@settings(max_examples=60)
+def test_loss_gradient_is_that_of_the_reference(model, structure, seed):
+    rng = np.random.default_rng(seed)
+    energy_weight, force_weights = rng.normal(), rng.normal(size=structure.positions.shape)
+    strain_weights = rng.normal(size=(3, 3))
+    found = loss_gradient(model, structure, energy_weight, force_weights, strain_weights)
+    expected = reference.loss_gradient(
+        *reference_arguments(model, structure), energy_weight, force_weights, strain_weights
+    )
+    assert list(found) == list(expected)
+    scale = max(np.abs(gradient).max() for gradient in expected.values())
+    for name in expected:
+        assert deviation(found[name], expected[name], floor=1e-3 * scale) < 1e-9, name
+
+
+def test_large_structures_run_with_threads_and_small_ones_without_and_both_give_the_reference():
+    specification = Specification(elements=("H", "C"), cutoff=3.5, radial=8, densities=5, recursions=2, repulsion="zbl")
+    model = random_model(specification, seed=1)
+    rng = np.random.default_rng(1)
+    large = large_cell(rng, 150)
+    small = random_structure(rng, "cluster", [1, 6, 1], np.zeros(3, bool))
+    for structure, threaded in ((large, True), (small, False)):
+        packed = pack_structures([structure], specification.elements, specification.reach)
+        assert draw_batch(packed, np.arange(1), 2).threaded is threaded
+        found, expected = model.evaluate(structure), reference_result(model, structure)
+        assert deviation(found.energies, expected.energies) < 1e-12
+        assert deviation(found.forces, expected.forces) < 1e-12
+
+
+@given(models(), structures(), st.floats(0.1, 3.0))
+def test_pairs_beyond_the_cutoff_in_the_list_add_exactly_nothing(model, structure, skin):
+    """A neighbour list with a skin holds pairs that do not interact; their terms are zeros, not small numbers."""
+    specification = model.specification
+    results = []
+    for reach in (specification.reach, specification.reach + skin):
+        packed = pack_structures([structure], specification.elements, reach)
+        batch = draw_batch(packed, np.arange(1), len(specification.elements))
+        sweeps = model.sweeps
+        energies = sweeps.forward(batch)
+        forces, virials = sweeps.reverse()
+        state = sweeps.state
+        beyond = state["distance"] >= specification.reach
+        assert not state["radial"][beyond].any() and not state["slope"][beyond].any()
+        assert not state["pair_gradient"][beyond].any()
+        results.append((batch, energies, forces, virials.sum(axis=0)))
+    (few, *exact), (many, *found) = results
+    assert many.neighbor.size >= few.neighbor.size
+    scale = max(np.abs(exact[2]).max(), 0.01 * np.abs(exact[0]).max())
+    # Only the order of the sums may differ.
+    for a, b in zip(found, exact):
+        assert deviation(a, b, floor=scale) < 1e-12
+
+
+def test_elements_that_are_absent_take_no_part_and_have_no_gradient():
+    specification = Specification(elements=ELEMENTS, cutoff=3.5, radial=8, densities=4, recursions=1)
+    model = random_model(specification, seed=2)
+    structure = random_structure(np.random.default_rng(2), "cluster", [6, 6, 6], np.zeros(3, bool))
+    gradient = loss_gradient(model, structure, 1.0, np.ones((3, 3)), np.eye(3))
+    carbon = specification.elements.index("C")
+    for name in ("radial_exponents", "radial_centers", "orbital_coefficients"):
+        assert gradient[name][carbon].any()
+        assert not np.delete(gradient[name], carbon, axis=0).any()
+    for name, values in gradient.items():
+        if name.startswith(("network", "recursion")):
+            assert values.any() == (".C." in name), name
+
+
+# Formulas
+
+
+@given(st.floats(-700.0, 700.0))
+@example(0.0)
+@example(-0.0)
+@example(math.log(2) / 2)
+def test_exponential_is_right_to_one_unit_in_the_last_place(x):
+    expected = math.exp(x)
+    assert abs(formulas.exponential(x) - expected) <= math.ulp(expected)
+
+
+def test_exponential_of_huge_arguments_neither_overflows_nor_turns_negative():
+    assert 0.0 <= formulas.exponential(-1e300) < 1e-300
+    assert 1e300 < formulas.exponential(1e300) < math.inf
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+@given(st.floats(-30, 30), st.floats(0.2, 2.0), st.floats(0.2, 2.0))
+def test_activations_and_all_their_derivatives_are_those_of_the_reference(kind, x, alpha, beta):
+    code, step = formulas.ACTIVATION_CODES[kind], 1e-30
+    learned = (alpha, beta) if kind.endswith("_like") else ()
+    value, slope, *by_parameters = (float(v) for v in reference.activate(kind, x, *learned))
+    assert formulas.activation(code, x, alpha, beta) == pytest.approx((value, slope), rel=1e-13, abs=1e-14)
+    _, slope_moved, *parameters_moved = reference.activate(kind, x + 1j * step, *learned)
+    curvature = slope_moved.imag / step
+    assert formulas.activation_curvature(code, x, alpha, beta) == pytest.approx(curvature, rel=1e-12, abs=1e-13)
+    if learned:
+        expected = (*by_parameters, *(moved.imag / step for moved in parameters_moved))
+        found = formulas.activation_parameter_slopes(code, x, alpha, beta)
+        assert found == pytest.approx(expected, rel=1e-12, abs=1e-13)
+
+
+@given(st.floats(0.1, 5.0), st.floats(0.5, 5.0))
+def test_cutoff_function_is_that_of_the_reference_and_ends_at_zero(r, cutoff):
+    expected = tuple(float(v) for v in reference.cutoff_function(r, cutoff))
+    assert formulas.cutoff_function(r, cutoff) == pytest.approx(expected, rel=1e-12, abs=1e-14)
+    assert formulas.cutoff_function(cutoff, cutoff) == formulas.cutoff_function(cutoff + 1.0, cutoff) == (0.0, 0.0)
+
+
+@given(st.floats(0.1, 4.0), st.floats(0.1, 3.0), st.floats(0.0, 4.0))
+def test_slopes_of_a_gaussian_are_its_derivatives(r, alpha, center):
+    """Complex step of the formula written a second time."""
+    cutoff, step = 4.5, 1e-30
+
+    def radial(r, alpha, center):
+        return np.exp(-alpha * (r - center) ** 2) * ((1 + np.cos(np.pi * r / cutoff)) / 2) ** 2
+
+    def radial_slope(r, alpha, center):
+        switch = (1 + np.cos(np.pi * r / cutoff)) / 2
+        switch_slope = -np.pi / cutoff * np.sin(np.pi * r / cutoff) * switch
+        return np.exp(-alpha * (r - center) ** 2) * (switch_slope - 2 * alpha * (r - center) * switch**2)
+
+    value, slope = formulas.radial_gaussian(r, alpha, center, *formulas.cutoff_function(r, cutoff))
+    expected = (radial(r, alpha, center), radial(r + 1j * step, alpha, center).imag / step)
+    assert (value, slope) == pytest.approx(expected, rel=1e-11, abs=1e-13)
+    expected = [
+        f(r, alpha + 1j * step * (n == 0), center + 1j * step * (n == 1)).imag / step
+        for f in (radial, radial_slope)
+        for n in range(2)
+    ]
+    found = formulas.radial_parameter_slopes(r, alpha, center, value, slope)
+    assert found == pytest.approx(expected, rel=1e-11, abs=1e-13)
+
+
+# Dense products and batches
+
+
+@numba.njit
+def jitted_product(x, w, y):
+    add_product(x, w, y)
+
+
+@numba.njit
+def jitted_outer(x, y, w, start, stop):
+    add_outer(x, y, w, start, stop)
+
+
+@given(st.integers(0, 9), st.integers(1, 9), st.integers(1, 9), seeds)
+def test_dense_products_are_those_of_numpy_for_every_remainder_of_their_blocks(rows, inner, outer, seed):
+    rng = np.random.default_rng(seed)
+    x, w, y = rng.normal(size=(rows, inner)), rng.normal(size=(inner, outer)), rng.normal(size=(rows, outer))
+    found = y.copy()
+    jitted_product(x, w, found)
+    assert found == pytest.approx(y + x @ w, rel=1e-13, abs=1e-13)
+    start = int(rng.integers(0, inner))
+    found, expected = w.copy(), w.copy()
+    jitted_outer(x, y, found, start, inner)
+    expected[start:] += (x.T @ y)[start:]
+    assert found == pytest.approx(expected, rel=1e-13, abs=1e-13)
+    assert np.array_equal(found[:start], w[:start])
+
+
+@given(st.lists(structures(), min_size=1, max_size=5), st.integers(0, 2**20))
+def test_a_batch_holds_every_atom_and_pair_once_sorted_by_element_in_blocks(items, seed):
+    packed = pack_structures(items, ("H", "C"), 3.0)
+    chosen = np.random.default_rng(seed).permutation(len(items))
+    batch = draw_batch(packed, chosen, 2)
+    assert sorted(batch.order.tolist()) == list(range(packed.species.size))
+    assert np.all(np.diff(batch.species) >= 0)
+    assert np.array_equal(np.diff(packed.offsets)[chosen], np.bincount(batch.structure, minlength=len(items)))
+    assert np.array_equal(batch.positions, packed.positions[batch.order])
+    covered = [atom for start, stop, _ in batch.blocks.tolist() for atom in range(start, stop)]
+    assert covered == list(range(batch.order.size))
+    assert all((batch.species[start:stop] == s).all() for start, stop, s in batch.blocks.tolist())
+    centre = np.repeat(np.arange(batch.order.size), np.diff(batch.first))
+    assert np.array_equal(batch.structure[centre], batch.structure[batch.neighbor])
+    assert np.array_equal(batch.reverse[batch.reverse], np.arange(batch.neighbor.size))
+    assert np.array_equal(centre[batch.reverse], batch.neighbor)
+    vector = batch.positions[batch.neighbor] + batch.image - batch.positions[centre]
+    assert vector[batch.reverse] == pytest.approx(-vector, abs=1e-12)
+    assert (np.linalg.norm(vector, axis=1) < 3.0 + 1e-12).all()
+    centre_of_packed = np.repeat(np.arange(packed.species.size), np.diff(packed.first))
+    assert sorted(zip(batch.order[centre], batch.order[batch.neighbor])) == sorted(
+        zip(centre_of_packed, packed.neighbor)
+    )
+
+
+def test_compiled_code_is_kept_in_a_folder_named_by_the_sources(tmp_path, monkeypatch):
+    from eann_lite import compiled
+
+    monkeypatch.setenv("EANN_LITE_CACHE", str(tmp_path))
+    compiled.cache_directory.cache_clear()
+    try:
+        assert compiled.cache_directory() == str(tmp_path / compiled.source_digest())
+
+        @compile_loops
+        def one_more(x):
+            return x + 1
+
+        assert one_more(1) == 2
+        assert [path for path in tmp_path.rglob("*.nbi") if compiled.source_digest() in str(path)]
+    finally:
+        compiled.cache_directory.cache_clear()
+
+
+def test_serial_and_threaded_variants_of_a_kernel_are_the_same_function():
+    from numba import prange
+
+    @Kernel
+    def squares(x, y):
+        for i in prange(x.size):
+            y[i] = x[i] * x[i]
+
+    x = np.arange(5.0)
+    for threaded in (False, True):
+        y = np.empty(5)
+        squares(threaded, x, y)
+        assert np.array_equal(y, x * x)
