@@ -1,0 +1,85 @@
+"""Claim: a model fitted to the shipped CH4 set relaxes to tetrahedral CH4 and conserves energy in dynamics.
+
+    python validation/dynamics/run.py [MODEL] [--quick] [--picoseconds 10] [--json FILE]
+
+Relaxes CH4 from a distorted start, compares the C-H distance with the reference method's (the relaxed molecule is
+structure 0 of the vibrating part of the shipped data), then runs NVE at 300 K with 0.25 fs and measures the drift of
+the total energy (slope of a straight line through it).  Limits: |C-H - reference| < 0.01 A, angles within 0.1 degrees of
+109.47, drift below 1e-6 eV/atom/ps.  Default MODEL: ``model.npz`` beside this file (how it was made: README.md there).
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+BOND_LIMIT, ANGLE_LIMIT, DRIFT_LIMIT = 0.01, 0.1, 1e-6
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", nargs="?", default=Path(__file__).parent / "model.npz")
+    parser.add_argument("--quick", action="store_true", help="2 ps instead of 10")
+    parser.add_argument("--picoseconds", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    options = parser.parse_args()
+    from ase import units
+    from ase.io import read
+    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+    from ase.md.verlet import VelocityVerlet
+    from ase.optimize import BFGS
+
+    from eann_lite import EANNCalculator
+    from eann_lite.training.fit import shipped_files
+
+    reference = read(shipped_files()[1], 0)
+    bond_reference = reference.get_distances(0, [1, 2, 3, 4]).mean()
+    atoms = reference.copy()
+    atoms.rattle(0.1, seed=options.seed)
+    atoms.calc = EANNCalculator(options.model)
+    BFGS(atoms, logfile=None).run(fmax=1e-6, steps=500)
+    bonds = atoms.get_distances(0, [1, 2, 3, 4])
+    angles = [atoms.get_angle(i, 0, j) for i in range(1, 5) for j in range(i + 1, 5)]
+
+    rng = np.random.default_rng(options.seed)
+    # Twice the temperature at the minimum: equipartition leaves half of it to the kinetic energy.
+    MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=rng)
+    Stationary(atoms)
+    ZeroRotation(atoms)
+    dynamics = VelocityVerlet(atoms, 0.25 * units.fs)
+    picoseconds = 2.0 if options.quick else options.picoseconds
+    times, totals, temperatures = [], [], []
+
+    def observe():
+        times.append(dynamics.get_time() / (1000 * units.fs))
+        totals.append(atoms.get_total_energy() / len(atoms))
+        temperatures.append(atoms.get_temperature())
+
+    dynamics.attach(observe, interval=4)
+    dynamics.run(int(picoseconds * 4000))
+    drift = np.polyfit(times, totals, 1)[0]
+    result = {
+        "bond_angstrom": bonds.mean(), "bond_spread": np.ptp(bonds), "bond_reference": bond_reference,
+        "angle_deviation_degrees": np.abs(np.array(angles) - 109.4712206).max(),
+        "drift_ev_per_atom_per_ps": drift, "energy_fluctuation_ev_per_atom": np.std(totals),
+        "mean_temperature_K": np.mean(temperatures), "picoseconds": picoseconds,
+    }  # fmt: skip
+    result = {name: float(value) for name, value in result.items()}
+    holds = (
+        abs(result["bond_angstrom"] - bond_reference) < BOND_LIMIT
+        and result["angle_deviation_degrees"] < ANGLE_LIMIT
+        and abs(drift) < DRIFT_LIMIT
+    )
+    for name, value in result.items():
+        print(f"{name:32s} {value:.6g}")
+    print("holds" if holds else "FAILS")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
