@@ -199,13 +199,8 @@ def backward(
             width = maps[n, IN]
             source = output_bar if n == last else _rows(pre_bar, n_atoms, maps, n + 1)
             lin_n = _rows(lin_bar, n_atoms, maps, n)
-            lin_n[start:stop] = 0.0
-            add_product(source[start:stop], _matrix(theta_t, maps[n, WEIGHT], maps[n, OUT], width), lin_n[start:stop])
-            if n == 0:
-                for i in range(start, stop):
-                    for m in range(width):
-                        density_bar[i, m] = lin_n[i, m] * scale[s, m]
-            else:
+            _back_through_map(maps, n, theta_t, source[start:stop], scale[s], lin_n[start:stop], density_bar[start:stop])
+            if n > 0:
                 pre_n = _rows(pre, n_atoms, maps, n)
                 act_n = _rows(act_bar, n_atoms, maps, n)
                 slope_n = _rows(slope, n_atoms, maps, n)
@@ -222,6 +217,17 @@ def backward(
                         pre_bar_n[i, u] = slope_n[i, u] * act_n[i, u]
             # What entered this map's block also left it unchanged: the end of a block passes its adjoint to the start.
             _add_residual(maps, n, n_atoms, pre_bar, start, stop)
+
+
+@helper
+def _back_through_map(maps, n, theta_t, source, scale, lin, density):
+    """lin = source W^T of map n; at map 0 also what that means for the densities of these rows."""
+    lin[:] = 0.0
+    add_product(source, _matrix(theta_t, maps[n, WEIGHT], maps[n, OUT], maps[n, IN]), lin)
+    if n == 0:
+        for i in range(lin.shape[0]):
+            for m in range(lin.shape[1]):
+                density[i, m] = lin[i, m] * scale[m]
 
 
 @helper
@@ -252,13 +258,8 @@ def backward_tangent(
             width = maps[n, IN]
             source = output_bar_dot if n == last else _rows(pre_bar_dot, n_atoms, maps, n + 1)
             lin_n = _rows(lin_bar_dot, n_atoms, maps, n)
-            lin_n[start:stop] = 0.0
-            add_product(source[start:stop], _matrix(theta_t, maps[n, WEIGHT], maps[n, OUT], width), lin_n[start:stop])
-            if n == 0:
-                for i in range(start, stop):
-                    for m in range(width):
-                        density_bar_dot[i, m] = lin_n[i, m] * scale[s, m]
-            else:
+            _back_through_map(maps, n, theta_t, source[start:stop], scale[s], lin_n[start:stop], density_bar_dot[start:stop])
+            if n > 0:
                 pre_n = _rows(pre, n_atoms, maps, n)
                 slope_n = _rows(slope, n_atoms, maps, n)
                 pre_dot_n = _rows(pre_dot, n_atoms, maps, n)
