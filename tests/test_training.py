@@ -82,13 +82,13 @@ def test_gradient_of_the_loss_is_its_central_difference(periodic, repulsion):
         assert gradient @ direction == pytest.approx(numeric, rel=1e-7, abs=1e-8 * np.abs(gradient).max()), name
 
 
-def test_loss_of_predictions_is_the_mean_of_what_the_gradient_belongs_to():
+def test_loss_by_structure_adds_up_to_what_the_gradient_belongs_to():
     structures = as_structures(frames(5, periodic=True))
     evaluator, vector, labelled = problem(structures)
     loss = Loss(huber=0.1)
     evaluator.set_parameters(vector)
     total, _ = evaluator.loss_and_gradient(labelled, np.arange(5), loss)
-    assert loss.of_predictions(labelled, evaluator.predict(labelled)) == pytest.approx(total / 5, rel=1e-12)
+    assert loss.by_structure(labelled, evaluator.predict(labelled)).sum() == pytest.approx(total, rel=1e-12)
 
 
 def test_threads_and_pieces_do_not_change_a_bit():
@@ -147,11 +147,11 @@ def test_every_solver_makes_the_training_error_small(solver):
     assert result.history[-1]["loss"] < 0.7 * result.history[0]["loss"]
 
 
-def test_a_second_order_finish_never_worsens_the_validation_loss():
+def test_a_second_order_finish_never_worsens_the_validation_score():
     settings = {"epochs": 5, "batch": 6, "out": None, **SMALL}
     plain = eann_lite.fit(frames(24), **settings)
     finished = eann_lite.fit(frames(24), finish=True, **settings)
-    assert min(r["validation_loss"] for r in finished.history) <= min(r["validation_loss"] for r in plain.history)
+    assert min(r["validation_score"] for r in finished.history) <= min(r["validation_score"] for r in plain.history)
 
 
 def test_a_fit_repeated_with_the_same_seed_gives_the_same_bits_and_another_seed_does_not():

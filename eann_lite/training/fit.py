@@ -40,8 +40,8 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
     progress : object with ``start``, ``update`` and ``finish`` (see ``eann_lite.progress``); None is silent.
     settings : any field of ``FitSettings``; with ``out=None`` nothing is written.
 
-    Returns a ``FitResult``.  The model kept is the one with the smallest loss on the validation part; the test part is
-    touched once, at the end.  With ``out`` the directory holds ``model.npz``, ``metrics.json``, ``history.jsonl``,
+    Returns a ``FitResult``.  The model kept is the one with the smallest score on the validation part (mean root of the
+    structures' losses); the test part is touched once, at the end.  With ``out`` the directory holds ``model.npz``, ``metrics.json``, ``history.jsonl``,
     ``config.toml``, ``predictions.npz`` and, while the fit runs, ``checkpoint.npz``.
 
     Raises InputError for a misspelt setting, data without energies, a number that is not one in the data, an output

@@ -39,8 +39,8 @@ class Loss:
         factor = self.energy_weight / n_atoms
         return factor * value, factor * slope
 
-    def of_predictions(self, labelled, predictions):
-        """Mean loss per structure of a whole ``LabelledSet``."""
+    def by_structure(self, labelled, predictions):
+        """Loss (Q,) of each structure of a whole ``LabelledSet``."""
         n_atoms = labelled.n_atoms
         error = np.nan_to_num(predictions.energies - labelled.energies, nan=0.0)
         total, _ = self.energy(error, n_atoms)
@@ -49,7 +49,7 @@ class Loss:
         total = total + self.forces_weight * by_structure / (3.0 * n_atoms)
         strains = np.nan_to_num(predictions.strains - labelled.strains, nan=0.0)
         total = total + self.stress_weight * (strains**2).sum(axis=(1, 2)) / (9.0 * n_atoms)
-        return float(np.mean(labelled.weights * total))
+        return labelled.weights * total
 
     def root_weights(self, labelled):
         """Square roots of the weights of energies (Q,), force components (N, 1) and strain components (Q, 1, 1)."""

@@ -51,7 +51,7 @@ class FitSettings:
     minutes: float = _option(None, "training", "wall time of the fit, all in (default: 2.9 if epochs are not given)")
     batch: int = _option(None, "training", "structures per step (default: from the data)")
     step_size: float = _option(2e-3, "training", "largest step size of soap and adam")
-    weight_decay: float = _option(0.2, "training", "decoupled weight decay of all matrices")
+    weight_decay: float = _option(0.1, "training", "decoupled weight decay of all matrices")
     energy_weight: float = _option(5.0, "training", "weight of energies in the loss")
     forces_weight: float = _option(1.0, "training", "weight of forces in the loss")
     stress_weight: float = _option(1.0, "training", "weight of stresses in the loss")
