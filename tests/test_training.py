@@ -28,7 +28,7 @@ def frames(n, periodic=False):
     rng = np.random.default_rng(5)
     result = []
     for _ in range(n):
-        positions = np.array([[0, 0, 0], [1.2, 0, 0], [0, 1.3, 0], [0, 0, 1.1]]) + 0.1 * rng.normal(size=(4, 3))
+        positions = np.array([[0, 0, 0], [1.2, 0, 0], [0, 1.3, 0], [0, 0, 1.1]]) + 0.06 * rng.normal(size=(4, 3))
         atoms = Atoms("CH3", positions, cell=np.diag([6.0, 6.5, 7.0]) if periodic else None, pbc=periodic)
         atoms.calc = LennardJones(sigma=1.0, epsilon=0.5, rc=3.0)
         atoms.get_potential_energy()
