@@ -112,8 +112,8 @@ def _read_parts(train, valid, test, settings):
 
     if train is None:
         train = settings.train or shipped_files()
-        if not settings.train:
-            settings = replace(settings, train=train, test=0.1 if settings.test is None else settings.test)
+        if not settings.train and settings.test is None:
+            settings = replace(settings, test=0.1)
     parts = {"train": _read(train, settings) if _is_source(train) else as_structures(train)}
     fractions = {}
     for name, given in (("valid", valid), ("test", test)):
@@ -247,7 +247,7 @@ class _Run:
             name: {
                 "fingerprint": fingerprint(parts[name]),
                 "n_structures": len(parts[name]),
-                "sources": sorted({_file_of(s) for s in parts[name]} - {""}),
+                "sources": sorted({os.path.basename(_file_of(s)) for s in parts[name]} - {""}),
             }
             for name in PARTS
             if parts[name]
@@ -431,18 +431,16 @@ class _Run:
         from eann_lite.training.metrics import error_metrics
         from eann_lite.training.objective import Predictions, take
 
-        files = self.data[part]["sources"]
-        if len(files) < 2:
-            return None
+        files = [_file_of(s) for s in self.parts[part]]
         result = {}
-        for file in files:
-            index = np.array([q for q, s in enumerate(self.parts[part]) if _file_of(s) == file])
+        for file in sorted(set(files) - {""}):
+            index = np.array([q for q, other in enumerate(files) if other == file])
             chosen, atoms = take(labelled, index)
             part_predictions = Predictions(
                 predictions.energies[index], predictions.forces[atoms], predictions.strains[index]
             )
             result[os.path.basename(file)] = error_metrics(chosen, part_predictions)
-        return result
+        return result if len(result) > 1 else None
 
     def _write(self, model, metrics, arrays):
         from eann_lite.io.atomic import write_atomically

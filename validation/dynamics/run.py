@@ -20,7 +20,7 @@ BOND_LIMIT, ANGLE_LIMIT, DRIFT_LIMIT = 0.01, 0.1, 1e-6
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", nargs="?", default=Path(__file__).parent / "model.npz")
+    parser.add_argument("model", nargs="?", default=Path(__file__).parents[1] / "first_fit" / "model.npz")
     parser.add_argument("--quick", action="store_true", help="2 ps instead of 10")
     parser.add_argument("--picoseconds", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -28,7 +28,7 @@ def main():
     options = parser.parse_args()
     from ase import units
     from ase.io import read
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+    from ase.md.velocitydistribution import Stationary, ZeroRotation
     from ase.md.verlet import VelocityVerlet
     from ase.optimize import BFGS
 
@@ -46,7 +46,7 @@ def main():
 
     rng = np.random.default_rng(options.seed)
     # Twice the temperature at the minimum: equipartition leaves half of it to the kinetic energy.
-    MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=rng)
+    atoms.set_momenta(rng.normal(size=(len(atoms), 3)) * np.sqrt(600 * units.kB * atoms.get_masses())[:, None])
     Stationary(atoms)
     ZeroRotation(atoms)
     dynamics = VelocityVerlet(atoms, 0.25 * units.fs)
