@@ -254,6 +254,16 @@ def test_wrong_settings_are_refused_before_any_work(changes, message):
     assert message in str(error.value)
 
 
+def test_labels_of_atoms_in_memory_may_stand_under_other_names():
+    atoms = frames(12)
+    for a in atoms:
+        a.info["qm_energy"], a.arrays["qm_forces"] = a.calc.results["energy"], a.calc.results["forces"]
+        a.calc = None
+    keys = {"energy_key": "qm_energy", "forces_key": "qm_forces"}
+    result = eann_lite.fit(atoms, epochs=1, batch=6, out=None, **keys, **SMALL)
+    assert result.metrics["train"]["forces_rmse_mev_per_ang"] is not None
+
+
 def test_data_without_energies_are_refused():
     atoms = frames(8)
     for a in atoms:

@@ -99,6 +99,19 @@ def _read(sources, settings):
     return read_structures(paths, **{name: getattr(settings, name) for name in keys})
 
 
+def _in_memory(objects, settings):
+    """List of Structure from Atoms (labels by the same rules as in files) or Structures."""
+    from ase import Atoms
+
+    from eann_lite.structures import as_structures, label_atoms
+
+    items = [objects] if isinstance(objects, Atoms) else list(objects)
+    if not items or not all(isinstance(item, Atoms) for item in items):
+        return as_structures(items)
+    keys = ("energy_key", "forces_key", "stress_key", "virial_key")
+    return label_atoms(items, **{name: getattr(settings, name) for name in keys})
+
+
 def shipped_files():
     """Paths of the CH4 data set that comes with the package: random and vibrating molecules, PBE/cc-pVDZ."""
     folder = Path(__file__).resolve().parent.parent / "data"
@@ -107,21 +120,20 @@ def shipped_files():
 
 def _read_parts(train, valid, test, settings):
     """{train, valid, test: list of Structure} and the settings with what was used."""
-    from eann_lite.structures import as_structures
     from eann_lite.training.splits import split
 
     if train is None:
         train = settings.train or shipped_files()
         if not settings.train and settings.test is None:
             settings = replace(settings, test=0.1)
-    parts = {"train": _read(train, settings) if _is_source(train) else as_structures(train)}
+    parts = {"train": _read(train, settings) if _is_source(train) else _in_memory(train, settings)}
     fractions = {}
     for name, given in (("valid", valid), ("test", test)):
         given = getattr(settings, name) if given is None else given
         if isinstance(given, (int, float)) and not isinstance(given, bool):
             fractions[name] = float(given)
         elif given is not None:
-            parts[name] = _read(given, settings) if _is_source(given) else as_structures(given)
+            parts[name] = _read(given, settings) if _is_source(given) else _in_memory(given, settings)
     indices = split(len(parts["train"]), tuple(fractions.values()), settings.seed)
     everything = parts["train"]
     for name, index in zip([*fractions, "train"], indices):
@@ -339,9 +351,10 @@ class _Run:
         rest = rest - counts[known] @ constants["reference_energies"]
         spread = np.sqrt(np.mean(rest**2 / train.n_atoms[known]))
         forces = (train.forces - fixed.forces)[~np.isnan(train.forces)]
-        if not spread > 0 and forces.size:
+        # Equal energies say nothing about the size of what the networks are to give: forces do, or it is 1 eV.
+        if spread < 1e-6 and forces.size:
             spread = np.sqrt(np.mean(forces**2))
-        constants["energy_scale"] = np.array(spread if spread > 0 else 1.0)
+        constants["energy_scale"] = np.array(spread if spread > 1e-6 else 1.0)
         return parameters, constants, scales
 
     def _fixed_settings(self):
@@ -419,7 +432,7 @@ class _Run:
             "best_epoch": trainer.best_epoch,
             "metrics": metrics,
             "versions": versions(),
-            "hardware": platform.processor() or platform.machine(),
+            "hardware": hardware(),
             "units": "eV, Angstrom",
         }
         if self.out is not None:
@@ -449,6 +462,17 @@ class _Run:
         write_atomically(self.out / "metrics.json", lambda file: file.write(text.encode()))
         write_atomically(self.out / "predictions.npz", lambda file: np.savez_compressed(file, **arrays))
         model.save(self.out / "model.npz")
+
+
+def hardware():
+    """Name of the processor and the number of its cores, as far as the system tells."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass  # Not Linux, or a processor without a name: the architecture is said.
+    return f"{name}, {os.cpu_count()} cores"
 
 
 def versions():
