@@ -193,6 +193,7 @@ def activate(kind, x, alpha=None, beta=None):
 
 
 def linear(parameters, layer, x):
+    """Linear map ``x @ weight + bias`` of a layer."""
     weight = parameters[f"{layer}.weight"]
 
     def reverse(y_bar):
@@ -202,6 +203,7 @@ def linear(parameters, layer, x):
 
 
 def activation(kind, parameters, layer, x):
+    """Activation of a layer, with its learned parameters where the kind has any."""
     names = (f"{layer}.alpha", f"{layer}.beta") if kind.endswith("_like") else ()
     y, by_x, *by_parameters = activate(kind, x, *(parameters[name] for name in names))
 
@@ -212,6 +214,7 @@ def activation(kind, parameters, layer, x):
 
 
 def layer_norm(parameters, layer, x):
+    """Layer normalisation of every row: biased variance, eps 1e-5, learned scale and shift."""
     scale, centred = parameters[f"{layer}.scale"], x - x.mean(axis=1, keepdims=True)
     root = np.sqrt(np.mean(centred**2, axis=1, keepdims=True) + LAYER_NORM_EPS)
     unit = centred / root

@@ -28,7 +28,7 @@ def test_the_python_block_runs_with_the_model_of_the_first_command(tmp_path):
 
 @pytest.mark.parametrize("line", re.findall(r"bin/eann-lite (.*)", "".join(blocks("bash"))))
 def test_the_commands_are_ones_that_the_command_line_takes(line):
-    build_parser().parse_args(line.split())
+    assert build_parser().parse_args(line.split()).command
 
 
 def test_ci_runs_the_test_command_of_the_readme():

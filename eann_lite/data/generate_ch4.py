@@ -173,6 +173,7 @@ def pack(logs, out):
 
 
 def main():
+    """Run the command line described at the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     for part in SEED:
