@@ -21,8 +21,8 @@ import numpy as np
 
 
 def command(data, out, resume):
-    """A small fit of about half a minute with frequent checkpoints."""
-    fit = [sys.executable, "-m", "eann_lite", "fit", "--train", str(data), "--out", str(out), "--epochs", "150", "--quiet"]
+    """A small fit of about a minute with frequent checkpoints."""
+    fit = [sys.executable, "-m", "eann_lite", "fit", "--train", str(data), "--out", str(out), "--epochs", "800", "--quiet"]
     fit += ["--densities", "16", "--widths", "16", "16", "--recursion-widths", "16", "16", "--recursions", "1"]
     return fit + ["--checkpoint-seconds", "0.2"] + (["--resume"] if resume else [])
 
@@ -58,8 +58,8 @@ def main():
         done = 0
         while done < kills:
             process = subprocess.Popen(command(data, folder / "killed", done > 0), stdout=subprocess.DEVNULL)
-            # Before, at and after the first step of this piece, so that about half of the work is left at the end.
-            wait = rng.uniform(0.3, 1.1) * start_up + rng.uniform(0.0, 0.9) * work / kills
+            # Before, at and after the first step of this piece, so that much of the work is left at the end.
+            wait = rng.uniform(0.3, 1.1) * start_up + rng.uniform(0.0, 0.6) * work / kills
             try:
                 process.wait(wait)
                 print(f"the fit ended before kill {done + 1} (the machine's speed changed)")
