@@ -65,8 +65,9 @@ def masses():
 def mean_field(positions):
     """PBE/cc-pVDZ calculation, converged or not.
 
-    A cheap grid first, whose density starts the full one.  Where the cheap one does not converge (stretched molecules
-    whose closed-shell solutions cross) the full one practically never does, so it is not tried.
+    A cheap grid first, whose density starts the full one.  Where the cheap one does not converge in 50 cycles (stretched
+    molecules whose closed-shell solutions cross) the full one is not tried, to save time.  That is stricter than it need
+    be: with the full one always tried, for up to 100 cycles, 58 of 172 were dropped (34 %) instead of 38 %.
     """
     from pyscf import dft, gto
 
