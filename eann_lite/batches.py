@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eann_lite.errors import InputError
+from eann_lite.kernels.arguments import Batch
 
 #: Atoms of one element that one thread works on at a time; fixed, so that results do not depend on threads.
 BLOCK = 16
@@ -36,29 +37,6 @@ class PackedStructures(NamedTuple):
     @property
     def n_structures(self):
         return self.offsets.size - 1
-
-
-class Batch(NamedTuple):
-    """Some structures as the kernels take them: atoms sorted by element, cut into blocks of one element.
-
-    order (N,) packed atom of each batch atom; structure (N,) which of the chosen structures (0 .. Q-1) it belongs to;
-    blocks (B, 3) rows (start, stop, element); segments (S, 2) first and last atom of each element; threaded: whether
-    kernels use threads inside this batch (never decided by the number of threads: then one thread and many run the
-    same machine code).
-    """
-
-    n_structures: int
-    order: np.ndarray
-    structure: np.ndarray
-    species: np.ndarray
-    positions: np.ndarray
-    first: np.ndarray
-    neighbor: np.ndarray
-    reverse: np.ndarray
-    image: np.ndarray
-    blocks: np.ndarray
-    segments: np.ndarray
-    threaded: bool
 
 
 def species_of(numbers, elements, where):

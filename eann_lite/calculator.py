@@ -135,7 +135,7 @@ class EANNCalculator(Calculator):
         """Raise the InputError for energies or forces that are not finite."""
         # A neighbour list that was kept is not searched for atoms at one place; a new one is.
         neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, self.pairs.cutoff)
-        shortest = self.sweeps.state["distance"].min(initial=math.inf)
+        shortest = self.sweeps.values.distance.min(initial=math.inf)
         raise InputError(
             f"energy or forces of these {len(atoms)} atoms are not finite (shortest distance {shortest:.3g} Angstrom): "
             "the structure is far from all that the model was fitted to. Start from another one, or use smaller steps."

@@ -61,6 +61,22 @@ def test_loss_gradient_is_that_of_the_reference(model, structure, seed):
         assert deviation(found[name], expected[name], floor=1e-3 * scale) < 1e-9, name
 
 
+@given(models(), structures(), seeds)
+@settings(max_examples=30)
+def test_the_gradient_for_energies_alone_is_that_of_atoms_that_stand_still(model, structure, seed):
+    """Without forces to fit the tangents along the atoms' motion are left out, not computed to be zero."""
+    specification, sweeps = model.specification, model.sweeps
+    packed = pack_structures([structure], specification.elements, specification.reach)
+    batch = draw_batch(packed, np.arange(1), len(specification.elements))
+    weights = np.random.default_rng(seed).normal(size=1)
+    sweeps.forward(batch)
+    found = sweeps.gradient(weights)
+    sweeps.forward(batch)
+    sweeps.reverse()
+    expected = sweeps.gradient(weights, np.zeros_like(batch.positions), np.zeros((1, 3, 3)))
+    assert deviation(found, expected) < 1e-13
+
+
 def test_large_structures_run_with_threads_and_small_ones_without_and_both_give_the_reference():
     specification = Specification(elements=("H", "C"), cutoff=3.5, radial=8, densities=5, recursions=2, repulsion="zbl")
     model = random_model(specification, seed=1)
@@ -86,10 +102,10 @@ def test_pairs_beyond_the_cutoff_in_the_list_add_exactly_nothing(model, structur
         sweeps = model.sweeps
         energies = sweeps.forward(batch)
         forces, virials = sweeps.reverse()
-        state = sweeps.state
-        beyond = state["distance"] >= specification.reach
-        assert not state["radial"][beyond].any() and not state["slope"][beyond].any()
-        assert not state["pair_gradient"][beyond].any()
+        values = sweeps.values
+        beyond = values.distance >= specification.reach
+        assert not values.radial[beyond].any() and not values.slope[beyond].any()
+        assert not values.pair_gradient[beyond].any()
         results.append((batch, energies, forces, virials.sum(axis=0)))
     (few, *exact), (many, *found) = results
     assert many.neighbor.size >= few.neighbor.size

@@ -1,7 +1,8 @@
-"""The CPU loops, compiled with Numba: plain arrays in and out, loops only.
+"""The CPU loops, compiled with Numba: arrays in (``arguments``), arrays filled, loops only.
 
-Each kernel fills arrays given by its caller, one thread writing one atom (or one block of atoms), so that results are
-the same bits for any number of threads.  Arrays end in the index letters of the theory: i atom, p pair, a monomial,
-k Gaussian, m density, l degree, s element.  ``_dot`` marks a derivative along the direction of the tangent sweep,
-``_bar`` a derivative of the energy with respect to the named quantity (reverse sweep).
+``sweeps`` says which stage runs when; each stage works on one block of atoms of one element, one thread to a block and
+no two threads writing the same atom, so that results are the same bits for any number of threads.  Arrays end in the
+index letters of the theory: i atom, p pair, a monomial, k Gaussian, m density, l degree, s element.  ``_dot`` marks a
+derivative along the direction of the tangent sweep, ``_bar`` a derivative of the energy with respect to the named
+quantity (reverse sweep).
 """

@@ -54,6 +54,13 @@ def add_product(x, w, y):
 
 
 @helper
+def set_product(x, w, y):
+    """y = x @ w with x (n, i), w (i, o), y (n, o)."""
+    y[:] = 0.0
+    add_product(x, w, y)
+
+
+@helper
 def add_outer(x, y, w, start, stop):
     """Rows ``start`` to ``stop`` of w += x.T @ y with x (n, i), y (n, o), w (i, o)."""
     n_rows = x.shape[0]

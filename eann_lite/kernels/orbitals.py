@@ -1,49 +1,48 @@
-"""Sums over pairs: weighted orbital sums, their reverse (a gather over reversed pairs), pair forces, and tangents.
+"""Sums over the pairs of a block of atoms: weighted orbital sums, their reverse (a gather over reversed pairs), pair
+forces, and tangents.
 
-``width`` is a tuple of length K: Numba compiles one version per length, so the inner loops over k have a constant
-number of turns and become vector instructions.
+Every function works on the atoms start to stop and writes rows of these atoms alone, so blocks may run side by side.
 """
 
 import numpy as np
-from numba import prange
 
-from eann_lite.compiled import Kernel
+from eann_lite.compiled import helper
 from eann_lite.formulas import radial_parameter_slopes
+from eann_lite.kernels.geometry import n_gaussians
 
 
-@Kernel
-def orbital_sums(first, neighbor, angular, radial, coefficients, width, sums):
-    """sums (N, A, K): B_iak = sum over pairs p: i->j of A_a(r_p) R_k(r_p) c_jk, with coefficients c (N, K)."""
-    n_monomials = angular.shape[1]
-    n_radial = len(width)
-    for i_ in prange(first.size - 1):
-        i = np.int64(i_)
-        orbital = np.empty(n_radial)
-        for a in range(n_monomials):
+@helper
+def orbital_sums(start, stop, t, potential, batch, values):
+    """B_iak of step t = sum over pairs p: i->j of A_a(r_p) R_k(r_p) c_jk."""
+    first, neighbor, angular, radial = batch.first, batch.neighbor, values.angular, values.radial
+    coefficients, sums = values.coefficients[t], values.sums[t]
+    n_radial = n_gaussians(potential)
+    orbital = np.empty(n_radial)
+    for i in range(start, stop):
+        for a in range(angular.shape[1]):
             for k in range(n_radial):
                 sums[i, a, k] = 0.0
         for p in range(first[i], first[i + 1]):
             j = neighbor[p]
             for k in range(n_radial):
                 orbital[k] = radial[p, k] * coefficients[j, k]
-            for a in range(n_monomials):
+            for a in range(angular.shape[1]):
                 y = angular[p, a]
                 for k in range(n_radial):
                     sums[i, a, k] += y * orbital[k]
 
 
-@Kernel
-def orbital_sums_tangent(
-    first, neighbor, angular, radial, coefficients, angular_dot, radial_dot, coefficients_dot, width, sums_dot
-):
-    """sums_dot (N, A, K): derivative of the weighted orbital sums along the tangent direction."""
-    n_monomials = angular.shape[1]
-    n_radial = len(width)
-    for i_ in prange(first.size - 1):
-        i = np.int64(i_)
-        orbital = np.empty(n_radial)
-        orbital_dot = np.empty(n_radial)
-        for a in range(n_monomials):
+@helper
+def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
+    """Derivative of the weighted orbital sums of step t along the tangent direction."""
+    first, neighbor, angular, radial = batch.first, batch.neighbor, values.angular, values.radial
+    angular_dot, radial_dot = tangents.angular, tangents.radial
+    coefficients, coefficients_dot, sums_dot = values.coefficients[t], tangents.coefficients[t], tangents.sums[t]
+    n_radial = n_gaussians(potential)
+    orbital = np.empty(n_radial)
+    orbital_dot = np.empty(n_radial)
+    for i in range(start, stop):
+        for a in range(angular.shape[1]):
             for k in range(n_radial):
                 sums_dot[i, a, k] = 0.0
         for p in range(first[i], first[i + 1]):
@@ -51,30 +50,31 @@ def orbital_sums_tangent(
             for k in range(n_radial):
                 orbital[k] = radial[p, k] * coefficients[j, k]
                 orbital_dot[k] = radial_dot[p, k] * coefficients[j, k] + radial[p, k] * coefficients_dot[j, k]
-            for a in range(n_monomials):
+            for a in range(angular.shape[1]):
                 y = angular[p, a]
                 y_dot = angular_dot[p, a]
                 for k in range(n_radial):
                     sums_dot[i, a, k] += y_dot * orbital[k] + y * orbital_dot[k]
 
 
-@Kernel
-def gather_coefficients(first, neighbor, reverse, angular, radial, parity, sums_bar, width, coefficients_bar):
-    """coefficients_bar (N, K) += sum over pairs p: i->j of R_k(r_p) sum_a A_a(r_p) Bbar_iak, for every j.
+@helper
+def gather_coefficients(start, stop, t, potential, batch, values):
+    """coefficients_bar of step t += sum over pairs p: i->j of R_k(r_p) sum_a A_a(r_p) Bbar_iak, for every j.
 
     The pairs that end at j are the reversed pairs of its own list, where A_a changes sign by parity[a] = (-1)^l.
     """
-    n_monomials = angular.shape[1]
-    n_radial = len(width)
-    for j_ in prange(first.size - 1):
-        j = np.int64(j_)
-        shared = np.empty(n_radial)
+    first, neighbor, reverse, parity = batch.first, batch.neighbor, batch.reverse, potential.parity
+    angular, radial = values.angular, values.radial
+    sums_bar, coefficients_bar = values.sums_bar[t], values.coefficients_bar[t]
+    n_radial = n_gaussians(potential)
+    shared = np.empty(n_radial)
+    for j in range(start, stop):
         for q in range(first[j], first[j + 1]):
             i = neighbor[q]
             p = reverse[q]
             for k in range(n_radial):
                 shared[k] = 0.0
-            for a in range(n_monomials):
+            for a in range(angular.shape[1]):
                 y = parity[a] * angular[q, a]
                 for k in range(n_radial):
                     shared[k] += y * sums_bar[i, a, k]
@@ -82,67 +82,81 @@ def gather_coefficients(first, neighbor, reverse, angular, radial, parity, sums_
                 coefficients_bar[j, k] += radial[p, k] * shared[k]
 
 
-@Kernel
+@helper
 def gather_coefficients_tangent(
-    first, neighbor, reverse, species, parity, exponents, centers,
-    distance, angular, radial, slope, coefficients, sums_bar,
-    distance_dot, angular_dot, radial_dot, coefficients_dot, sums_bar_dot, width,
-    coefficients_bar_dot, exponents_bar_dot, centers_bar_dot,
-):  # fmt: skip
+    start, stop, t, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot
+):
     """Tangent of ``gather_coefficients``, and what this step adds to the gradients of alpha and r_s, kept per atom.
 
-    coefficients_bar_dot, exponents_bar_dot, centers_bar_dot (N, K) are added to.  With S = sum_a A_a Bbar_iak,
-    Rbar = c S, so the gradient with respect to alpha is the tangent of sum_p Rbar dR/dalpha (r_s likewise).
+    coefficients_bar of the tangents, exponents_bar_dot and centers_bar_dot (N, K) are added to.  With
+    S = sum_a A_a Bbar_iak, Rbar = c S, so the gradient with respect to alpha is the tangent of sum_p Rbar dR/dalpha
+    (r_s likewise).  Without ``moving`` the atoms stand still: of all tangents only those of the seeds' adjoints count.
     """
-    n_monomials = angular.shape[1]
-    n_radial = len(width)
-    for j_ in prange(first.size - 1):
-        j = np.int64(j_)
+    first, neighbor, reverse, parity, species = (
+        batch.first, batch.neighbor, batch.reverse, potential.parity, batch.species
+    )  # fmt: skip
+    angular, radial, slope, distance = values.angular, values.radial, values.slope, values.distance
+    coefficients, sums_bar = values.coefficients[t], values.sums_bar[t]
+    coefficients_dot, sums_bar_dot = tangents.coefficients[t], tangents.sums_bar[t]
+    coefficients_bar_dot = tangents.coefficients_bar[t]
+    n_radial = n_gaussians(potential)
+    shared = np.empty(n_radial)
+    shared_dot = np.empty(n_radial)
+    for j in range(start, stop):
         s = species[j]
-        shared = np.empty(n_radial)
-        shared_dot = np.empty(n_radial)
         for q in range(first[j], first[j + 1]):
             i = neighbor[q]
             p = reverse[q]
             for k in range(n_radial):
                 shared[k] = 0.0
                 shared_dot[k] = 0.0
-            for a in range(n_monomials):
+            for a in range(angular.shape[1]):
                 y = parity[a] * angular[q, a]
-                y_dot = parity[a] * angular_dot[q, a]
                 for k in range(n_radial):
-                    shared[k] += y * sums_bar[i, a, k]
-                    shared_dot[k] += y_dot * sums_bar[i, a, k] + y * sums_bar_dot[i, a, k]
-            r = distance[q]
-            r_dot = distance_dot[q]
+                    shared_dot[k] += y * sums_bar_dot[i, a, k]
+                if moving:
+                    y_dot = parity[a] * tangents.angular[q, a]
+                    for k in range(n_radial):
+                        shared[k] += y * sums_bar[i, a, k]
+                        shared_dot[k] += y_dot * sums_bar[i, a, k]
             for k in range(n_radial):
-                coefficients_bar_dot[j, k] += radial_dot[p, k] * shared[k] + radial[p, k] * shared_dot[k]
-                radial_bar = coefficients[j, k] * shared[k]
-                radial_bar_dot = coefficients_dot[j, k] * shared[k] + coefficients[j, k] * shared_dot[k]
+                coefficients_bar_dot[j, k] += radial[p, k] * shared_dot[k]
+            if moving:
+                for k in range(n_radial):
+                    coefficients_bar_dot[j, k] += tangents.radial[p, k] * shared[k]
+            r = distance[q]
+            for k in range(n_radial):
                 by_alpha, by_center, by_alpha_slope, by_center_slope = radial_parameter_slopes(
-                    r, exponents[s, k], centers[s, k], radial[p, k], slope[p, k]
+                    r, potential.exponents[s, k], potential.centers[s, k], radial[p, k], slope[p, k]
                 )
-                exponents_bar_dot[j, k] += radial_bar_dot * by_alpha + radial_bar * by_alpha_slope * r_dot
-                centers_bar_dot[j, k] += radial_bar_dot * by_center + radial_bar * by_center_slope * r_dot
+                radial_bar_dot = coefficients[j, k] * shared_dot[k]
+                if moving:
+                    radial_bar_dot += coefficients_dot[j, k] * shared[k]
+                    radial_bar_r_dot = coefficients[j, k] * shared[k] * tangents.distance[q]
+                    exponents_bar_dot[j, k] += radial_bar_r_dot * by_alpha_slope
+                    centers_bar_dot[j, k] += radial_bar_r_dot * by_center_slope
+                exponents_bar_dot[j, k] += radial_bar_dot * by_alpha
+                centers_bar_dot[j, k] += radial_bar_dot * by_center
 
 
-@Kernel
-def pair_gradients(
-    first, neighbor, vector, distance, angular, radial, slope, coefficients, sums_bar, factors, width, gradient
-):
-    """gradient (P, 3) += g_p = dE/dr_p from all recursion steps at once.
+@helper
+def pair_gradients(start, stop, potential, batch, values):
+    """pair_gradient (P, 3) += g_p = dE/dr_p from all recursion steps at once.
 
-    coefficients (T+1, N, K), sums_bar (T+1, N, A, K); factors as in ``pair_directions``.  With
-    Z_ak = sum_t c_jk^t Bbar_iak^t: g_p = sum_ak Z_ak [A_a dR_k/dr r_p / r + R_k grad A_a].
+    With Z_ak = sum_t c_jk^t Bbar_iak^t: g_p = sum_ak Z_ak [A_a dR_k/dr r_p / r + R_k grad A_a].
     """
+    first, neighbor, factors = batch.first, batch.neighbor, potential.factors
+    vector, distance, angular, radial, slope = (
+        values.vector, values.distance, values.angular, values.radial, values.slope
+    )  # fmt: skip
+    coefficients, sums_bar, gradient = values.coefficients, values.sums_bar, values.pair_gradient
     n_steps = coefficients.shape[0]
     n_monomials = angular.shape[1]
-    n_radial = len(width)
-    for i_ in prange(first.size - 1):
-        i = np.int64(i_)
-        z = np.empty((n_monomials, n_radial))
-        shared = np.empty(n_radial)
-        along = np.empty((3, n_radial))
+    n_radial = n_gaussians(potential)
+    z = np.empty((n_monomials, n_radial))
+    shared = np.empty(n_radial)
+    along = np.empty((3, n_radial))
+    for i in range(start, stop):
         for p in range(first[i], first[i + 1]):
             j = neighbor[p]
             for a in range(n_monomials):
@@ -181,11 +195,11 @@ def pair_gradients(
             gradient[p, 2] += gz + central * vector[p, 2]
 
 
-@Kernel
-def forces_and_virials(first, reverse, vector, gradient, forces, virials):
+@helper
+def forces_and_virials(start, stop, batch, values, forces, virials):
     """forces (N, 3) = sum_p (g_p - g_rev(p)) and virials (N, 3, 3) = sum_p r_p (x) g_p, symmetrised, of each atom."""
-    for i_ in prange(first.size - 1):
-        i = np.int64(i_)
+    first, reverse, vector, gradient = batch.first, batch.reverse, values.vector, values.pair_gradient
+    for i in range(start, stop):
         for x in range(3):
             forces[i, x] = 0.0
             for y in range(3):

@@ -1,25 +1,22 @@
 """The fixed short-range pair repulsion, added to energies and pair gradients; it has no learned parameter."""
 
-import numpy as np
-from numba import prange
-
-from eann_lite.compiled import Kernel
+from eann_lite.compiled import helper
 from eann_lite.formulas import zbl_pair
 
 
-@Kernel
-def add_zbl(first, neighbor, species, numbers, vector, distance, cutoff, energies, gradient):
-    """energies (N,) += half of each pair's repulsion; gradient (P, 3) += half of its derivative.
+@helper
+def add_zbl(start, stop, potential, batch, values, energies):
+    """energies (N,) += half of each pair's repulsion; pair_gradient (P, 3) += half of its derivative.
 
-    numbers (S,) are the elements' atomic numbers as floats.  Each pair stands twice in the list, so halves add up.
+    Each pair stands twice in the list, so halves add up.
     """
-    for i_ in prange(first.size - 1):
-        i = np.int64(i_)
-        z_i = numbers[species[i]]
-        for p in range(first[i], first[i + 1]):
-            r = distance[p]
+    species, cutoff = batch.species, potential.repulsion_cutoff
+    for i in range(start, stop):
+        z_i = potential.numbers[species[i]]
+        for p in range(batch.first[i], batch.first[i + 1]):
+            r = values.distance[p]
             if r < cutoff:
-                value, slope = zbl_pair(r, z_i, numbers[species[neighbor[p]]], cutoff)
+                value, slope = zbl_pair(r, z_i, potential.numbers[species[batch.neighbor[p]]], cutoff)
                 energies[i] += 0.5 * value
                 for x in range(3):
-                    gradient[p, x] += 0.5 * slope / r * vector[p, x]
+                    values.pair_gradient[p, x] += 0.5 * slope / r * values.vector[p, x]

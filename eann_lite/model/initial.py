@@ -62,7 +62,7 @@ def scale_to_data(specification, parameters, packed, chosen):
     sweeps.set_parameters(sweeps.layout.pack(parameters))
     sweeps.forward(batch)
     if "contraction" in parameters:
-        squares = (sweeps.state["sums"][0] ** 2).mean(axis=0) * sweeps.monomials.weight[:, None]
+        squares = (sweeps.values.sums[0] ** 2).mean(axis=0) * sweeps.monomials.weight[:, None]
         by_degree = np.zeros((specification.max_degree + 1, specification.radial))
         np.add.at(by_degree, sweeps.monomials.degree, squares)
         largest = by_degree.max(axis=1, keepdims=True)
@@ -77,7 +77,7 @@ def scale_to_data(specification, parameters, packed, chosen):
         sweeps.forward(batch)
         for s, (start, stop) in enumerate(batch.segments):
             if stop > start:
-                density = sweeps.state["density"][t, start:stop]
+                density = sweeps.values.density[t, start:stop]
                 spread = density.std(axis=0)
                 floor = 1e-3 * spread.max()
                 constants["density_shift"][t, s] = density.mean(axis=0)

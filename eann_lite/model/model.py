@@ -140,8 +140,8 @@ def _results(sweeps, packed, chosen, threaded, descriptors):
                 forces=forces[rows],
                 strain_derivative=strain_derivative,
                 stress=strain_derivative / volume if volume > 0 else None,
-                orbital_coefficients=sweeps.state["coefficients"][:, rows] if descriptors else None,
-                density=sweeps.state["density"][:, rows] if descriptors else None,
+                orbital_coefficients=sweeps.values.coefficients[:, rows] if descriptors else None,
+                density=sweeps.values.density[:, rows] if descriptors else None,
             )
         )
     return results

@@ -25,13 +25,11 @@ def solve_last_layer(sweeps, vector, labelled):
     known = np.flatnonzero(~np.isnan(labelled.energies))
     sweeps.set_parameters(vector)
     features, residuals = [], []
-    stage = sweeps.stages[-1]
-    hidden = int(stage.maps[-1, 0])
     for chosen in batches_of_atoms(labelled.packed.offsets, known, 1024):
         batch = draw_batch(labelled.packed, chosen, len(specification.elements))
         energies = sum_by_structure(batch, sweeps.forward(batch))
-        store = sweeps.buffers(f"lin{specification.recursions}", batch.species.size * stage.row_width)
-        last = store[batch.species.size * int(stage.maps[-1, 2]) :].reshape(-1, hidden)
+        last = sweeps.last_hidden()
+        hidden = last.shape[1]
         columns = np.zeros((batch.species.size, len(names) * (hidden + 1)))
         for s, (start, stop) in enumerate(batch.segments):
             begin = s * (hidden + 1)

@@ -1,0 +1,131 @@
+"""What crosses from Python into the kernels: arrays that belong together as one NamedTuple.
+
+Shapes: N atoms of the batch, P ordered pairs, S elements, Q structures, T recursions, K Gaussians, L largest degree,
+A monomials, M densities, B blocks.  Network stores are flat, (T + 1, N * row_width): the rows (N, width) of map n of
+step t begin at N * (sum of the widths of the maps before it).  A field of another shape, or a new one, changes
+compiled code, so this file belongs to the sources that the cache watches.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Potential(NamedTuple):
+    """A model as kernels read it.
+
+    width : its number of dimensions is K.  Numba compiles one version for every number of dimensions, so loops over k
+        have a constant number of turns and become vector instructions.  K above 64, which NumPy does not allow, have
+        0 dimensions and are read from the other arrays.
+    cutoff, repulsion_cutoff : Angstrom; repulsion_cutoff is 0 without repulsion.
+    exponents, centers, coefficients (S, K) : alpha, r_s and the orbital coefficients of step 0.
+    contraction (L + 1, K, M), contraction_transposed (L + 1, M, K).
+    degree, weight, parity, parent, axis (A,), factors (F, 4) : tables of the monomials (``model.monomials``).
+    numbers (S,) : atomic numbers as floats.  reference_energies (S,) eV; energy_scale eV.
+    vector, transposed : all parameters, and the same with every network weight matrix the other way round.
+    density_shift, density_scale (T + 1, S, M); starts (T + 1, S): where each network begins in the vector.
+    recursion_maps, energy_maps (n, 10) : tables of linear maps (columns in ``kernels.networks``); recursion_kind,
+        energy_kind : activation codes; recursion_tasks, energy_tasks (n, 4) : pieces of the weight gradients.
+    """
+
+    width: np.ndarray
+    cutoff: float
+    repulsion_cutoff: float
+    exponents: np.ndarray
+    centers: np.ndarray
+    coefficients: np.ndarray
+    contraction: np.ndarray
+    contraction_transposed: np.ndarray
+    degree: np.ndarray
+    weight: np.ndarray
+    parity: np.ndarray
+    parent: np.ndarray
+    axis: np.ndarray
+    factors: np.ndarray
+    numbers: np.ndarray
+    reference_energies: np.ndarray
+    energy_scale: float
+    vector: np.ndarray
+    transposed: np.ndarray
+    density_shift: np.ndarray
+    density_scale: np.ndarray
+    starts: np.ndarray
+    recursion_maps: np.ndarray
+    recursion_kind: int
+    recursion_tasks: np.ndarray
+    energy_maps: np.ndarray
+    energy_kind: int
+    energy_tasks: np.ndarray
+
+
+class Batch(NamedTuple):
+    """Some structures as the kernels take them: atoms sorted by element, cut into blocks of one element.
+
+    order (N,) packed atom of each batch atom; structure (N,) which of the chosen structures (0 .. Q-1) it belongs to;
+    blocks (B, 3) rows (start, stop, element); segments (S, 2) first and last atom of each element; threaded: whether
+    kernels use threads inside this batch (never decided by the number of threads: then one thread and many run the
+    same machine code).
+    """
+
+    n_structures: int
+    order: np.ndarray
+    structure: np.ndarray
+    species: np.ndarray
+    positions: np.ndarray
+    first: np.ndarray
+    neighbor: np.ndarray
+    reverse: np.ndarray
+    image: np.ndarray
+    blocks: np.ndarray
+    segments: np.ndarray
+    threaded: bool
+
+
+class Values(NamedTuple):
+    """What the forward and the reverse sweep leave: "x_bar" is the derivative of the energy with respect to x.
+
+    vector (P, 3), distance (P,), angular (P, A), radial and its slope dR/dr (P, K), pair_gradient (P, 3) = dE/dr_p;
+    coefficients (T + 1, N, K), sums (T + 1, N, A, K), density (T + 1, N, M); output_bar (N, 1);
+    pre, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
+    """
+
+    vector: np.ndarray
+    distance: np.ndarray
+    angular: np.ndarray
+    radial: np.ndarray
+    slope: np.ndarray
+    pair_gradient: np.ndarray
+    coefficients: np.ndarray
+    sums: np.ndarray
+    density: np.ndarray
+    pre: np.ndarray
+    act_slope: np.ndarray
+    lin: np.ndarray
+    output_bar: np.ndarray
+    coefficients_bar: np.ndarray
+    sums_bar: np.ndarray
+    density_bar: np.ndarray
+    pre_bar: np.ndarray
+    act_bar: np.ndarray
+    lin_bar: np.ndarray
+
+
+class Tangents(NamedTuple):
+    """Derivatives of ``Values`` along a direction of positions and strain; fields and shapes as there."""
+
+    vector: np.ndarray
+    distance: np.ndarray
+    angular: np.ndarray
+    radial: np.ndarray
+    coefficients: np.ndarray
+    sums: np.ndarray
+    density: np.ndarray
+    pre: np.ndarray
+    lin: np.ndarray
+    output_bar: np.ndarray
+    coefficients_bar: np.ndarray
+    sums_bar: np.ndarray
+    density_bar: np.ndarray
+    pre_bar: np.ndarray
+    act_bar: np.ndarray
+    lin_bar: np.ndarray

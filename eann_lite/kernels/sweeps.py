@@ -1,0 +1,218 @@
+"""The sweeps over a batch, stage by stage: energies forward, forces in reverse, and the tangents of both.
+
+Which stage runs when, on which atoms; the loops of a stage over a block of atoms stand in the files of this folder, the
+mathematics in the order of the paper in ``reference``.  One thread works on one block; a stage that reads what others
+wrote for neighbours starts a new loop over blocks.
+"""
+
+import numpy as np
+from numba import prange
+
+from eann_lite.compiled import Kernel, helper
+from eann_lite.kernels import contraction, geometry, networks, orbitals, repulsion
+from eann_lite.kernels.geometry import n_gaussians
+
+
+@helper
+def _begin(b, potential, batch, values, energies):
+    """Pairs and first orbital coefficients of a block; its energies before any network."""
+    start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
+    geometry.pair_geometry(start, stop, potential, batch, values)
+    for i in range(start, stop):
+        energies[i] = potential.reference_energies[s]
+        for k in range(n_gaussians(potential)):
+            values.coefficients[0, i, k] = potential.coefficients[s, k]
+    values.pair_gradient[batch.first[start] : batch.first[stop]] = 0.0
+    if potential.repulsion_cutoff > 0.0:
+        repulsion.add_zbl(start, stop, potential, batch, values, energies)
+
+
+@helper
+def _step(b, t, potential, batch, values, energies):
+    """Orbital sums, densities and network of step t for a block."""
+    start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
+    orbitals.orbital_sums(start, stop, t, potential, batch, values)
+    contraction.densities(start, stop, t, potential, values)
+    if t + 1 < values.density.shape[0]:
+        values.coefficients[t + 1, start:stop] = values.coefficients[t, start:stop]
+        networks.forward(
+            start, stop, s, t, potential.recursion_maps, potential.recursion_kind, potential, values,
+            values.coefficients[t + 1],
+        )  # fmt: skip
+    else:
+        # Nobody needs the outputs of the energy networks but this line, so their adjoints' place may hold them.
+        values.output_bar[start:stop] = 0.0
+        networks.forward(
+            start, stop, s, t, potential.energy_maps, potential.energy_kind, potential, values, values.output_bar
+        )
+        for i in range(start, stop):
+            energies[i] += potential.energy_scale * values.output_bar[i, 0]
+
+
+@Kernel
+def forward(potential, batch, values, energies):
+    """energies (N,) in eV of all atoms, reference energies and repulsion included."""
+    for b in prange(batch.blocks.shape[0]):
+        _begin(np.int64(b), potential, batch, values, energies)
+    for t in range(values.density.shape[0]):
+        for b in prange(batch.blocks.shape[0]):
+            _step(np.int64(b), t, potential, batch, values, energies)
+
+
+@helper
+def _step_reverse(b, t, potential, batch, values):
+    """From the adjoint of the network's output of step t to that of the orbital sums, for a block."""
+    start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
+    if t + 1 < values.density.shape[0]:
+        networks.backward(
+            start, stop, s, t, potential.recursion_maps, potential.recursion_kind, potential, values,
+            values.coefficients_bar[t + 1],
+        )  # fmt: skip
+    else:
+        values.output_bar[start:stop] = potential.energy_scale
+        networks.backward(
+            start, stop, s, t, potential.energy_maps, potential.energy_kind, potential, values, values.output_bar
+        )
+    contraction.densities_reverse(start, stop, t, potential, values)
+
+
+@helper
+def _gather(b, t, potential, batch, values):
+    """The adjoint of the orbital coefficients of step t of a block."""
+    start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
+    _carry(start, stop, t, values.coefficients_bar)
+    orbitals.gather_coefficients(start, stop, t, potential, batch, values)
+
+
+@helper
+def _carry(start, stop, t, coefficients_bar):
+    """c^{t+1} = c^t + g(rho^t): the adjoint of c^{t+1} passes to c^t."""
+    if t + 1 < coefficients_bar.shape[0]:
+        coefficients_bar[t, start:stop] = coefficients_bar[t + 1, start:stop]
+    else:
+        coefficients_bar[t, start:stop] = 0.0
+
+
+@helper
+def _pair_gradients(b, potential, batch, values):
+    orbitals.pair_gradients(batch.blocks[b, 0], batch.blocks[b, 1], potential, batch, values)
+
+
+@helper
+def _forces(b, batch, values, forces, virials):
+    orbitals.forces_and_virials(batch.blocks[b, 0], batch.blocks[b, 1], batch, values, forces, virials)
+
+
+@Kernel
+def reverse(potential, batch, values, forces, virials):
+    """forces (N, 3) in eV/Angstrom and virials (N, 3, 3) in eV of all atoms, after ``forward``."""
+    for t in range(values.density.shape[0] - 1, -1, -1):
+        for b in prange(batch.blocks.shape[0]):
+            _step_reverse(np.int64(b), t, potential, batch, values)
+        if t > 0:
+            for b in prange(batch.blocks.shape[0]):
+                _gather(np.int64(b), t, potential, batch, values)
+    for b in prange(batch.blocks.shape[0]):
+        _pair_gradients(np.int64(b), potential, batch, values)
+    for b in prange(batch.blocks.shape[0]):
+        _forces(np.int64(b), batch, values, forces, virials)
+
+
+@helper
+def _begin_tangent(b, potential, batch, values, tangents, direction, strain):
+    start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
+    geometry.pair_directions(start, stop, potential, batch, values, tangents, direction, strain)
+    tangents.coefficients[0, start:stop] = 0.0
+
+
+@helper
+def _step_tangent(b, t, potential, batch, values, tangents):
+    """Tangent of ``_step``; that of the energies' networks ends at their last hidden layer's maps."""
+    start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
+    orbitals.orbital_sums_tangent(start, stop, t, potential, batch, values, tangents)
+    contraction.densities_tangent(start, stop, t, potential, values, tangents)
+    if t + 1 < values.density.shape[0]:
+        tangents.coefficients[t + 1, start:stop] = tangents.coefficients[t, start:stop]
+        networks.forward_tangent(
+            start, stop, s, t, potential.recursion_maps, potential.recursion_kind, potential, values, tangents,
+            tangents.coefficients[t + 1],
+        )  # fmt: skip
+    else:
+        tangents.output_bar[start:stop] = 0.0
+        networks.forward_tangent(
+            start, stop, s, t, potential.energy_maps, potential.energy_kind, potential, values, tangents,
+            tangents.output_bar,
+        )  # fmt: skip
+
+
+@Kernel
+def forward_tangent(potential, batch, values, tangents, direction, strain):
+    """Tangents of everything ``forward`` computes along direction (N, 3) and strain (Q, 3, 3)."""
+    for b in prange(batch.blocks.shape[0]):
+        _begin_tangent(np.int64(b), potential, batch, values, tangents, direction, strain)
+    for t in range(values.density.shape[0]):
+        for b in prange(batch.blocks.shape[0]):
+            _step_tangent(np.int64(b), t, potential, batch, values, tangents)
+
+
+@helper
+def _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, contraction_bar_dot):
+    start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
+    if t + 1 < values.density.shape[0]:
+        networks.backward_tangent(
+            start, stop, s, t, potential.recursion_maps, potential.recursion_kind, moving, potential, values, tangents,
+            tangents.coefficients_bar[t + 1],
+        )  # fmt: skip
+    else:
+        networks.backward_tangent(
+            start, stop, s, t, potential.energy_maps, potential.energy_kind, moving, potential, values, tangents,
+            tangents.output_bar,
+        )  # fmt: skip
+    contraction.densities_reverse_tangent(start, stop, t, moving, potential, values, tangents, contraction_bar_dot[b])
+
+
+@helper
+def _gather_tangent(b, t, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot):
+    start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
+    _carry(start, stop, t, tangents.coefficients_bar)
+    orbitals.gather_coefficients_tangent(
+        start, stop, t, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot
+    )
+
+
+@helper
+def _network_gradients(task, t, moving, potential, batch, values, tangents, gradient):
+    if t + 1 < values.density.shape[0]:
+        networks.weight_gradients(
+            task, t, potential.recursion_maps, potential.recursion_kind, moving, potential.recursion_tasks, potential,
+            batch, values, tangents, values.coefficients_bar[t + 1], tangents.coefficients_bar[t + 1], gradient,
+        )  # fmt: skip
+    else:
+        networks.weight_gradients(
+            task, t, potential.energy_maps, potential.energy_kind, moving, potential.energy_tasks, potential, batch,
+            values, tangents, values.output_bar, tangents.output_bar, gradient,
+        )  # fmt: skip
+
+
+@Kernel
+def reverse_tangent(
+    moving, potential, batch, values, tangents, contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient
+):
+    """gradient (flat) += tangent of the reverse sweep with respect to the parameters of all networks.
+
+    The seeds are the tangents of output_bar; contraction_bar_dot (B, L+1, K, M) and exponents_bar_dot, centers_bar_dot
+    (N, K) are added to, block by block and atom by atom.  With ``moving`` after ``forward_tangent`` and ``reverse``;
+    without it the atoms stand still and only ``forward`` is needed: an ordinary gradient of seeds times energies.
+    """
+    for t in range(values.density.shape[0] - 1, -1, -1):
+        for b in prange(batch.blocks.shape[0]):
+            _step_reverse_tangent(np.int64(b), t, moving, potential, batch, values, tangents, contraction_bar_dot)
+        n_tasks = (
+            potential.energy_tasks.shape[0] if t + 1 == values.density.shape[0] else potential.recursion_tasks.shape[0]
+        )
+        for task in prange(n_tasks):
+            _network_gradients(np.int64(task), t, moving, potential, batch, values, tangents, gradient)
+        for b in prange(batch.blocks.shape[0]):
+            _gather_tangent(
+                np.int64(b), t, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot
+            )
