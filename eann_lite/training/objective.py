@@ -78,7 +78,6 @@ def batch_loss_and_gradient(sweeps, labelled, chosen, loss, threaded=None):
     """Sum of the losses of the structures ``chosen``, and its gradient (flat) with respect to all parameters."""
     batch = draw_batch(labelled.packed, chosen, len(sweeps.specification.elements), threaded)
     atom_energies = sweeps.forward(batch)
-    forces, virials = sweeps.reverse()
     n_atoms, weights = labelled.n_atoms[chosen], labelled.weights[chosen]
 
     error = sum_by_structure(batch, atom_energies) - labelled.energies[chosen]
@@ -87,12 +86,17 @@ def batch_loss_and_gradient(sweeps, labelled, chosen, loss, threaded=None):
     total = float(np.sum(weights * value))
     energy_weights = weights * energy_weights
 
-    force_error = forces - labelled.forces[batch.order]
+    label_forces, label_strains = labelled.forces[batch.order], labelled.strains[chosen]
+    if np.isnan(label_forces).all() and np.isnan(label_strains).all():
+        return total, sweeps.gradient(energy_weights)
+
+    forces, virials = sweeps.reverse()
+    force_error = forces - label_forces
     factor = (loss.forces_weight * weights / (3.0 * n_atoms))[batch.structure][:, None]
     force_error[np.isnan(force_error)] = 0.0
     total += float(np.sum(factor * force_error**2))
 
-    strain_error = sum_by_structure(batch, virials) - labelled.strains[chosen]
+    strain_error = sum_by_structure(batch, virials) - label_strains
     strain_error[np.isnan(strain_error)] = 0.0
     strain_factor = (loss.stress_weight * weights / (9.0 * n_atoms))[:, None, None]
     total += float(np.sum(strain_factor * strain_error**2))
