@@ -137,9 +137,11 @@ def test_soap_goes_on_from_its_state_with_the_same_bits():
 
 @pytest.mark.parametrize("solver", ["soap", "adam", "lbfgs", "least_squares"])
 def test_every_solver_makes_the_training_error_small(solver):
-    epochs = {"soap": 100, "adam": 100, "lbfgs": 100, "least_squares": 10}[solver]
+    epochs = {"soap": 200, "adam": 200, "lbfgs": 100, "least_squares": 10}[solver]
+    # With larger steps these few structures train chaotically: another rounding ends at another error.
+    settings = SMALL | {"seed": 2}
     result = eann_lite.fit(
-        frames(24), solver=solver, epochs=epochs, batch=6, step_size=2e-2, weight_decay=0.0, out=None, **SMALL
+        frames(24), solver=solver, epochs=epochs, batch=6, step_size=5e-3, weight_decay=0.0, out=None, **settings
     )
     structures = as_structures(frames(24))
     spread = np.std([s.forces for s in structures])
@@ -181,7 +183,13 @@ class StopAfter:
 
 @pytest.mark.parametrize(("solver", "updates"), [("soap", 4), ("soap", 7), ("adam", 5), ("lbfgs", 1)])
 def test_a_stopped_fit_resumes_with_the_same_bits(tmp_path, solver, updates):
-    settings = {"epochs": 4 if solver != "lbfgs" else 60, "batch": 6, "solver": solver, "checkpoint_seconds": 1e-9, **SMALL}
+    settings = {
+        "epochs": 4 if solver != "lbfgs" else 60,
+        "batch": 6,
+        "solver": solver,
+        "checkpoint_seconds": 1e-9,
+        **SMALL,
+    }
     whole = eann_lite.fit(frames(20), out=tmp_path / "whole", **settings)
     with pytest.raises(RuntimeError, match="on purpose"):
         eann_lite.fit(frames(20), out=tmp_path / "parts", progress=StopAfter(updates), **settings)

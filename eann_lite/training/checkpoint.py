@@ -6,7 +6,7 @@ import numpy as np
 
 from eann_lite.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(path, header, arrays):
