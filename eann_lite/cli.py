@@ -67,6 +67,8 @@ def build_parser():
     _add_fit(commands)
     _add_evaluate(commands)
     _add_info(commands)
+    _add_import(commands)
+    _add_export(commands)
     return parser
 
 
@@ -151,6 +153,35 @@ def _add_info(commands):
     parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
     parser.add_argument("--json", action="store_true", help="print all of it as JSON")
     parser.set_defaults(command=_info, flags=["--json"])
+
+
+def _add_import(commands):
+    parser = commands.add_parser(
+        "import",
+        help="a model of the published packages, without PyTorch",
+        description="Read PES.pt, REANN.pth or EANN.pth, or a folder of the Fortran EANN. Nothing in them is executed.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("path", metavar="PATH", help="PES.pt, a state dictionary (.pth), or a folder of the Fortran EANN")
+    parser.add_argument("--density", metavar="FILE", help="input_density of a state dictionary (default: beside it)")
+    parser.add_argument("--nn", metavar="FILE", help="input_nn of a state dictionary (default: beside it)")
+    parser.add_argument("--inta-sign", choices=("+", "-"), help="sign of inta in the exponent, where a file does not say")
+    parser.add_argument("--out", metavar="MODEL", required=True, help="model file to write (model.npz)")
+    parser.add_argument("--json", action="store_true", help="print what was found, and where, as JSON")
+    parser.set_defaults(command=_import, flags=["--density", "--nn", "--inta-sign", "--out", "--json"])
+
+
+def _add_export(commands):
+    parser = commands.add_parser(
+        "export",
+        help="a model as the published packages read it",
+        description="Write a state dictionary that the published REANN code loads, and para/input_nn, para/input_density.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
+    parser.add_argument("--reann", action="store_true", required=True, help="as REANN.pth of the REANN package")
+    parser.add_argument("--out", metavar="REANN.pth", required=True, help="state dictionary to write")
+    parser.set_defaults(command=_export, flags=["--reann", "--out"])
 
 
 def _parse(arguments):
@@ -245,6 +276,31 @@ def _info(options, arguments):
         print(f"{part + ' data':<20}{count} structures, {sources}, fingerprint {fingerprint[:16]}")
     if data["metrics"]:
         print("\n" + metrics_table(data["metrics"]))
+
+
+def _import(options, arguments):
+    from eann_lite.io.published import load
+
+    model = load(options.path, options.density, options.nn, options.inta_sign)
+    model.save(options.out)
+    found = model.provenance["import"]
+    _warn(found["warnings"])
+    if options.json:
+        print(json.dumps({"model": options.out, **found}, indent=2))
+        return
+    print(f"{found['kind']} {found['file']}\n")
+    for row in found["findings"]:
+        value = ", ".join(row["value"]) if isinstance(row["value"], list) else row["value"]
+        print(f"{row['name']:<20}{value}  ({row['where']})")
+    print(f"\nmodel   {options.out}")
+
+
+def _export(options, arguments):
+    from eann_lite.io.model_file import load
+    from eann_lite.io.published import save_state
+
+    for path in save_state(load(options.model), options.out):
+        print(f"written {path}")
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------

@@ -230,7 +230,8 @@ def layer_norm(parameters, layer, x):
 
 def network(shape, parameters, name, x):
     """Network ``name`` of a NetworkSpecification ``shape`` on rows x (n, in): input(x), then for each block
-    x + links(x) (a link: activation, layer normalisation if any, linear map), then activation and output.
+    x + links(x) (a link: activation, layer normalisation if any, linear map), then activation and output.  Blocks
+    that are not residual are links(x).
 
     Gives output (n, out) and reverse(y_bar) -> x_bar, {parameter: gradient}.
     """
@@ -246,18 +247,18 @@ def network(shape, parameters, name, x):
         for layer, place in stage:
             x, reverse = layer(parameters, place, x)
             reverses.append(reverse)
-        is_block = 0 < number <= shape.blocks
-        x = start + x if is_block else x
-        done.append((is_block, reverses))
+        adds_input = shape.residual and 0 < number <= shape.blocks
+        x = start + x if adds_input else x
+        done.append((adds_input, reverses))
 
     def reverse_all(y_bar):
         gradient = {}
-        for is_block, reverses in reversed(done):
+        for adds_input, reverses in reversed(done):
             x_bar = y_bar
             for reverse in reversed(reverses):
                 x_bar, part = reverse(x_bar)
                 gradient.update(part)
-            y_bar = y_bar + x_bar if is_block else x_bar
+            y_bar = y_bar + x_bar if adds_input else x_bar
         return y_bar, gradient
 
     return x, reverse_all

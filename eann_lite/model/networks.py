@@ -68,8 +68,8 @@ def _map_table(specification, layout, name, network, outputs):
     for b in range(network.blocks):
         first_of_block = len(chain)
         for i, (width, out) in enumerate(network.links):
-            is_last = i == len(network.links) - 1
-            chain.append((f"block.{b}.{i}", width, out, first_of_block if is_last else -1))
+            adds_input = network.residual and i == len(network.links) - 1
+            chain.append((f"block.{b}.{i}", width, out, first_of_block if adds_input else -1))
     chain.append(("output", network.widths[0], outputs, -1))
     table = np.empty((len(chain), kernel.COLUMNS), dtype=np.int64)
     row = 0

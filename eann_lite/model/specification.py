@@ -39,12 +39,14 @@ class NetworkSpecification:
     activation : one of ``ACTIVATIONS``; ``relu_like`` is alpha silu(beta x), ``tanh_like`` is
         alpha x / sqrt(1 + (beta x)^2), both with learned alpha and beta per unit.
     layer_norm : layer normalisation (eps 1e-5) after every activation inside a block.
+    residual : a block adds its input, x + f(x); False: a block is f(x), so the network is a plain multilayer perceptron.
     """
 
     widths: tuple = (64, 64)
     blocks: int = 1
     activation: str = "silu"
     layer_norm: bool = False
+    residual: bool = True
 
     def __post_init__(self):
         widths = tuple(_whole("network widths", w, 1) for w in self.widths)
@@ -54,6 +56,7 @@ class NetworkSpecification:
         object.__setattr__(self, "blocks", _whole("network blocks", self.blocks, 0))
         _one_of("network activation", self.activation, ACTIVATIONS)
         object.__setattr__(self, "layer_norm", bool(self.layer_norm))
+        object.__setattr__(self, "residual", bool(self.residual))
 
     @property
     def links(self):
@@ -131,7 +134,12 @@ class Specification:
 
     def to_dict(self):
         """Plain values only, ready for JSON; ``from_dict`` reverses it."""
-        return asdict(self)
+        values = asdict(self)
+        for name in ("network", "recursion_network"):
+            # Left out where it is true: files of residual networks stay as they always were.
+            if values[name]["residual"]:
+                del values[name]["residual"]
+        return values
 
     @classmethod
     def from_dict(cls, values):
