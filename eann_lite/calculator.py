@@ -2,14 +2,17 @@
 
 import math
 import os
+import warnings
 
 import numba
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
+from ase.outputs import Properties, all_outputs
 
 from eann_lite.batches import draw_batch, packed_with_pairs, species_of
 from eann_lite.compiled import set_threads
 from eann_lite.errors import InputError
+from eann_lite.extrapolation import OUTSIDE, ExtrapolationWarning, warning_text
 from eann_lite.model.sweeps import Sweeps
 from eann_lite.neighbors import SkinList, neighbor_pairs
 
@@ -32,6 +35,11 @@ class EANNCalculator(Calculator):
     | energies | (n,) | eV per atom, reference energies and repulsion included |
     | forces | (n, 3) | eV/Angstrom |
     | stress | (6,) xx yy zz yz xz xy | eV/Angstrom^3, dE/d(strain) / volume: positive under tension |
+    | extrapolation | (n,) | how unlike the training data: above 1, farther out than all (``eann_lite.extrapolation``) |
+
+    ``results["extrapolation"]`` is there where the model file has bounds, as those of fits have.  The first time that
+    an atom is above 1, the calculator warns (``ExtrapolationWarning``) with its index; once, whatever calls follow.
+    ASE knows no such property: leave it out of what is given to its ``SinglePointCalculator``.
 
     There is a stress only where the structure is periodic in some direction and the three cell vectors span a volume;
     ASE raises PropertyNotImplementedError elsewhere.  Results are those of ``model.evaluate`` and do not depend on skin
@@ -52,7 +60,7 @@ class EANNCalculator(Calculator):
     """
 
     name = "eann"
-    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "extrapolation"]
     ignored_changes = {"initial_charges", "initial_magmoms"}
 
     def __init__(self, model, skin=0.5, threads=None):
@@ -71,7 +79,13 @@ class EANNCalculator(Calculator):
         # Sweeps of its own: several calculators may share a model.
         self.sweeps = Sweeps(model.specification, model.constants)
         self.sweeps.set_parameters(model.vector)
+        self.bounds = model.bounds
+        self._warned = False
         self._batch = self._shifts = None
+
+    def export_properties(self):
+        """The results that ASE has a name for; it takes no others."""
+        return Properties({name: value for name, value in self.results.items() if name in all_outputs})
 
     def check_state(self, atoms, tol=None):
         """What changed since the last call, compared exactly: ASE's own way costs as much as the forces of CH4."""
@@ -115,7 +129,19 @@ class EANNCalculator(Calculator):
         energy = float(energies.sum())
         if not math.isfinite(energy):
             self._refuse(atoms)
-        return {"energy": energy, "free_energy": energy, "energies": energies}
+        results = {"energy": energy, "free_energy": energy, "energies": energies}
+        if self.bounds is not None:
+            results["extrapolation"] = self._extrapolation(atoms, batch)
+        return results
+
+    def _extrapolation(self, atoms, batch):
+        """How unlike the training data every atom is; warns at the first one outside."""
+        distances = np.empty(batch.order.size)
+        distances[batch.order] = self.bounds.distances(self.sweeps.values.density[-1], batch)
+        if not self._warned and distances.max() > OUTSIDE:
+            self._warned = True
+            warnings.warn(warning_text(atoms, distances), ExtrapolationWarning, stacklevel=2)
+        return distances
 
     def _derivatives(self):
         """Reverse sweep after the forward sweep of the same atoms: forces, and the stress where there is a volume."""

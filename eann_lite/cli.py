@@ -237,6 +237,7 @@ def _fit(options, arguments):
 
 def _evaluate(options, arguments):
     from eann_lite.compiled import set_threads
+    from eann_lite.extrapolation import outside_summary, outside_text
     from eann_lite.io.model_file import load
     from eann_lite.structures import read_structures, summarise, warnings_for
     from eann_lite.training.metrics import error_metrics
@@ -253,7 +254,11 @@ def _evaluate(options, arguments):
     predictions = predict(model, labelled)
     metrics = error_metrics(labelled, predictions)
     part = Path(options.files[0]).name.split(".")[0]
-    print(json.dumps(metrics, indent=2) if options.json else _table_or_note({part: metrics}))
+    outside = {} if model.bounds is None else {"extrapolation": outside_summary(model, labelled.packed)}
+    if options.json:
+        print(json.dumps(metrics | outside, indent=2))
+    else:
+        print(f"{_table_or_note({part: metrics})}\n\n{outside_text(outside.get('extrapolation'))}")
     if plots is not None:
         from eann_lite.plots import write_parity_plots
 
@@ -266,11 +271,16 @@ def _info(options, arguments):
     from eann_lite.io.model_file import load
     from eann_lite.report import data_rows, describe, metrics_table, model_rows, origin_rows
 
-    data = describe(load(options.model))
+    model = load(options.model)
+    data = describe(model)
+    bounds = None if model.bounds is None else dict(zip(model.specification.elements, model.bounds.atoms.tolist()))
     if options.json:
-        print(json.dumps({"file": options.model, **data}, indent=2))
+        print(json.dumps({"file": options.model, **data, "extrapolation_bounds_atoms": bounds}, indent=2))
         return
-    for name, text in [("file", options.model), *model_rows(data), *origin_rows(data)]:
+    told = "none: extrapolation is not told"
+    if bounds is not None:
+        told = "of the densities of " + ", ".join(f"{count:.0f} {symbol}" for symbol, count in bounds.items())
+    for name, text in [("file", options.model), *model_rows(data), ("training bounds", told), *origin_rows(data)]:
         print(f"{name:<20}{text}")
     for part, count, sources, fingerprint in data_rows(data["data"]):
         print(f"{part + ' data':<20}{count} structures, {sources}, fingerprint {fingerprint[:16]}")

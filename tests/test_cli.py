@@ -184,7 +184,7 @@ def test_evaluate_gives_exactly_the_promised_keys_and_the_errors_of_the_fit(fitt
     process = run("evaluate", "fit/model.npz", "test.xyz", "--json", cwd=folder)
     assert process.returncode == 0, process.stderr
     errors = json.loads(process.stdout)
-    assert list(errors) == EVALUATE_KEYS
+    assert list(errors) == [*EVALUATE_KEYS, "extrapolation"]
     kept = json.loads((folder / "fit" / "metrics.json").read_text())["test"]
     assert errors["n_structures"] == 3 and errors["n_atoms"] == 15 and errors["stress_rmse_mev_per_ang3"] is None
     for key, value in kept.items():

@@ -5,7 +5,9 @@
 | ``header`` | one JSON text: format name and version, specification, elements, units, reference energies, provenance |
 | ``parameter/<name>`` | trained arrays, float64; names and shapes as in ``model.parameters.parameter_shapes`` |
 | ``constant/<name>`` | density_shift, density_scale (T+1, S, M), reference_energies (S,) in eV, energy_scale () |
+| ``bounds/<name>`` | not in every file: center (S, M), whitening (S, M, M), atoms (S,), as in ``DensityBounds`` |
 
+A file with bounds has format version 2; one without them is still written as version 1, which older versions read.
 Entries are stored uncompressed and carry a fixed date, so the same model always gives the same bytes.
 """
 
@@ -24,7 +26,7 @@ from eann_lite.model.parameters import default_constants, parameter_shapes
 from eann_lite.model.specification import Specification
 
 FORMAT = "eann_lite model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 UNITS = {"energy": "eV", "length": "Angstrom"}
 #: The earliest date that a zip archive can carry.
 DATE = (1980, 1, 1, 0, 0, 0)
@@ -39,6 +41,8 @@ def save_model(model, path):
     """
     arrays = {f"parameter/{name}": array for name, array in model.parameters.items()}
     arrays |= {f"constant/{name}": array for name, array in model.constants.items()}
+    if model.bounds is not None:
+        arrays |= {f"bounds/{name}": array for name, array in model.bounds._asdict().items()}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise InputError(f"{name} of the model is not finite: it is not saved to {os.fspath(path)}. Fit it again.")
@@ -69,6 +73,7 @@ def load(path):
     >>> load(path).provenance
     {'seed': 0}
     """
+    from eann_lite.extrapolation import DensityBounds, bounds_shapes
     from eann_lite.model.model import Model
 
     where = os.fspath(path)
@@ -80,19 +85,22 @@ def load(path):
         raise ModelFileError(f"model file {where}: its specification cannot be used: {error}") from error
     shapes = {f"parameter/{name}": shape for name, shape in parameter_shapes(specification).items()}
     shapes |= {f"constant/{name}": array.shape for name, array in default_constants(specification).items()}
+    if any(name.startswith("bounds/") for name in entries):
+        shapes |= {f"bounds/{name}": shape for name, shape in bounds_shapes(specification).items()}
     _check_arrays(entries, shapes, where)
-    named = {"parameter": {}, "constant": {}}
+    named = {"parameter": {}, "constant": {}, "bounds": {}}
     for entry, array in entries.items():
         kind, name = entry.split("/", 1)
         named[kind][name] = array
-    return Model(specification, named["parameter"], named["constant"], header.get("provenance"))
+    bounds = DensityBounds(**named["bounds"]) if named["bounds"] else None
+    return Model(specification, named["parameter"], named["constant"], header.get("provenance"), bounds)
 
 
 def _header(model):
     specification = model.specification
     return {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": 1 if model.bounds is None else FORMAT_VERSION,
         "specification": specification.to_dict(),
         "elements": list(specification.elements),
         "units": UNITS,
@@ -159,11 +167,11 @@ def _checked_header(header, where):
     version = header.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise ModelFileError(
-            f"model file {where} has format version {version}; this eann_lite reads {FORMAT_VERSION}. It was written "
-            "by a newer eann_lite: upgrade with `pip install --upgrade eann_lite`."
+            f"model file {where} has format version {version}; this eann_lite reads up to {FORMAT_VERSION}. It was "
+            "written by a newer eann_lite: upgrade with `pip install --upgrade eann_lite`."
         )
-    if version != FORMAT_VERSION:
-        raise ModelFileError(f"model file {where} has format version {version!r}; expected {FORMAT_VERSION}.")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise ModelFileError(f"model file {where} has format version {version!r}; expected 1 to {FORMAT_VERSION}.")
     return header
 
 

@@ -18,7 +18,9 @@ class Result:
 
     energy (eV); energies (n,) eV; forces (n, 3) eV/Angstrom; strain_derivative (3, 3) eV, dE/d(strain) of a symmetric
     strain; stress (3, 3) eV/Angstrom^3 (strain derivative / volume, ASE's sign), None without a cell volume;
-    orbital_coefficients (T+1, n, K) and density (T+1, n, M) of every recursion step where asked for, else None.
+    orbital_coefficients (T+1, n, K) and density (T+1, n, M) of every recursion step where asked for, else None;
+    extrapolation (n,): how unlike the training data each atom is, above 1 outside (``eann_lite.extrapolation``), None
+    where the model has no bounds.
     """
 
     energy: float
@@ -28,6 +30,7 @@ class Result:
     stress: np.ndarray = None
     orbital_coefficients: np.ndarray = None
     density: np.ndarray = None
+    extrapolation: np.ndarray = None
 
 
 class Model:
@@ -37,6 +40,7 @@ class Model:
     parameters : named arrays as in ``eann_lite.model.parameters.parameter_shapes``.
     constants : density_shift, density_scale (T+1, S, M), reference_energies (S,) in eV, energy_scale; default: none.
     provenance : plain dictionary kept in the model file: what the model was fitted to, how, and its errors.
+    bounds : ``DensityBounds`` of the training data; None: nothing is said about extrapolation.
 
     >>> from eann_lite import Model, Specification
     >>> from eann_lite.model.initial import initial_parameters
@@ -47,7 +51,7 @@ class Model:
     (5, 3)
     """
 
-    def __init__(self, specification, parameters, constants=None, provenance=None):
+    def __init__(self, specification, parameters, constants=None, provenance=None, bounds=None):
         self.specification = specification
         self.layout = Layout.of(specification)
         self.vector = self.layout.pack(parameters)
@@ -60,6 +64,7 @@ class Model:
                 shape = expected[name].shape if name in expected else "none of that name"
                 raise InputError(f"constant {name} has shape {value.shape}, expected {shape}.")
         self.provenance = dict(provenance or {})
+        self.bounds = bounds
         self._sweeps = self._pool = None
 
     @property
@@ -107,7 +112,7 @@ class Model:
         packed = pack_structures(items, self.specification.elements, self.specification.reach)
         everything = np.arange(packed.n_structures)
         _, results = self.pool(numba.get_num_threads()).run(
-            lambda sweeps, piece, threaded: _results(sweeps, packed, piece, threaded, descriptors),
+            lambda sweeps, piece, threaded: _results(sweeps, packed, piece, threaded, descriptors, self.bounds),
             packed.offsets, everything, ATOMS_PER_PIECE,
         )  # fmt: skip
         results = [result for piece in results for result in piece]
@@ -120,11 +125,13 @@ class Model:
         save_model(self, path)
 
 
-def _results(sweeps, packed, chosen, threaded, descriptors):
+def _results(sweeps, packed, chosen, threaded, descriptors, bounds):
     """List of ``Result`` for consecutive structures (indices ``chosen``) of packed ones."""
     batch = draw_batch(packed, chosen, len(sweeps.specification.elements), threaded)
     energies = sweeps.forward(batch)
     forces, virials = sweeps.reverse()
+    if bounds is not None:
+        distances = bounds.distances(sweeps.values.density[-1], batch)
     # Back from the batch's order (by element) to the order in which the atoms were given.
     given = np.empty_like(batch.order)
     given[batch.order - packed.offsets[chosen[0]]] = np.arange(batch.order.size)
@@ -140,6 +147,7 @@ def _results(sweeps, packed, chosen, threaded, descriptors):
                 forces=forces[rows],
                 strain_derivative=strain_derivative,
                 stress=strain_derivative / volume if volume > 0 else None,
+                extrapolation=None if bounds is None else distances[rows],
                 orbital_coefficients=sweeps.values.coefficients[:, rows] if descriptors else None,
                 density=sweeps.values.density[:, rows] if descriptors else None,
             )

@@ -402,10 +402,12 @@ class _Run:
         return Model(self.specification, named, self.constants, provenance={})
 
     def _finish(self, model, trainer):
-        """Errors of the chosen model on every part, and all files."""
+        """Bounds of the training densities, errors of the chosen model on every part, and all files."""
+        from eann_lite.extrapolation import density_bounds
         from eann_lite.training.metrics import error_metrics
 
         self.evaluator.set_parameters(model.vector)
+        model.bounds = density_bounds(self.evaluator, self.constants, self.sets["train"].packed)
         metrics, arrays = {}, {}
         for name in PARTS:
             if name not in self.sets:

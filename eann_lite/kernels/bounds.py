@@ -1,0 +1,33 @@
+"""How far the densities of atoms lie from those of training atoms; see ``eann_lite.extrapolation``.
+
+A loop of its own, since for a molecule of five atoms the same in NumPy costs a seventh of energy and forces.
+"""
+
+import numpy as np
+from numba import prange
+
+from eann_lite.compiled import Kernel
+from eann_lite.kernels.dense import add_product
+
+
+@Kernel
+def distances(blocks, density, center, whitening, atoms, distance):
+    """distance (N,): length of (density - center) @ whitening, center (S, M) and whitening (S, M, M) of the element.
+
+    Infinite where it overflows or is not a number, and for an element without training atoms (atoms[s] = 0).
+    """
+    for b in prange(blocks.shape[0]):
+        start, stop, s = blocks[b, 0], blocks[b, 1], blocks[b, 2]
+        n_densities = density.shape[1]
+        apart = np.empty((stop - start, n_densities))
+        for n in range(stop - start):
+            for m in range(n_densities):
+                apart[n, m] = density[start + n, m] - center[s, m]
+        white = np.zeros((stop - start, n_densities))
+        add_product(apart, whitening[s], white)
+        for n in range(stop - start):
+            square = 0.0
+            for m in range(n_densities):
+                square += white[n, m] * white[n, m]
+            known = atoms[s] > 0.0 and square < np.inf
+            distance[start + n] = np.sqrt(square) if known else np.inf
