@@ -17,6 +17,7 @@ _HOMES = {
     "read_structures": "eann_lite.structures",
     "load": "eann_lite.io.model_file",
     "fit": "eann_lite.training.fit",
+    "descriptors": "eann_lite.model.descriptors",
     "EANNCalculator": "eann_lite.calculator",
 }
 __all__ = ["__version__", *_HOMES]
