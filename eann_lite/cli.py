@@ -1,7 +1,7 @@
 """The command line ``eann-lite``: fit a potential, evaluate it on data, tell what a model file holds.
 
 Results go to standard output; progress, warnings and errors to standard error.  Exit status: 0, 2 for anything wrong
-with the input (one message, no traceback), 130 after Ctrl-C.
+with the input (one message, no traceback), 1 for an audit that found a law broken, 130 after Ctrl-C.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main(arguments=None):
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parse(arguments)
-        options.command(options, arguments)
+        status = options.command(options, arguments) or 0
         sys.stdout.flush()
     except InputError as error:
         return _complain(str(error), 2)
@@ -37,10 +37,11 @@ def main(arguments=None):
     except BrokenPipeError:
         # Whoever read our output (head, less) has seen enough; Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{error.strerror or error}.", 2)
-    return 0
+    return status
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------------
@@ -67,6 +68,7 @@ def build_parser():
     _add_fit(commands)
     _add_evaluate(commands)
     _add_info(commands)
+    _add_audit(commands)
     _add_import(commands)
     _add_export(commands)
     return parser
@@ -153,6 +155,28 @@ def _add_info(commands):
     parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
     parser.add_argument("--json", action="store_true", help="print all of it as JSON")
     parser.set_defaults(command=_info, flags=["--json"])
+
+
+def _add_audit(commands):
+    parser = commands.add_parser(
+        "audit",
+        help="check all that can be checked of a model",
+        description="Laws, derivatives, smoothness, dynamics, modes, short range, extrapolation, descriptors, and errors on "
+        "data; a verdict for each. Exit status 1: a law is broken.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
+    parser.add_argument("files", metavar="DATA", nargs="*", help="structures to audit on, with or without labels")
+    parser.add_argument("--out", metavar="DIR", help="write audit.html and audit.json into this directory")
+    parser.add_argument("--json", action="store_true", help="print the audit as JSON, nothing else")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all that is drawn (default: 0)")
+    parser.add_argument("--seconds", type=float, metavar="X", help="about how long it may take (default: 90)")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
+    group = parser.add_argument_group("data")
+    for name in READING:
+        _add_setting(group, name)
+    flags = ["--out", "--json", "--seed", "--seconds", "--threads", *map(_flag, READING)]
+    parser.set_defaults(command=_audit, flags=flags)
 
 
 def _add_import(commands):
@@ -286,6 +310,34 @@ def _info(options, arguments):
         print(f"{part + ' data':<20}{count} structures, {sources}, fingerprint {fingerprint[:16]}")
     if data["metrics"]:
         print("\n" + metrics_table(data["metrics"]))
+
+
+def _audit(options, arguments):
+    from eann_lite.audit import audit, audit_table, write_audit
+    from eann_lite.audit.page import audit_json
+    from eann_lite.audit.run import SECONDS
+    from eann_lite.compiled import set_threads
+    from eann_lite.io.model_file import load
+    from eann_lite.progress import StepProgress
+    from eann_lite.structures import read_structures
+
+    seconds = SECONDS if options.seconds is None else options.seconds
+    if not 0.0 < seconds < float("inf"):
+        raise InputError(f"--seconds {options.seconds}: expected a positive number, such as {SECONDS:g}.")
+    if options.seed < 0:
+        raise InputError(f"--seed {options.seed}: expected 0 or a positive whole number.")
+    set_threads(options.threads)
+    out = None if options.out is None else _writable_directory(options.out)
+    model = load(options.model)
+    data = read_structures(options.files, **_reading(vars(options))) if options.files else None
+    progress = StepProgress(sys.stderr) if sys.stderr.isatty() else None
+    found = audit(model, data, seed=options.seed, seconds=seconds, progress=progress)
+    paths = [] if out is None else write_audit(found, out)
+    if options.json:
+        print(json.dumps(audit_json(found), indent=1))
+    else:
+        print("\n".join([audit_table(found), *(f"written {path}" for path in paths)]))
+    return 1 if found.broken else 0
 
 
 def _import(options, arguments):

@@ -65,7 +65,7 @@ def parity_figure(pairs, quantity):
     title, label, unit = quantity
     columns = 2 if len(pairs) in (1, 3) else 3
     rows = math.ceil((len(pairs) + 1) / columns)
-    figure = _new_figure(4.4 * columns, 4.1 * rows + 0.3)
+    figure = new_figure(4.4 * columns, 4.1 * rows + 0.3)
     figure.suptitle(title, fontweight="bold")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for i, (part, (true, predicted)) in enumerate(pairs.items()):
@@ -87,7 +87,7 @@ def learning_curve_figure(history):
         lines = [(f"{name}_rmse_{ending}", "RMSE"), (f"{name}_mae_{ending}", "MAE")]
         if any(row.get(key) is not None for row in history for key, _ in lines):
             panels.append((lines, f"validation {name} error ({unit})"))
-    figure = _new_figure(8.0, 2.3 * len(panels) + 0.6)
+    figure = new_figure(8.0, 2.3 * len(panels) + 0.6)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     epochs = np.array([row["epoch"] for row in history], dtype=float)
     best = [row["epoch"] for row in history if row.get("best")]
@@ -100,7 +100,7 @@ def learning_curve_figure(history):
             # The largest value is at the start and says little, but hiding it would hide a fit that went wrong.
             ax.plot(epochs, values, color=colour, lw=1.5, marker=marker, ms=3, label=name)
         ax.set_yscale("log")
-        _label_log_axis(ax.yaxis)
+        label_log_axis(ax.yaxis)
         ax.set_ylabel(label)
         if best:
             ax.axvline(best[-1], color=GREY, lw=1, ls="--", zorder=0)
@@ -117,21 +117,39 @@ def save_figure(figure, path):
     """Write a figure as PNG, whole or not at all; returns the path."""
     from eann_lite.io.atomic import write_atomically
 
-    # Without metadata the same data give the same bytes for one version of matplotlib.
-    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=130, metadata={"Software": None}))
+    write_atomically(path, lambda file: file.write(figure_png(figure)))
     return path
 
 
-# ---- parts ----------------------------------------------------------------------------------------------------------
+def figure_png(figure):
+    """The bytes of a figure as PNG; without metadata equal data give equal bytes for one version of matplotlib."""
+    from io import BytesIO
+
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=130, metadata={"Software": None})
+    return content.getvalue()
 
 
-def _new_figure(width, height):
+def new_figure(width, height):
+    """An empty figure (inches) that needs neither a window nor pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def label_log_axis(axis):
+    """Plain numbers, also between powers of ten: an axis that spans less than a decade would carry no label."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+# ---- parts ----------------------------------------------------------------------------------------------------------
 
 
 def _draw_parity(figure, ax, part, true, predicted, label, unit, colour):
@@ -173,15 +191,6 @@ def _draw_distribution(ax, pairs, unit):
     ax.set_title("distribution of errors", fontsize="medium")
     ax.legend(framealpha=0.9, edgecolor="none", fontsize="small", loc="lower right")
     ax.set_box_aspect(1)
-
-
-def _label_log_axis(axis):
-    """Plain numbers, also between powers of ten: an axis that spans less than a decade would carry no label."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _three_digits(value):

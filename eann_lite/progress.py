@@ -158,3 +158,20 @@ class LineProgress:
 
     def _say(self, text):
         print(text, file=self._stream, flush=True)
+
+
+class StepProgress:
+    """One line that is rewritten: the part done and what is done now; for a terminal."""
+
+    def __init__(self, stream):
+        self._stream, self._width = stream, 0
+
+    def update(self, fraction, text):
+        """Show that ``fraction`` (0 to 1) is done and ``text`` is being done."""
+        line = f"{fraction:4.0%} {text}"
+        print(f"\r{line:<{self._width}}", end="", file=self._stream, flush=True)
+        self._width = len(line)
+
+    def finish(self):
+        """Take the line away."""
+        print(f"\r{'':<{self._width}}\r", end="", file=self._stream, flush=True)

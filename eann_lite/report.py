@@ -107,14 +107,35 @@ def report_page(model, metrics, configuration, plots, directory):
         ("Errors", _metrics_html(metrics)),
         ("Plots", "".join(_image_html(path) for path in plots)),
         ("Use", f"<pre>{html.escape(use)}</pre>"),
-        ("Model", _rows_html(model_rows(data))),
+        ("Model", rows_html(model_rows(data))),
         ("Data", _data_html(data["data"])),
-        ("Where it was made", _rows_html(origin_rows(data))),
+        ("Where it was made", rows_html(origin_rows(data))),
         ("Configuration", f"<pre>{html.escape(configuration)}</pre>"),
     ]
     title = f"{data['kind']} for {', '.join(data['specification']['elements'])}"
+    introduction = (
+        "Report of a fit by eann_lite. Energies in eV, lengths in Å; errors are of the model that is kept, the best on "
+        "the validation part."
+    )
+    return page_html(title, introduction, sections)
+
+
+def page_html(title, introduction, sections):
+    """HTML text of one self-contained page: sections are (heading, HTML content); empty ones are left out."""
     body = "".join(f"<section><h2>{heading}</h2>{content}</section>\n" for heading, content in sections if content)
-    return _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
+    return _PAGE.format(title=html.escape(title), introduction=html.escape(introduction), style=_STYLE, body=body)
+
+
+def image_html(name, png):
+    """An image (PNG bytes) as a part of the page itself."""
+    image = base64.b64encode(png).decode("ascii")
+    return f'<img alt="{html.escape(name)}" src="data:image/png;base64,{image}">'
+
+
+def rows_html(rows):
+    """Table of (name, text) rows; nothing where there is none."""
+    cells = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in rows)
+    return f"<table>{cells}</table>" if cells else ""
 
 
 def describe(model):
@@ -230,14 +251,7 @@ def _metrics_html(metrics):
 
 
 def _image_html(path):
-    image = base64.b64encode(Path(path).read_bytes()).decode("ascii")
-    name = Path(path).stem.replace("_", " ")
-    return f'<img alt="{html.escape(name)}" src="data:image/png;base64,{image}">'
-
-
-def _rows_html(rows):
-    cells = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in rows)
-    return f"<table>{cells}</table>" if cells else ""
+    return image_html(Path(path).stem.replace("_", " "), Path(path).read_bytes())
 
 
 def _data_html(data):
@@ -269,6 +283,15 @@ th { font-weight: 600; }
 pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; }
 code { font-size: .8rem; word-break: break-all; }
 img { max-width: 100%; display: block; margin: 1rem auto; }
+.checks { width: 100%; font-size: .85rem; line-height: 1.35; }
+.checks th, .checks td { border-bottom: 1px solid #eee; padding: .25rem .7rem .25rem 0; }
+.checks .part th { padding-top: .9rem; border-bottom-color: #999; }
+.checks th { font-weight: 400; white-space: nowrap; }
+.checks .part th, .checks .head th { font-weight: 600; }
+.checks .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.checks .detail { color: #555; }
+.verdict { white-space: nowrap; font-weight: 600; }
+.ok { color: #0a6b48; } .BROKEN { color: #b00020; } .warning { color: #9a5b00; } .not-checked { color: #666; }
 """
 
 _PAGE = """<!DOCTYPE html>
@@ -281,8 +304,7 @@ _PAGE = """<!DOCTYPE html>
 </head>
 <body>
 <h1>{title}</h1>
-<p>Report of a fit by eann_lite. Energies in eV, lengths in Å; errors are of the model that is kept, the best on the
-validation part.</p>
+<p>{introduction}</p>
 {body}</body>
 </html>
 """
