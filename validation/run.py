@@ -19,9 +19,13 @@ HERE = Path(__file__).resolve().parent
 CASES = {
     "golden": (["{shared}/golden"], ["{shared}/golden"], True),
     "resume": (["--quick"], [], False),
+    "completeness": (["--quick"], [], False),
     # Half a minute; over 20 ps the drift is told from the fluctuation on any machine.
     "dynamics": (["--picoseconds", "20"], [], False),
     "ch4": (["--quick"], [], True),
+    "published_models": (["--data", "{shared}", "--quick"], ["--data", "{shared}"], True),
+    "extrapolation": (["--quick"], [], False),
+    "audit": (["--quick"], [], False),
 }
 
 
@@ -38,14 +42,14 @@ def main():
     for name in options.names or CASES:
         quick, full, needs_shared = CASES[name]
         if needs_shared and shared is None:
-            lines.append(f"{name:10s} skipped: no shared data (set EANN_LITE_SHARED to the folder with data/ and golden/)")
+            lines.append(f"{name:13s} skipped: no shared data (set EANN_LITE_SHARED to the folder with data/ and golden/)")
             continue
         arguments = [argument.format(shared=shared) for argument in (quick if options.quick else full)]
         started = time.monotonic()
         status = subprocess.call([sys.executable, str(HERE / name / "run.py"), *arguments])
         failed |= status != 0
         verdict = "holds" if status == 0 else "FAILS"
-        lines.append(f"{name:10s} {verdict} ({time.monotonic() - started:.0f} s)")
+        lines.append(f"{name:13s} {verdict} ({time.monotonic() - started:.0f} s)")
     print("\n".join(["", *lines]))
     return 1 if failed else 0
 
