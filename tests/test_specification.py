@@ -94,7 +94,7 @@ def test_scaling_gives_standardised_densities_at_every_step_and_element():
     sweeps.forward(batch)
     for t in range(3):
         for s, (start, stop) in enumerate(batch.segments):
-            density = sweeps.state["density"][t, start:stop]
+            density = sweeps.values.density[t, start:stop]
             scaled = (density - constants["density_shift"][t, s]) * constants["density_scale"][t, s]
             np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=1e-9)
             np.testing.assert_allclose(scaled.std(axis=0), 1.0, rtol=1e-6)
