@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 
 from eann_lite.compiled import formula
 
-RELU_LIKE, TANH_LIKE, SILU, TANH = 0, 1, 2, 3
+RELU_LIKE, TANH_LIKE, SILU, TANH, IDENTITY = 0, 1, 2, 3, 4
 #: Activation names of a specification and their codes in kernels.
 ACTIVATION_CODES = {"relu_like": RELU_LIKE, "tanh_like": TANH_LIKE, "silu": SILU, "tanh": TANH}
 
@@ -102,6 +102,8 @@ def activation(kind, x, alpha, beta):
 
     relu_like: alpha silu(beta x) with silu(y) = y / (1 + exp(-y)); tanh_like: alpha x / sqrt(1 + (beta x)^2).
     """
+    if kind == IDENTITY:
+        return x, 1.0
     if kind == TANH_LIKE:
         q = 1.0 / math.sqrt(1.0 + beta * beta * x * x)
         return alpha * x * q, alpha * q * q * q
@@ -119,6 +121,8 @@ def activation(kind, x, alpha, beta):
 @formula
 def activation_curvature(kind, x, alpha, beta):
     """Second derivative of the activation with respect to x."""
+    if kind == IDENTITY:
+        return 0.0
     if kind == TANH_LIKE:
         q = 1.0 / math.sqrt(1.0 + beta * beta * x * x)
         return -3.0 * alpha * beta * beta * x * q * q * q * q * q

@@ -230,17 +230,20 @@ def layer_norm(parameters, layer, x):
 
 def network(shape, parameters, name, x):
     """Network ``name`` of a NetworkSpecification ``shape`` on rows x (n, in): input(x), then for each block
-    x + links(x) (a link: activation, layer normalisation if any, linear map), then activation and output.  Blocks
-    that are not residual are links(x).
+    x + links(x) (a link: activation, layer normalisation if any after or before it, linear map), then activation and
+    output.  Blocks that are not residual are links(x).
 
     Gives output (n, out) and reverse(y_bar) -> x_bar, {parameter: gradient}.
     """
     act = partial(activation, shape.activation)
-    layers = (act, layer_norm, linear) if shape.layer_norm else (act, linear)
+    layers = {False: (act, linear), True: (act, layer_norm, linear), "before": (layer_norm, act, linear)}
     stages = [[(linear, f"{name}.input")]]
     for b in range(shape.blocks):
-        stages.append([(layer, f"{name}.block.{b}.{i}") for i in range(len(shape.widths)) for layer in layers])
-    stages.append([(act, f"{name}.output"), (linear, f"{name}.output")])
+        stages.append(
+            [(layer, f"{name}.block.{b}.{i}") for i in range(len(shape.widths)) for layer in layers[shape.layer_norm]]
+        )
+    last = layers["before"] if shape.normalises_output else layers[False]
+    stages.append([(layer, f"{name}.output") for layer in last])
     done = []
     for number, stage in enumerate(stages):
         start, reverses = x, []

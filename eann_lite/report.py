@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from eann_lite.errors import InputError
+from eann_lite.model.specification import NetworkSpecification
 from eann_lite.progress import number_text
 
 #: Groups of columns: title with unit, key of the root mean square error, key of the mean absolute error.
@@ -169,10 +170,10 @@ def model_rows(data):
         ("cutoff", f"{s['cutoff']:g} A"),
         ("orbitals", f"degree up to {s['max_degree']}, {s['radial']} Gaussians per element"),
         ("densities", f"{s['densities']}, contraction {s['contraction']}"),
-        ("networks", _network_text(s["network"])),
+        ("networks", NetworkSpecification(**s["network"]).text),
     ]
     if s["recursions"]:
-        rows.append(("recursion networks", _network_text(s["recursion_network"])))
+        rows.append(("recursion networks", NetworkSpecification(**s["recursion_network"]).text))
     rows.append(("repulsion", f"{s['repulsion']}, up to {s['repulsion_cutoff']:g} A" if s["repulsion"] else "none"))
     return rows + [
         ("parameters", f"{data['n_parameters']}"),
@@ -227,13 +228,6 @@ def _sources_text(sources):
     names = list(sources or ["-"])
     more = f" and {len(names) - SOURCES_SHOWN} more" if len(names) > SOURCES_SHOWN else ""
     return ", ".join(names[:SOURCES_SHOWN]) + more
-
-
-def _network_text(network):
-    widths = " x ".join(map(str, network["widths"]))
-    blocks = "one block" if network["blocks"] == 1 else f"{network['blocks']} blocks"
-    norm = ", layer normalisation" if network["layer_norm"] else ""
-    return f"{widths}, {blocks}, {network['activation']}{norm}"
 
 
 def _metrics_html(metrics):

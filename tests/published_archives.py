@@ -90,7 +90,11 @@ class Tanh_like(Module):
 
 
 def random_state(rng, version="reann", recursions=1, norm=True, dropout=False):
-    """Published arrays by name. version: reann, reann22 (a contraction for every step), eann, plain (no blocks)."""
+    """Published arrays by name. version: reann, reann22 (a contraction for every step), eann, plain (no blocks).
+
+    norm: layer normalisation, False, True (after the activations of blocks) or "before" (before all activations of
+    blocks or of a plain perceptron, as in the EANN package).
+    """
     k, degrees, m = 3, 2, {"reann": 4, "reann22": 4}.get(version, 6)
     state = {
         "density.rs": rng.uniform(0, 2, (2, k)),
@@ -110,7 +114,7 @@ def random_state(rng, version="reann", recursions=1, norm=True, dropout=False):
         for element in ELEMENTS:
             name = f"{prefix}.{element}"
             if version == "plain":
-                _perceptron(rng, state, name, [m, 5, 4, 3], outputs, dropout)
+                _perceptron(rng, state, name, [m, 5, 4, 5 if norm == "before" else 3], outputs, norm, dropout)
             else:
                 _residual(rng, state, name, [m, 4, 5], outputs, norm, dropout)
     return state
@@ -125,10 +129,17 @@ def _activation(rng, state, name, width):
     state[f"{name}.alpha"], state[f"{name}.beta"] = rng.uniform(0.5, 1.5, (2, 1, width))
 
 
-def _perceptron(rng, state, name, widths, outputs, dropout):
+def _norm(rng, state, name, width):
+    state[f"{name}.weight"], state[f"{name}.bias"] = rng.uniform(0.5, 1.5, width), rng.normal(size=width)
+
+
+def _perceptron(rng, state, name, widths, outputs, norm, dropout):
     place = 0
     for width, following in zip(widths[:-1], widths[1:]):
         _linear(rng, state, f"{name}.{place}", width, following)
+        if norm == "before":
+            place += 1
+            _norm(rng, state, f"{name}.{place}", following)
         _activation(rng, state, f"{name}.{place + 1}", following)
         place += 2 + dropout
     _linear(rng, state, f"{name}.{place}", widths[-1], outputs)
@@ -137,12 +148,12 @@ def _perceptron(rng, state, name, widths, outputs, dropout):
 def _residual(rng, state, name, widths, outputs, norm, dropout):
     _linear(rng, state, f"{name}.0", *widths[:2])
     ring, place = [*widths[1:], widths[1]], 0
+    layers = {False: (_activation,), True: (_activation, _norm), "before": (_norm, _activation)}[norm]
     for width, following in zip(ring[:-1], ring[1:]):
-        _activation(rng, state, f"{name}.1.resblock.{place}", width)
-        if norm:
-            state[f"{name}.1.resblock.{place + 1}.weight"] = rng.uniform(0.5, 1.5, width)
-            state[f"{name}.1.resblock.{place + 1}.bias"] = rng.normal(size=width)
-        place += 1 + norm + dropout
+        for layer in layers:
+            layer(rng, state, f"{name}.1.resblock.{place}", width)
+            place += 1
+        place += dropout
         _linear(rng, state, f"{name}.1.resblock.{place}", width, following)
         place += 1
     _activation(rng, state, f"{name}.2", widths[1])
@@ -199,11 +210,10 @@ def _run(state, prefix, x, activation):
     return x
 
 
-def write_state(folder, state, key="reannparam", activation="Relu_like", prefix="", name="REANN.pth", inputs="para"):
+def write_state(folder, state, activation="Relu_like", prefix="", name="REANN.pth", inputs="para"):
     """State dictionary and input files in ``folder``; the path of the first."""
     arrays = {prefix + key: array for key, array in state.items()}
-    raw = archive_bytes(arrays)
-    (folder / name).write_bytes(raw if key == "reannparam" else raw.replace(b"reannparam", f"{key:10}".encode()[:10]))
+    (folder / name).write_bytes(archive_bytes(arrays))
     where = folder / inputs
     where.mkdir(exist_ok=True)
     (where / "input_nn").write_text(f"activate = '{activation}'  # kind\noc_activate = '{activation}'\n")

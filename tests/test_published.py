@@ -103,9 +103,7 @@ def test_arrays_survive_the_way_in_and_out_bit_for_bit():
     assert np.array_equal(parameters["radial_exponents"], -arrays["density.inta"])
     weight = arrays["nnmod.elemental_nets.H.2.resblock.5.weight"]
     assert np.array_equal(parameters["network.H.block.1.1.weight"], weight.T)
-    assert np.array_equal(
-        parameters["network.O.block.0.1.scale"], arrays["nnmod.elemental_nets.O.1.resblock.4.weight"]
-    )
+    assert np.array_equal(parameters["network.O.block.0.1.scale"], arrays["nnmod.elemental_nets.O.1.resblock.4.weight"])
 
 
 def test_gradients_are_turned_like_the_parameters():

@@ -27,7 +27,10 @@ def exportable(model):
     """Whether the published form has a place for a model."""
     s = model.specification
     used = [s.network] + [s.recursion_network] * bool(s.recursions)
-    return not any(network.activation == "tanh" for network in used)
+    return all(
+        network.activation != "tanh" and network.layer_norm != "before" and (network.residual or not network.blocks)
+        for network in used
+    )
 
 
 @settings(max_examples=15)
@@ -87,6 +90,7 @@ def test_the_same_model_gives_the_same_bytes_and_other_inputs_are_not_overwritte
         ({"network": replace(SMALL, activation="tanh")}, "the network has the activation tanh"),
         ({"recursion_network": replace(SMALL, activation="tanh")}, "the recursion_network has the activation tanh"),
         ({"network": replace(SMALL, residual=False)}, "blocks of the network do not add their input"),
+        ({"network": replace(SMALL, layer_norm="before")}, "the network normalises before its activations"),
     ],
 )
 def test_what_has_no_place_in_the_published_form_is_refused(tmp_path, changes, message):

@@ -18,7 +18,7 @@ from published_archives import (
 from strategies import seeds
 
 from eann_lite.errors import InputError
-from eann_lite.io.published import load
+from eann_lite.io.published import load, save_state
 from eann_lite.model.model import Model
 
 ATOMS = Atoms(numbers=WATER[0], positions=WATER[1])
@@ -36,7 +36,7 @@ def finding(model, name):
 @settings(max_examples=12)
 @given(
     seed=seeds, version=VERSIONS, activation=st.sampled_from(["Relu_like", "Tanh_like"]),
-    recursions=st.integers(0, 2), norm=st.booleans(), dropout=st.booleans(), negative=st.booleans(),
+    recursions=st.integers(0, 2), norm=st.sampled_from([False, True, "before"]), dropout=st.booleans(), negative=st.booleans(),
 )  # fmt: skip
 def test_archives_of_all_versions_have_the_energies_of_their_forward_pass(
     tmp_path_factory, seed, version, activation, recursions, norm, dropout, negative
@@ -54,8 +54,8 @@ def test_archives_of_all_versions_have_the_energies_of_their_forward_pass(
     assert energy(state_path) == pytest.approx(expected, rel=1e-11)
 
 
-@pytest.mark.parametrize(("key", "version"), [("reannparam", "reann"), ("eannparam ", "eann"), ("eannparam ", "plain")])
-def test_the_package_of_a_state_dictionary_says_the_sign_of_its_exponents(tmp_path, key, version):
+@pytest.mark.parametrize("version", ["reann", "eann", "plain"])
+def test_the_package_of_a_state_dictionary_says_the_sign_of_its_exponents(tmp_path, version):
     state = random_state(np.random.default_rng(1), version)
     sign = 1 if version == "reann" else -1
     path = write_state(tmp_path, state)
@@ -173,18 +173,28 @@ def test_states_of_other_models_are_refused(tmp_path, change, message):
         load(write_state(tmp_path, state))
 
 
-def test_normalisation_before_the_activation_is_refused(tmp_path):
-    state = random_state(np.random.default_rng(8), "eann", norm=False)
-    moved = {}
-    for name, array in state.items():
-        head, _, rest = name.partition(".resblock.")
-        number, _, leaf = rest.partition(".")
-        moved[f"{head}.resblock.{int(number) + 1 + int(number) // 2}.{leaf}" if rest else name] = array
-        if rest and leaf == "alpha":
-            norm = f"{head}.resblock.{int(number) + int(number) // 2}"
-            moved[f"{norm}.weight"] = moved[f"{norm}.bias"] = np.ones(array.size)
-    with pytest.raises(InputError, match="normalises before the activation"):
-        load(write_state(tmp_path, moved))
+@pytest.mark.parametrize("version", ["eann", "plain"])
+def test_normalisation_before_the_activation_is_read_and_cannot_be_exported(tmp_path, version):
+    state = random_state(np.random.default_rng(8), version, norm="before")
+    path = write_state(tmp_path, state)
+    assert energy(path) == pytest.approx(published_energy(state, -1, "Relu_like", *WATER), rel=1e-11)
+    model = load(path)
+    assert model.specification.network.layer_norm == "before"
+    assert model.specification.network.normalises_output == (version == "plain")
+    with pytest.raises(InputError, match="normalises before its activations|do not add their input"):
+        save_state(model, tmp_path / "back.pth")
+
+
+def test_a_normalised_perceptron_of_unequal_widths_is_refused(tmp_path):
+    state = random_state(np.random.default_rng(8), "plain", norm="before")
+    for element in ELEMENTS:
+        name = f"nnmod.elemental_nets.{element}"
+        state[f"{name}.6.weight"], state[f"{name}.6.bias"] = np.ones((3, 4)), np.ones(3)
+        state[f"{name}.7.weight"], state[f"{name}.7.bias"] = np.ones(3), np.ones(3)
+        state[f"{name}.8.alpha"], state[f"{name}.8.beta"] = np.ones((2, 1, 3))
+        state[f"{name}.9.weight"] = np.ones((1, 3))
+    with pytest.raises(InputError, match="5 and 3 units. Only equal widths"):
+        load(write_state(tmp_path, state))
 
 
 def test_input_files_that_do_not_belong_to_the_state_are_refused(tmp_path):

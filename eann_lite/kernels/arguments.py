@@ -24,8 +24,8 @@ class Potential(NamedTuple):
     numbers (S,) : atomic numbers as floats.  reference_energies (S,) eV; energy_scale eV.
     vector, transposed : all parameters, and the same with every network weight matrix the other way round.
     density_shift, density_scale (T + 1, S, M); starts (T + 1, S): where each network begins in the vector.
-    recursion_maps, energy_maps (n, 10) : tables of linear maps (columns in ``kernels.networks``); recursion_kind,
-        energy_kind : activation codes; recursion_tasks, energy_tasks (n, 4) : pieces of the weight gradients.
+    recursion_maps, energy_maps (n, 11) : tables of linear maps (columns in ``kernels.networks``); recursion_tasks,
+        energy_tasks (n, 4) : pieces of the weight gradients.
     """
 
     width: np.ndarray
@@ -51,10 +51,8 @@ class Potential(NamedTuple):
     density_scale: np.ndarray
     starts: np.ndarray
     recursion_maps: np.ndarray
-    recursion_kind: int
     recursion_tasks: np.ndarray
     energy_maps: np.ndarray
-    energy_kind: int
     energy_tasks: np.ndarray
 
 

@@ -8,7 +8,7 @@ where asked, its layer normalisation) of what came before:
 
 Table ``maps`` (one row per map, columns below) holds widths and offsets into the flat parameter vector, counted from
 the network's own start.  Stored arrays are flat: the rows (N, width) of map n stand at N * row_offset.  Arguments
-that all functions share: atoms start to stop of element s; step t with its maps and activation code kind.
+that all functions share: atoms start to stop of element s; step t with its maps.
 """
 
 import math
@@ -19,9 +19,9 @@ from eann_lite.compiled import helper
 from eann_lite.formulas import activation, activation_curvature, activation_parameter_slopes
 from eann_lite.kernels.dense import add_outer, add_product, set_product
 
-# Columns of the table; offsets are -1 where a map has no such parameter.
-IN, OUT, ROW, RESIDUAL, WEIGHT, BIAS, ALPHA, BETA, SCALE, SHIFT = range(10)
-COLUMNS = 10
+# Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.
+IN, OUT, ROW, RESIDUAL, KIND, WEIGHT, BIAS, ALPHA, BETA, SCALE, SHIFT = range(11)
+COLUMNS = 11
 EPSILON = 1e-5  # of the layer normalisation
 
 
@@ -97,7 +97,7 @@ def _unit_row(kind, alpha, beta, pre_row):
 
 
 @helper
-def forward(start, stop, s, t, maps, kind, potential, values, output):
+def forward(start, stop, s, t, maps, potential, values, output):
     """output (N, out) += result of every atom's network, and the stored pre, act_slope, lin of all maps."""
     n_atoms = output.shape[0]
     last = maps.shape[0] - 1
@@ -113,6 +113,7 @@ def forward(start, stop, s, t, maps, kind, potential, values, output):
         if n > 0:
             pre, slope = _rows(values.pre[t], n_atoms, maps, n), _rows(values.act_slope[t], n_atoms, maps, n)
             alpha, beta = _unit_parameters(theta, maps, n)
+            kind = maps[n, KIND]
             for i in range(start, stop):
                 for u in range(width):
                     lin[i, u], slope[i, u] = activation(kind, pre[i, u], alpha[u], beta[u])
@@ -122,8 +123,11 @@ def forward(start, stop, s, t, maps, kind, potential, values, output):
                     _normalise(lin[i])
                     for u in range(width):
                         lin[i, u] = lin[i, u] * norm_scale[u] + norm_shift[u]
-        bias = _vector(theta, maps[n, BIAS], out)
         target = output if n == last else _rows(values.pre[t], n_atoms, maps, n + 1)
+        if maps[n, WEIGHT] < 0:
+            _copy_rows(start, stop, lin, target)
+            continue
+        bias = _vector(theta, maps[n, BIAS], out)
         for i in range(start, stop):
             for o in range(out):
                 target[i, o] = bias[o] + (target[i, o] if n == last else 0.0)
@@ -147,7 +151,7 @@ def _copy_rows(start, stop, source, target):
 
 
 @helper
-def forward_tangent(start, stop, s, t, maps, kind, potential, values, tangents, output_dot):
+def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output_dot):
     """output_dot (N, out) += derivative along the densities' tangent, and the stored tangents of pre, lin of all maps."""
     n_atoms = output_dot.shape[0]
     last = maps.shape[0] - 1
@@ -170,11 +174,14 @@ def forward_tangent(start, stop, s, t, maps, kind, potential, values, tangents, 
                 alpha, beta = _unit_parameters(theta, maps, n)
                 norm_scale = _vector(theta, maps[n, SCALE], width)
                 for i in range(start, stop):
-                    unit, inverse = _unit_row(kind, alpha, beta, pre[i])
+                    unit, inverse = _unit_row(maps[n, KIND], alpha, beta, pre[i])
                     _project(lin_dot[i], unit, inverse)
                     for u in range(width):
                         lin_dot[i, u] *= norm_scale[u]
         target = output_dot if n == last else _rows(tangents.pre[t], n_atoms, maps, n + 1)
+        if maps[n, WEIGHT] < 0:
+            _copy_rows(start, stop, lin_dot, target)
+            continue
         if n < last:
             target[start:stop] = 0.0
         if maps[n, RESIDUAL] >= 0:
@@ -183,7 +190,7 @@ def forward_tangent(start, stop, s, t, maps, kind, potential, values, tangents, 
 
 
 @helper
-def backward(start, stop, s, t, maps, kind, potential, values, output_bar):
+def backward(start, stop, s, t, maps, potential, values, output_bar):
     """rhobar of step t from output_bar (N, out), and the stored pre_bar, act_bar, lin_bar of all maps.
 
     Without layer normalisation anywhere act_bar and lin_bar may be the same array.
@@ -204,7 +211,7 @@ def backward(start, stop, s, t, maps, kind, potential, values, output_bar):
                 alpha, beta = _unit_parameters(theta, maps, n)
                 norm_scale = _vector(theta, maps[n, SCALE], width)
                 for i in range(start, stop):
-                    unit, inverse = _unit_row(kind, alpha, beta, pre[i])
+                    unit, inverse = _unit_row(maps[n, KIND], alpha, beta, pre[i])
                     for u in range(width):
                         act_bar[i, u] = lin_bar[i, u] * norm_scale[u]
                     _project(act_bar[i], unit, inverse)
@@ -220,7 +227,11 @@ def backward(start, stop, s, t, maps, kind, potential, values, output_bar):
 def _back_through_map(start, stop, s, t, maps, n, potential, source, lin_bar, density_bar):
     """lin_bar = source W^T of map n; at map 0 also what that means for the densities of these atoms."""
     theta = potential.transposed[potential.starts[t, s] :]
-    set_product(source[start:stop], _matrix(theta, maps[n, WEIGHT], maps[n, OUT], maps[n, IN]), lin_bar[start:stop])
+    if maps[n, WEIGHT] < 0:
+        _copy_rows(start, stop, source, lin_bar)
+    else:
+        weight = _matrix(theta, maps[n, WEIGHT], maps[n, OUT], maps[n, IN])
+        set_product(source[start:stop], weight, lin_bar[start:stop])
     if n == 0:
         scale = potential.density_scale[t, s]
         for i in range(start, stop):
@@ -240,7 +251,7 @@ def _add_residual(start, stop, maps, n, n_atoms, pre_bar):
 
 
 @helper
-def backward_tangent(start, stop, s, t, maps, kind, moving, potential, values, tangents, output_bar_dot):
+def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangents, output_bar_dot):
     """Tangent of ``backward``: that of rhobar and the stored tangents of pre_bar, act_bar, lin_bar.
 
     Without ``moving`` the atoms stand still, and only the tangents of the seeds' adjoints count.
@@ -270,7 +281,7 @@ def backward_tangent(start, stop, s, t, maps, kind, moving, potential, values, t
                 still = np.zeros(width)
                 for i in range(start, stop):
                     _norm_reverse_tangent(
-                        kind, alpha, beta, norm_scale, pre[i], slope[i], pre_dot[i] if moving else still,
+                        maps[n, KIND], alpha, beta, norm_scale, pre[i], slope[i], pre_dot[i] if moving else still,
                         lin_bar[i], act_bar[i], lin_bar_dot[i], act_bar_dot[i], moving,
                     )  # fmt: skip
             else:
@@ -279,6 +290,7 @@ def backward_tangent(start, stop, s, t, maps, kind, moving, potential, values, t
                 for u in range(width):
                     pre_bar_dot[i, u] = slope[i, u] * act_bar_dot[i, u]
             if moving:
+                kind = maps[n, KIND]
                 for i in range(start, stop):
                     for u in range(width):
                         curvature = activation_curvature(kind, pre[i, u], alpha[u], beta[u])
@@ -328,7 +340,7 @@ def _norm_reverse_tangent(
 
 @helper
 def weight_gradients(
-    task, t, maps, kind, moving, tasks, potential, batch, values, tangents, output_bar, output_bar_dot, gradient
+    task, t, maps, moving, tasks, potential, batch, values, tangents, output_bar, output_bar_dot, gradient
 ):
     """gradient (flat) += the part of one task of the tangent of dE/dtheta of the networks of step t.
 
@@ -341,26 +353,28 @@ def weight_gradients(
     s, n, row, row_end = tasks[task, 0], tasks[task, 1], tasks[task, 2], tasks[task, 3]
     start, stop = batch.segments[s, 0], batch.segments[s, 1]
     grad = gradient[potential.starts[t, s] :]
-    target_dot = output_bar_dot if n == last else _rows(tangents.pre_bar[t], n_atoms, maps, n + 1)
-    weight = _matrix(grad, maps[n, WEIGHT], maps[n, IN], maps[n, OUT])
-    add_outer(_rows(values.lin[t], n_atoms, maps, n)[start:stop], target_dot[start:stop], weight, row, row_end)
-    if moving:
-        target = output_bar if n == last else _rows(values.pre_bar[t], n_atoms, maps, n + 1)
-        add_outer(_rows(tangents.lin[t], n_atoms, maps, n)[start:stop], target[start:stop], weight, row, row_end)
+    if maps[n, WEIGHT] >= 0:
+        target_dot = output_bar_dot if n == last else _rows(tangents.pre_bar[t], n_atoms, maps, n + 1)
+        weight = _matrix(grad, maps[n, WEIGHT], maps[n, IN], maps[n, OUT])
+        add_outer(_rows(values.lin[t], n_atoms, maps, n)[start:stop], target_dot[start:stop], weight, row, row_end)
+        if moving:
+            target = output_bar if n == last else _rows(values.pre_bar[t], n_atoms, maps, n + 1)
+            add_outer(_rows(tangents.lin[t], n_atoms, maps, n)[start:stop], target[start:stop], weight, row, row_end)
+        if row == 0:
+            bias = _vector(grad, maps[n, BIAS], maps[n, OUT])
+            for i in range(start, stop):
+                for o in range(maps[n, OUT]):
+                    bias[o] += target_dot[i, o]
     if row == 0:
-        bias = _vector(grad, maps[n, BIAS], maps[n, OUT])
-        for i in range(start, stop):
-            for o in range(maps[n, OUT]):
-                bias[o] += target_dot[i, o]
         if maps[n, ALPHA] >= 0 or maps[n, SCALE] >= 0:
             theta = potential.vector[potential.starts[t, s] :]
-            _unit_gradients(start, stop, t, maps, n, n_atoms, kind, moving, theta, values, tangents, grad)
+            _unit_gradients(start, stop, t, maps, n, n_atoms, moving, theta, values, tangents, grad)
 
 
 @helper
-def _unit_gradients(start, stop, t, maps, n, n_atoms, kind, moving, theta, values, tangents, grad):
+def _unit_gradients(start, stop, t, maps, n, n_atoms, moving, theta, values, tangents, grad):
     """What the atoms start to stop add to the gradients of the activations and the normalisation of map n."""
-    width = maps[n, IN]
+    width, kind = maps[n, IN], maps[n, KIND]
     alpha, beta = _unit_parameters(theta, maps, n)
     pre, pre_dot = _rows(values.pre[t], n_atoms, maps, n), _rows(tangents.pre[t], n_atoms, maps, n)
     slope = _rows(values.act_slope[t], n_atoms, maps, n)

@@ -36,15 +36,13 @@ def _step(b, t, potential, batch, values, energies):
     if t + 1 < values.density.shape[0]:
         values.coefficients[t + 1, start:stop] = values.coefficients[t, start:stop]
         networks.forward(
-            start, stop, s, t, potential.recursion_maps, potential.recursion_kind, potential, values,
+            start, stop, s, t, potential.recursion_maps, potential, values,
             values.coefficients[t + 1],
         )  # fmt: skip
     else:
         # Nobody needs the outputs of the energy networks but this line, so their adjoints' place may hold them.
         values.output_bar[start:stop] = 0.0
-        networks.forward(
-            start, stop, s, t, potential.energy_maps, potential.energy_kind, potential, values, values.output_bar
-        )
+        networks.forward(start, stop, s, t, potential.energy_maps, potential, values, values.output_bar)
         for i in range(start, stop):
             energies[i] += potential.energy_scale * values.output_bar[i, 0]
 
@@ -65,14 +63,12 @@ def _step_reverse(b, t, potential, batch, values):
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     if t + 1 < values.density.shape[0]:
         networks.backward(
-            start, stop, s, t, potential.recursion_maps, potential.recursion_kind, potential, values,
+            start, stop, s, t, potential.recursion_maps, potential, values,
             values.coefficients_bar[t + 1],
         )  # fmt: skip
     else:
         values.output_bar[start:stop] = potential.energy_scale
-        networks.backward(
-            start, stop, s, t, potential.energy_maps, potential.energy_kind, potential, values, values.output_bar
-        )
+        networks.backward(start, stop, s, t, potential.energy_maps, potential, values, values.output_bar)
     contraction.densities_reverse(start, stop, t, potential, values)
 
 
@@ -134,13 +130,13 @@ def _step_tangent(b, t, potential, batch, values, tangents):
     if t + 1 < values.density.shape[0]:
         tangents.coefficients[t + 1, start:stop] = tangents.coefficients[t, start:stop]
         networks.forward_tangent(
-            start, stop, s, t, potential.recursion_maps, potential.recursion_kind, potential, values, tangents,
+            start, stop, s, t, potential.recursion_maps, potential, values, tangents,
             tangents.coefficients[t + 1],
         )  # fmt: skip
     else:
         tangents.output_bar[start:stop] = 0.0
         networks.forward_tangent(
-            start, stop, s, t, potential.energy_maps, potential.energy_kind, potential, values, tangents,
+            start, stop, s, t, potential.energy_maps, potential, values, tangents,
             tangents.output_bar,
         )  # fmt: skip
 
@@ -160,12 +156,12 @@ def _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, cont
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     if t + 1 < values.density.shape[0]:
         networks.backward_tangent(
-            start, stop, s, t, potential.recursion_maps, potential.recursion_kind, moving, potential, values, tangents,
+            start, stop, s, t, potential.recursion_maps, moving, potential, values, tangents,
             tangents.coefficients_bar[t + 1],
         )  # fmt: skip
     else:
         networks.backward_tangent(
-            start, stop, s, t, potential.energy_maps, potential.energy_kind, moving, potential, values, tangents,
+            start, stop, s, t, potential.energy_maps, moving, potential, values, tangents,
             tangents.output_bar,
         )  # fmt: skip
     contraction.densities_reverse_tangent(start, stop, t, moving, potential, values, tangents, contraction_bar_dot[b])
@@ -184,12 +180,12 @@ def _gather_tangent(b, t, moving, potential, batch, values, tangents, exponents_
 def _network_gradients(task, t, moving, potential, batch, values, tangents, gradient):
     if t + 1 < values.density.shape[0]:
         networks.weight_gradients(
-            task, t, potential.recursion_maps, potential.recursion_kind, moving, potential.recursion_tasks, potential,
+            task, t, potential.recursion_maps, moving, potential.recursion_tasks, potential,
             batch, values, tangents, values.coefficients_bar[t + 1], tangents.coefficients_bar[t + 1], gradient,
         )  # fmt: skip
     else:
         networks.weight_gradients(
-            task, t, potential.energy_maps, potential.energy_kind, moving, potential.energy_tasks, potential, batch,
+            task, t, potential.energy_maps, moving, potential.energy_tasks, potential, batch,
             values, tangents, values.output_bar, tangents.output_bar, gradient,
         )  # fmt: skip
 

@@ -13,15 +13,13 @@ ROWS_PER_TASK = 16
 class NetworkStage(NamedTuple):
     """The networks of one recursion step (or the energy networks), one per element, all of one shape.
 
-    maps (n, 10): table of the linear maps (columns in ``kernels.networks``); kind: activation code; starts (S,): where
-    each element's network begins in the parameter vector; outputs: output width; row_width: sum of input widths;
-    tasks (n, 4): pieces of the weight gradient; normed: whether there is layer normalisation.
+    maps (n, 11): table of the linear maps (columns in ``kernels.networks``); starts (S,): where each element's network
+    begins in the parameter vector; row_width: sum of input widths; tasks (n, 4): pieces of the weight gradient; normed:
+    whether there is layer normalisation.
     """
 
     maps: np.ndarray
-    kind: int
     starts: np.ndarray
-    outputs: int
     row_width: int
     tasks: np.ndarray
     normed: bool
@@ -29,8 +27,6 @@ class NetworkStage(NamedTuple):
 
 def network_stages(specification, layout):
     """NetworkStage of every recursion step and, last, of the energy networks."""
-    from eann_lite.formulas import ACTIVATION_CODES
-
     stages = []
     n_elements = len(specification.elements)
     names = network_names(specification)
@@ -47,38 +43,49 @@ def network_stages(specification, layout):
             for s in range(n_elements)
         ]
         stages.append(
-            NetworkStage(
-                maps, ACTIVATION_CODES[network.activation], starts, outputs, int(widths.sum()), np.array(tasks),
-                network.layer_norm,
-            )  # fmt: skip
+            NetworkStage(maps, starts, int(widths.sum()), np.array(tasks), bool(network.layer_norm))  # fmt: skip
         )
     return stages
 
 
 def _map_table(specification, layout, name, network, outputs):
+    from eann_lite.formulas import ACTIVATION_CODES, IDENTITY
     from eann_lite.kernels import networks as kernel
 
     begin = layout.places[f"{name}.input.weight"][0]
+    act = ACTIVATION_CODES[network.activation]
 
     def offset(parameter):
         place = layout.places.get(f"{name}.{parameter}")
         return place[0] - begin if place else -1
 
-    chain = [("input", specification.densities, network.widths[0], -1)]
+    # Rows (part, width, out, residual, kind, leaves): which of the part's parameters this map has.
+    before, after = ("alpha", "beta", "weight", "bias"), ("alpha", "beta", "scale", "shift", "weight", "bias")
+    rows = [("input", specification.densities, network.widths[0], -1, IDENTITY, ("weight", "bias"))]
+
+    def link(part, width, out, residual, normalised):
+        if normalised and network.layer_norm == "before":
+            # A normalisation before the activation is a map of its own that has no weights.
+            rows.append((part, width, width, -1, IDENTITY, ("scale", "shift")))
+            normalised = False
+        rows.append((part, width, out, residual, act, after if normalised else before))
+
     for b in range(network.blocks):
-        first_of_block = len(chain)
+        first_of_block = len(rows)
         for i, (width, out) in enumerate(network.links):
             adds_input = network.residual and i == len(network.links) - 1
-            chain.append((f"block.{b}.{i}", width, out, first_of_block if adds_input else -1))
-    chain.append(("output", network.widths[0], outputs, -1))
-    table = np.empty((len(chain), kernel.COLUMNS), dtype=np.int64)
+            link(f"block.{b}.{i}", width, out, first_of_block if adds_input else -1, network.layer_norm)
+    link("output", network.widths[0], outputs, -1, network.normalises_output)
+    table = np.full((len(rows), kernel.COLUMNS), -1, dtype=np.int64)
+    columns = {
+        "weight": kernel.WEIGHT, "bias": kernel.BIAS, "alpha": kernel.ALPHA, "beta": kernel.BETA,
+        "scale": kernel.SCALE, "shift": kernel.SHIFT,
+    }  # fmt: skip
     row = 0
-    for n, (part, width, out, residual) in enumerate(chain):
-        table[n, kernel.IN], table[n, kernel.OUT] = width, out
-        table[n, kernel.ROW], table[n, kernel.RESIDUAL] = row, residual
-        table[n, kernel.WEIGHT], table[n, kernel.BIAS] = offset(f"{part}.weight"), offset(f"{part}.bias")
-        table[n, kernel.ALPHA], table[n, kernel.BETA] = offset(f"{part}.alpha"), offset(f"{part}.beta")
-        table[n, kernel.SCALE], table[n, kernel.SHIFT] = offset(f"{part}.scale"), offset(f"{part}.shift")
+    for n, (part, width, out, residual, kind, leaves) in enumerate(rows):
+        table[n, [kernel.IN, kernel.OUT, kernel.ROW, kernel.RESIDUAL, kernel.KIND]] = width, out, row, residual, kind
+        for leaf in leaves:
+            table[n, columns[leaf]] = offset(f"{part}.{leaf}")
         row += width
     return table
 
@@ -90,7 +97,7 @@ def transpose_weights(stages, vector, out):
     out[:] = vector
     for stage in stages:
         for start in stage.starts:
-            for row in stage.maps:
+            for row in stage.maps[stage.maps[:, kernel.WEIGHT] >= 0]:
                 width, end = int(row[kernel.IN]), int(row[kernel.OUT])
                 begin = int(start + row[kernel.WEIGHT])
                 matrix = vector[begin : begin + width * end].reshape(width, end)

@@ -37,6 +37,8 @@ def _network_shapes(name, network, inputs, outputs):
             shapes[f"{link}.weight"], shapes[f"{link}.bias"] = (width, out), (out,)
     if learned:
         shapes[f"{name}.output.alpha"] = shapes[f"{name}.output.beta"] = (first,)
+    if network.normalises_output:
+        shapes[f"{name}.output.scale"] = shapes[f"{name}.output.shift"] = (first,)
     shapes[f"{name}.output.weight"], shapes[f"{name}.output.bias"] = (first, outputs), (outputs,)
     return shapes
 
@@ -87,7 +89,9 @@ class Layout(NamedTuple):
         missing = [name for name in self.places if name not in parameters]
         foreign = [name for name in parameters if name not in self.places]
         if missing or foreign:
-            raise InputError(f"parameters do not fit the specification: missing {missing[:5]}, not known {foreign[:5]}.")
+            raise InputError(
+                f"parameters do not fit the specification: missing {missing[:5]}, not known {foreign[:5]}."
+            )
         vector = np.empty(self.size)
         for name, (start, stop, shape) in self.places.items():
             array = np.asarray(parameters[name], dtype=float)

@@ -7,6 +7,7 @@ from eann_lite.errors import InputError
 ACTIVATIONS = ("relu_like", "tanh_like", "silu", "tanh")
 #: Activations with a learned factor alpha and slope beta for every unit.
 LEARNED_ACTIVATIONS = ("relu_like", "tanh_like")
+LAYER_NORMS = (False, True, "before")
 CONTRACTIONS = ("learned", "per_degree")
 REPULSIONS = (None, "zbl")
 
@@ -38,14 +39,15 @@ class NetworkSpecification:
     widths : hidden widths (h1, h2, ...); a block runs h1 -> h2 -> ... -> h1.
     activation : one of ``ACTIVATIONS``; ``relu_like`` is alpha silu(beta x), ``tanh_like`` is
         alpha x / sqrt(1 + (beta x)^2), both with learned alpha and beta per unit.
-    layer_norm : layer normalisation (eps 1e-5) after every activation inside a block.
+    layer_norm : layer normalisation (eps 1e-5) inside the blocks: True after every activation (REANN), "before" before
+        it (EANN of the PyTorch package); a plain perceptron with "before" normalises before its last activation too.
     residual : a block adds its input, x + f(x); False: a block is f(x), so the network is a plain multilayer perceptron.
     """
 
     widths: tuple = (64, 64)
     blocks: int = 1
     activation: str = "silu"
-    layer_norm: bool = False
+    layer_norm: bool | str = False
     residual: bool = True
 
     def __post_init__(self):
@@ -55,8 +57,25 @@ class NetworkSpecification:
         object.__setattr__(self, "widths", widths)
         object.__setattr__(self, "blocks", _whole("network blocks", self.blocks, 0))
         _one_of("network activation", self.activation, ACTIVATIONS)
-        object.__setattr__(self, "layer_norm", bool(self.layer_norm))
+        _one_of("network layer_norm", self.layer_norm, LAYER_NORMS)
         object.__setattr__(self, "residual", bool(self.residual))
+
+    @property
+    def text(self):
+        """One line for people.
+
+        >>> NetworkSpecification((64, 64), activation="tanh_like", layer_norm=True).text
+        '64 x 64, one block, tanh_like, layer normalisation'
+        """
+        blocks = "one block" if self.blocks == 1 else f"{self.blocks} blocks"
+        norm = {False: "", True: ", layer normalisation", "before": ", layer normalisation before activations"}
+        shape = blocks if self.residual else "plain perceptron"
+        return f"{' x '.join(map(str, self.widths))}, {shape}, {self.activation}{norm[self.layer_norm]}"
+
+    @property
+    def normalises_output(self):
+        """Whether the last activation, outside of the blocks, has a layer normalisation too."""
+        return self.layer_norm == "before" and not self.residual
 
     @property
     def links(self):
@@ -118,7 +137,9 @@ class Specification:
             "repulsion_cutoff": float(self.repulsion_cutoff),
         }
         per_degree = (checked["max_degree"] + 1) * checked["radial"]
-        checked["densities"] = per_degree if self.contraction == "per_degree" else _whole("densities", self.densities, 1)
+        checked["densities"] = (
+            per_degree if self.contraction == "per_degree" else _whole("densities", self.densities, 1)
+        )
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 

@@ -113,10 +113,8 @@ class Sweeps:
             density_scale=constants["density_scale"],
             starts=np.array([stage.starts for stage in self.stages]),
             recursion_maps=recursion.maps,
-            recursion_kind=recursion.kind,
             recursion_tasks=recursion.tasks,
             energy_maps=energy.maps,
-            energy_kind=energy.kind,
             energy_tasks=energy.tasks,
         )
 
@@ -125,12 +123,11 @@ class Sweeps:
         from eann_lite.kernels import sweeps
         from eann_lite.kernels.arguments import Values
 
-        spec, new = self.specification, self.buffers
         shapes = self._shapes(batch)
-        stores = {name: new(name, *shapes[name]) for name in Values._fields if name not in ("lin_bar",)}
+        stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name != "lin_bar"}
         # Without layer normalisation the adjoints before and after it are the same.
         normed = any(stage.normed for stage in self.stages)
-        lin_bar = new("lin_bar", *shapes["lin_bar"]) if normed else stores["act_bar"]
+        lin_bar = self.buffers("lin_bar", *shapes["lin_bar"]) if normed else stores["act_bar"]
         self.batch, self.values = batch, Values(**stores, lin_bar=lin_bar)
         energies = np.empty(batch.species.size)
         sweeps.forward(batch.threaded, self.potential, batch, self.values, energies)

@@ -18,7 +18,7 @@ except ImportError as error:
 from eann_lite import Model, NetworkSpecification, Specification, Structure, reference
 from eann_lite.elements import atomic_number
 from eann_lite.model.parameters import default_constants, parameter_shapes
-from eann_lite.model.specification import ACTIVATIONS, CONTRACTIONS
+from eann_lite.model.specification import ACTIVATIONS, CONTRACTIONS, LAYER_NORMS
 
 ELEMENTS = ("H", "C", "O", "Ni")
 #: Kernels are compiled once for each number of Gaussians, so only these are drawn.
@@ -155,7 +155,7 @@ def random_structure(rng, kind, numbers, pbc):
 def networks(draw):
     """A small ``NetworkSpecification`` of any activation, with one to three widths and up to two blocks."""
     widths = draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
-    layer_norm = draw(st.booleans())
+    layer_norm = draw(st.sampled_from(LAYER_NORMS))
     if layer_norm:
         widths = [max(width, 3) for width in widths]  # Normalising two values leaves only their signs.
     return NetworkSpecification(
@@ -163,6 +163,7 @@ def networks(draw):
         blocks=draw(st.integers(0, 2)),
         activation=draw(st.sampled_from(ACTIVATIONS)),
         layer_norm=layer_norm,
+        residual=draw(st.booleans()),
     )
 
 

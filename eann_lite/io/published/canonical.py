@@ -9,6 +9,7 @@
 | EANN (PyTorch), nblock = 1           | plain multilayer perceptrons              | blocks that add no input; units   |
 |                                      |                                           | that nobody reads make the first  |
 |                                      |                                           | and last layer as wide            |
+| EANN (PyTorch), table_norm           | normalisation before the activation       | `layer_norm` = "before"           |
 | training with dropout                | numbers of layers are left out            | numbered again                    |
 
 All of it is exact.
@@ -33,6 +34,22 @@ class Layer(NamedTuple):
 
     letter: str
     content: object
+
+
+class Shape(NamedTuple):
+    """What the layers of a network tell: hidden widths, blocks, whether blocks add their input, whether normalisation
+    comes before the activation, and the arrays of a normalisation before the last activation (None without one)."""
+
+    widths: list
+    blocks: int
+    residual: bool
+    before: bool
+    last_norm: dict
+
+
+def _told(network, shape):
+    """``NetworkSpecification`` with what the names of the newest package cannot say."""
+    return replace(network, residual=shape.residual, layer_norm="before" if shape.before else network.layer_norm)
 
 
 def canonical_model_arrays(arrays, elements, cutoff, sign, activations, where):
@@ -81,22 +98,26 @@ def canonical_model_arrays(arrays, elements, cutoff, sign, activations, where):
     left = [name for name in arrays if name not in used]
     if left:
         raise InputError(f"{where}: {left[0]} belongs to no network of the elements {', '.join(elements)}.")
-    widths, blocks, residual = shapes[f"nnmod.elemental_nets.{elements[0]}"]
+    network = shapes[f"nnmod.elemental_nets.{elements[0]}"]
     hyperparameters = {
         "atomtype": list(elements), "cutoff": cutoff, "oc_loop": steps,
-        "nl": widths, "nblock": blocks, "activate": activations[0],
+        "nl": network.widths, "nblock": network.blocks, "activate": activations[0],
     }  # fmt: skip
     if steps:
-        oc_widths, oc_blocks, oc_residual = shapes[f"density.ocmod.memssage_0.elemental_nets.{elements[0]}"]
-        hyperparameters |= {"oc_nl": oc_widths, "oc_nblock": oc_blocks, "oc_activate": activations[1]}
+        recursion = shapes[f"density.ocmod.memssage_0.elemental_nets.{elements[0]}"]
+        hyperparameters |= {"oc_nl": recursion.widths, "oc_nblock": recursion.blocks, "oc_activate": activations[1]}
     try:
         specification, parameters = convert_arrays(converted, hyperparameters)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    specification = replace(specification, network=replace(specification.network, residual=residual))
+    specification = replace(specification, network=_told(specification.network, network))
     if steps:
-        recursion = replace(specification.recursion_network, residual=oc_residual)
-        specification = replace(specification, recursion_network=recursion)
+        specification = replace(specification, recursion_network=_told(specification.recursion_network, recursion))
+    for prefix, t in prefixes.items():
+        ours = f"network.{prefix.rpartition('.')[2]}" if t == steps else f"recursion.{t}.{prefix.rpartition('.')[2]}"
+        for leaf, name in (("weight", "scale"), ("bias", "shift")):
+            if shapes[prefix].last_norm:
+                parameters[f"{ours}.output.{name}"] = shapes[prefix].last_norm[leaf]
     if not learned:
         specification = replace(specification, contraction="per_degree")
         del parameters["contraction"]
@@ -146,21 +167,21 @@ def _all_steps(hyper, networks, prefixes, steps, where):
 
 
 def _numbered(layers, prefix, where):
-    """Arrays under the names of the newest package, and (hidden widths, blocks, whether blocks add their input)."""
+    """Arrays under the names of the newest package, and the ``Shape`` of the network."""
     letters = "".join(layer.letter for layer in layers)
     inside = ["".join(layer.letter for layer in block.content) for block in layers if block.letter == "B"]
-    if "NA" in letters or any("NA" in block for block in inside):
-        raise InputError(
-            f"{where}: {prefix} normalises before the activation (table_norm of the EANN package). Only normalisation "
-            "after the activation, as in REANN, is supported."
-        )
-    if re.fullmatch("LB*AL", letters) and len(set(inside)) <= 1 and all(re.fullmatch("(AN?L)+", b) for b in inside):
+    before = "NA" in letters or any("NA" in block for block in inside)
+    last_norm = None
+    if re.fullmatch("LB*AL", letters) and len(set(inside)) <= 1 and all(re.fullmatch("(AN?L|NAL)+", b) for b in inside):
         blocks, residual = [block.content for block in layers if block.letter == "B"], True
         widths = [len(layers[0].content["weight"])]
         if blocks:
             widths = [layer.content["weight"].shape[1] for layer in blocks[0] if layer.letter == "L"]
-    elif re.fullmatch("LA(LA)+L", letters):
-        layers = _closed(layers)
+    elif re.fullmatch("LA(LA)+L|L(ANL)+AL|LNA(LNA)+L", letters):
+        if before:
+            last_norm = layers[-3].content
+            layers = [*layers[:-3], *layers[-2:]]
+        layers = _closed(layers, prefix, where)
         blocks, residual = [layers[1:-2]], False
         widths = [layer.content["weight"].shape[1] for layer in layers[1:-2] if layer.letter == "L"]
     else:
@@ -168,19 +189,31 @@ def _numbered(layers, prefix, where):
             f"{where}: {prefix} has the layers {letters} (L linear, A activation with alpha and beta, N normalisation, "
             f"B block{f' of {inside[0]}' if inside else ''}). Expected L B ... B A L, or L A L A ... L."
         )
+    if before:
+        # The newest package names the activation first; that it comes second is said by layer_norm.
+        blocks = [
+            [block[n + {"N": 1, "A": -1, "L": 0}[layer.letter]] for n, layer in enumerate(block)] for block in blocks
+        ]
     arrays = {}
     flat = [layers[0], *blocks, *layers[-2:]]
     for number, item in enumerate(flat):
         for place, layer in enumerate(item if isinstance(item, list) else [item]):
             name = f"{number}.resblock.{place}" if isinstance(item, list) else f"{number}"
             arrays.update({f"{prefix}.{name}.{leaf}": array for leaf, array in layer.content.items()})
-    return arrays, (widths, len(blocks), residual)
+    return arrays, Shape(widths, len(blocks), residual, before, last_norm)
 
 
-def _closed(layers):
+def _closed(layers, prefix, where):
     """A plain perceptron whose first and last hidden layers are as wide as one another: the narrower one gets units
     that give act(0) = 0 and that nobody reads."""
     first, last = len(layers[0].content["weight"]), len(layers[-3].content["weight"])
+    if first == last:
+        return layers
+    if any(layer.letter == "N" for layer in layers):
+        raise InputError(
+            f"{where}: {prefix} is a plain perceptron with layer normalisation whose first and last hidden layers have "
+            f"{first} and {last} units. Only equal widths are supported there."
+        )
     wide = max(first, last)
     layers = list(layers)
     for place in (0, len(layers) - 3):

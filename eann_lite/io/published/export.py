@@ -74,6 +74,8 @@ def folded(model):
             )
         if used and network.blocks and not network.residual:
             raise InputError(f"blocks of the {name} do not add their input; those of the published REANN code do.")
+        if used and network.layer_norm == "before":
+            raise InputError(f"the {name} normalises before its activations; the published REANN code does after them.")
         networks[name] = replace(network, activation={"silu": "relu_like"}.get(network.activation, network.activation))
     parameters["contraction"] = contraction_of(specification, parameters)
     energy_scale, references = float(constants["energy_scale"]), constants["reference_energies"]
@@ -119,7 +121,7 @@ def _network_lines(network, prefix):
         f"{prefix}nblock = {network.blocks}",
         f"{prefix}dropout_p = {[0.0] * len(network.widths)}",
         f"{prefix}activate = {PUBLISHED_ACTIVATIONS.get(network.activation, 'Relu_like')!r}",
-        f"{prefix}table_norm = {network.layer_norm}",
+        f"{prefix}table_norm = {network.layer_norm is True}",
     ]
 
 

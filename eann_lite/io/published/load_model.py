@@ -75,22 +75,14 @@ def make_model(specification, parameters, offset, kind, path, findings, warnings
         Finding("K", s.radial, "shapes of the arrays"),
         Finding("M", s.densities, "shapes of the arrays"),
         Finding("T", s.recursions, "number of recursion networks"),
-        Finding("networks", network_text(s.network), "shapes of the arrays"),
+        Finding("networks", s.network.text, "shapes of the arrays"),
     ]
     if s.recursions:
-        shape.append(Finding("recursion networks", network_text(s.recursion_network), "shapes of the arrays"))
+        shape.append(Finding("recursion networks", s.recursion_network.text, "shapes of the arrays"))
     rows = [finding._asdict() for finding in [*findings, *shape]]
     origin = {"file": os.fspath(path), "kind": kind, "sha256": digest(path), "findings": rows}
     origin["warnings"] = list(warnings)
     return Model(specification, parameters, constants, {"import": origin, "units": "eV, Angstrom"})
-
-
-def network_text(network):
-    """One line about a network."""
-    widths = " x ".join(map(str, network.widths))
-    counted = "one block" if network.blocks == 1 else f"{network.blocks} blocks"
-    blocks = counted if network.residual else "plain perceptron"
-    return f"{widths}, {blocks}, {network.activation}{', layer normalisation' if network.layer_norm else ''}"
 
 
 def digest(path):
