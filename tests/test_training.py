@@ -94,7 +94,7 @@ def test_loss_by_structure_adds_up_to_what_the_gradient_belongs_to():
 def test_threads_and_pieces_do_not_change_a_bit():
     structures = as_structures(frames(60))
     one, vector, labelled = problem(structures)
-    two = Evaluator(one.specification, one.free[0].constants, threads=2)
+    two = Evaluator(one.specification, one.sweeps[0].constants, threads=2)
     results = []
     for evaluator in (one, two):
         evaluator.set_parameters(vector)

@@ -58,7 +58,7 @@ def scale_to_data(specification, parameters, packed, chosen):
     parameters = {name: array.copy() for name, array in parameters.items()}
     scales = {name: np.ones_like(array) for name, array in parameters.items()}
     sweeps = Sweeps(specification, constants)
-    batch = draw_batch(packed, chosen, len(specification.elements))
+    batch = draw_batch(packed, chosen, len(specification.elements), threaded=False)
     sweeps.set_parameters(sweeps.layout.pack(parameters))
     sweeps.forward(batch)
     if "contraction" in parameters:

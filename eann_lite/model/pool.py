@@ -1,5 +1,7 @@
 """Many structures on several threads, with results that do not depend on how many."""
 
+import itertools
+
 from eann_lite.batches import batches_of_atoms
 from eann_lite.model.sweeps import Sweeps
 
@@ -15,35 +17,50 @@ class SweepPool:
     def __init__(self, specification, constants, threads=1):
         self.specification = specification
         self.threads = threads
-        self.free = [Sweeps(specification, constants) for _ in range(threads)]
-        self.layout = self.free[0].layout
+        self.sweeps = [Sweeps(specification, constants) for _ in range(threads)]
+        self.layout = self.sweeps[0].layout
         self._executor = None
 
     def set_parameters(self, vector):
         """Use the flat parameter vector from now on."""
-        for sweeps in self.free:
-            sweeps.set_parameters(vector)
+        self.sweeps[0].set_parameters(vector)
+        for sweeps in self.sweeps[1:]:
+            sweeps.share_parameters(self.sweeps[0])
 
     def map(self, function, items):
         """[function(item) for item in items] on the threads, in order."""
-        if self.threads == 1 or len(items) < 2:
-            return [function(item) for item in items]
-        if self._executor is None:
+        return self._work(lambda sweeps, item: function(item), items)
+
+    def _work(self, function, items):
+        """[function(sweeps, item) for item in items]: each thread has its own sweeps and takes item after item.
+
+        The calling thread is one of them: it would have nothing else to do, and waking another takes time.
+        """
+        items = list(items)
+        helpers = min(self.threads, len(items)) - 1
+        results = [None] * len(items)
+        numbers = itertools.count()
+
+        def work(sweeps):
+            while (number := next(numbers)) < len(items):
+                results[number] = function(sweeps, items[number])
+
+        if helpers > 0 and self._executor is None:
             from concurrent.futures import ThreadPoolExecutor
 
-            self._executor = ThreadPoolExecutor(self.threads)
-        return list(self._executor.map(function, items))
+            self._executor = ThreadPoolExecutor(self.threads - 1)
+        others = [self._executor.submit(work, self.sweeps[1 + n]) for n in range(helpers)]
+        try:
+            work(self.sweeps[0])
+        finally:
+            for other in others:
+                other.exception()  # waits: nobody works on after an error
+        for other in others:
+            other.result()
+        return results
 
     def run(self, function, offsets, chosen, atoms_per_piece):
         """(pieces, results): function(sweeps, piece, threaded) for pieces of ``chosen`` (structure indices)."""
         pieces = batches_of_atoms(offsets, chosen, atoms_per_piece)
         threaded = False if len(pieces) > 1 else None
-
-        def work(piece):
-            sweeps = self.free.pop()
-            try:
-                return function(sweeps, piece, threaded)
-            finally:
-                self.free.append(sweeps)
-
-        return pieces, self.map(work, pieces)
+        return pieces, self._work(lambda sweeps, piece: function(sweeps, piece, threaded), pieces)

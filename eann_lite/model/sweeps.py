@@ -118,6 +118,10 @@ class Sweeps:
             energy_tasks=energy.tasks,
         )
 
+    def share_parameters(self, other):
+        """Use the parameters that ``other`` is set to, in its arrays: for sweeps that never run while it is set anew."""
+        self.potential = other.potential
+
     def forward(self, batch):
         """Atomic energies (N,) in eV of the batch's atoms, reference energies and repulsion included."""
         from eann_lite.kernels import sweeps

@@ -268,10 +268,12 @@ class _Run:
     def complete(self, progress, started):
         """Train, judge, and write everything; ``started`` is when the fit began (``time.monotonic``)."""
         from eann_lite.config import write_config
+        from eann_lite.memory import keep_freed_memory
         from eann_lite.training.loss import Loss
         from eann_lite.training.objective import Evaluator
         from eann_lite.training.solvers import trainer_class
 
+        keep_freed_memory()
         settings = self.settings
         loss = Loss(settings.energy_weight, settings.forces_weight, settings.stress_weight, settings.huber)
         if self.out is not None:
@@ -283,7 +285,7 @@ class _Run:
         if settings.solver in ("lbfgs", "least_squares"):
             from eann_lite.training.solvers.last_layer import solve_last_layer
 
-            vector = solve_last_layer(self.evaluator.free[0], vector, self.sets["train"])
+            vector = solve_last_layer(self.evaluator.sweeps[0], vector, self.sets["train"])
         make = trainer_class(settings.solver)
         trainer = make(self.evaluator, vector, scales, loss, self.sets["train"], self.sets["valid"], settings)
         self._resume(trainer)
