@@ -14,9 +14,6 @@ import numpy as np
 class Potential(NamedTuple):
     """A model as kernels read it.
 
-    width : its number of dimensions is K.  Numba compiles one version for every number of dimensions, so loops over k
-        have a constant number of turns and become vector instructions.  K above 64, which NumPy does not allow, have
-        0 dimensions and are read from the other arrays.
     cutoff, repulsion_cutoff : Angstrom; repulsion_cutoff is 0 without repulsion.
     exponents, centers, coefficients (S, K) : alpha, r_s and the orbital coefficients of step 0.
     contraction (L + 1, K, M), contraction_transposed (L + 1, M, K).
@@ -28,7 +25,6 @@ class Potential(NamedTuple):
         energy_tasks (n, 4) : pieces of the weight gradients.
     """
 
-    width: np.ndarray
     cutoff: float
     repulsion_cutoff: float
     exponents: np.ndarray

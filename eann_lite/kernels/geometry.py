@@ -7,12 +7,6 @@ from eann_lite.formulas import cutoff_function, radial_gaussian
 
 
 @helper
-def n_gaussians(potential):
-    """K, as a constant of the compiled code where it can be."""
-    return potential.width.ndim if potential.width.ndim > 0 else potential.exponents.shape[1]
-
-
-@helper
 def pair_geometry(start, stop, potential, batch, values):
     """Fill vector, distance, angular, radial = R_k and slope = dR_k/dr of the pairs of atoms start to stop.
 
@@ -46,7 +40,7 @@ def pair_geometry(start, stop, potential, batch, values):
                 angular[p, a] = angular[p, parent[a]] * vector[p, axis[a]]
             f_c, f_c_slope = cutoff_function(r, cutoff)
             s = species[j]
-            for k in range(n_gaussians(potential)):
+            for k in range(radial.shape[1]):
                 radial[p, k], slope[p, k] = radial_gaussian(r, exponents[s, k], centers[s, k], f_c, f_c_slope)
 
 
@@ -80,5 +74,5 @@ def pair_directions(start, stop, potential, batch, values, tangents, direction, 
                 angular_dot[p, factors[f, 0]] += (
                     factors[f, 3] * angular[p, factors[f, 2]] * vector_dot[p, factors[f, 1]]
                 )
-            for k in range(n_gaussians(potential)):
+            for k in range(radial_dot.shape[1]):
                 radial_dot[p, k] = slope[p, k] * along

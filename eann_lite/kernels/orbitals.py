@@ -8,7 +8,6 @@ import numpy as np
 
 from eann_lite.compiled import helper
 from eann_lite.formulas import radial_parameter_slopes
-from eann_lite.kernels.geometry import n_gaussians
 
 
 @helper
@@ -16,7 +15,7 @@ def orbital_sums(start, stop, t, potential, batch, values):
     """B_iak of step t = sum over pairs p: i->j of A_a(r_p) R_k(r_p) c_jk."""
     first, neighbor, angular, radial = batch.first, batch.neighbor, values.angular, values.radial
     coefficients, sums = values.coefficients[t], values.sums[t]
-    n_radial = n_gaussians(potential)
+    n_radial = radial.shape[1]
     orbital = np.empty(n_radial)
     for i in range(start, stop):
         for a in range(angular.shape[1]):
@@ -38,7 +37,7 @@ def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
     first, neighbor, angular, radial = batch.first, batch.neighbor, values.angular, values.radial
     angular_dot, radial_dot = tangents.angular, tangents.radial
     coefficients, coefficients_dot, sums_dot = values.coefficients[t], tangents.coefficients[t], tangents.sums[t]
-    n_radial = n_gaussians(potential)
+    n_radial = radial.shape[1]
     orbital = np.empty(n_radial)
     orbital_dot = np.empty(n_radial)
     for i in range(start, stop):
@@ -66,7 +65,7 @@ def gather_coefficients(start, stop, t, potential, batch, values):
     first, neighbor, reverse, parity = batch.first, batch.neighbor, batch.reverse, potential.parity
     angular, radial = values.angular, values.radial
     sums_bar, coefficients_bar = values.sums_bar[t], values.coefficients_bar[t]
-    n_radial = n_gaussians(potential)
+    n_radial = radial.shape[1]
     shared = np.empty(n_radial)
     for j in range(start, stop):
         for q in range(first[j], first[j + 1]):
@@ -99,7 +98,7 @@ def gather_coefficients_tangent(
     coefficients, sums_bar = values.coefficients[t], values.sums_bar[t]
     coefficients_dot, sums_bar_dot = tangents.coefficients[t], tangents.sums_bar[t]
     coefficients_bar_dot = tangents.coefficients_bar[t]
-    n_radial = n_gaussians(potential)
+    n_radial = radial.shape[1]
     shared = np.empty(n_radial)
     shared_dot = np.empty(n_radial)
     for j in range(start, stop):
@@ -152,7 +151,7 @@ def pair_gradients(start, stop, potential, batch, values):
     coefficients, sums_bar, gradient = values.coefficients, values.sums_bar, values.pair_gradient
     n_steps = coefficients.shape[0]
     n_monomials = angular.shape[1]
-    n_radial = n_gaussians(potential)
+    n_radial = radial.shape[1]
     z = np.empty((n_monomials, n_radial))
     shared = np.empty(n_radial)
     along = np.empty((3, n_radial))

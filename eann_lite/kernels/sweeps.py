@@ -10,7 +10,6 @@ from numba import prange
 
 from eann_lite.compiled import Kernel, helper
 from eann_lite.kernels import contraction, geometry, networks, orbitals, repulsion
-from eann_lite.kernels.geometry import n_gaussians
 
 
 @helper
@@ -20,7 +19,7 @@ def _begin(b, potential, batch, values, energies):
     geometry.pair_geometry(start, stop, potential, batch, values)
     for i in range(start, stop):
         energies[i] = potential.reference_energies[s]
-        for k in range(n_gaussians(potential)):
+        for k in range(potential.coefficients.shape[1]):
             values.coefficients[0, i, k] = potential.coefficients[s, k]
     values.pair_gradient[batch.first[start] : batch.first[stop]] = 0.0
     if potential.repulsion_cutoff > 0.0:

@@ -90,7 +90,6 @@ class Sweeps:
         transpose_weights(self.stages, self.vector, self.transposed)
         recursion, energy = self.stages[0], self.stages[-1]
         self.potential = Potential(
-            width=np.empty((0,) * (spec.radial if spec.radial <= 64 else 0)),
             cutoff=spec.cutoff,
             repulsion_cutoff=spec.repulsion_cutoff if spec.repulsion else 0.0,
             exponents=named["radial_exponents"],
