@@ -21,7 +21,7 @@ from eann_lite.model.parameters import default_constants, parameter_shapes
 from eann_lite.model.specification import ACTIVATIONS, CONTRACTIONS, LAYER_NORMS
 
 ELEMENTS = ("H", "C", "O", "Ni")
-#: Kernels are compiled once for each number of Gaussians, so only these are drawn.
+#: One Gaussian, an odd number, and one that fills a vector register.
 RADIALS = (1, 3, 8)
 #: Atoms are never closer than this (Angstrom), their own images included.
 SHORTEST = 0.7
