@@ -1,4 +1,4 @@
-"""The command line ``eann-lite``: fit a potential, evaluate it on data, tell what a model file holds.
+"""The command line ``eann-lite``: fit a potential, evaluate, inspect and audit it, import and export published models.
 
 Results go to standard output; progress, warnings and errors to standard error.  Exit status: 0, 2 for anything wrong
 with the input (one message, no traceback), 1 for an audit that found a law broken, 130 after Ctrl-C.
@@ -59,7 +59,7 @@ def build_parser():
     """The parser of all commands; the flags of ``fit`` come from the fields of ``FitSettings``."""
     parser = _Parser(
         prog="eann-lite",
-        description="Embedded atom neural network potentials (EANN, REANN): fit, evaluate, inspect.",
+        description="Embedded atom neural network potentials (EANN, REANN): fit, evaluate, inspect, audit, import, export.",
         epilog="First use: `eann-lite fit` fits the CH4 set that comes with the package.",
         allow_abbrev=False,
     )
