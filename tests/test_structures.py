@@ -178,8 +178,12 @@ def test_what_cannot_be_used_is_refused_with_place_value_and_cure(case):
 
 
 def test_strongly_skewed_and_partly_periodic_cells_are_accepted():
-    Structure(**WATER, cell=[[4, 0, 0], [400, 4, 0], [0, 0, 4]], pbc=True)
-    Structure(**WATER, cell=[[4, 0, 0], [0, 0, 0], [0, 0, 4]], pbc=[True, False, True])
+    for cell, pbc in (
+        ([[4, 0, 0], [400, 4, 0], [0, 0, 4]], [True, True, True]),
+        ([[4, 0, 0], [0, 0, 0], [0, 0, 4]], [True, False, True]),
+    ):
+        structure = Structure(**WATER, cell=cell, pbc=pbc)
+        assert structure.cell.tolist() == cell and structure.pbc.tolist() == pbc
 
 
 def test_as_structures_takes_one_or_many_of_both_kinds():
