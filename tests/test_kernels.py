@@ -24,7 +24,7 @@ from strategies import (
 from eann_lite import Specification, formulas, reference
 from eann_lite.batches import draw_batch, pack_structures
 from eann_lite.compiled import Kernel, compile_loops
-from eann_lite.kernels.dense import add_outer, add_product
+from eann_lite.kernels.dense import product, transposed_products
 from eann_lite.model.specification import ACTIVATIONS
 from eann_lite.training.objective import loss_gradient
 
@@ -72,7 +72,7 @@ def test_the_gradient_for_energies_alone_is_that_of_atoms_that_stand_still(model
     sweeps.forward(batch)
     found = sweeps.gradient(weights)
     sweeps.forward(batch)
-    sweeps.reverse()
+    sweeps.reverse(keep=True)
     expected = sweeps.gradient(weights, np.zeros_like(batch.positions), np.zeros((1, 3, 3)))
     assert deviation(found, expected) < 1e-13
 
@@ -105,7 +105,7 @@ def test_pairs_beyond_the_cutoff_in_the_list_add_exactly_nothing(model, structur
         values = sweeps.values
         beyond = values.distance >= specification.reach
         assert not values.radial[beyond].any() and not values.slope[beyond].any()
-        assert not values.pair_gradient[beyond].any()
+        assert not values.pair_gradient[:, beyond].any()
         results.append((batch, energies, forces, virials.sum(axis=0)))
     (few, *exact), (many, *found) = results
     assert many.neighbor.size >= few.neighbor.size
@@ -146,6 +146,13 @@ def test_exponential_of_huge_arguments_neither_overflows_nor_turns_negative():
     assert 1e300 < formulas.exponential(1e300) < math.inf
 
 
+@given(st.floats(0.0, math.pi / 2))
+@example(math.pi / 4)
+@example(math.pi / 2)
+def test_sine_and_cosine_are_right_to_round_off(x):
+    assert formulas.half_pi_sine_cosine(x) == pytest.approx((math.sin(x), math.cos(x)), rel=0.0, abs=3e-16)
+
+
 @pytest.mark.parametrize("kind", ACTIVATIONS)
 @given(st.floats(-30, 30), st.floats(0.2, 2.0), st.floats(0.2, 2.0))
 def test_activations_and_all_their_derivatives_are_those_of_the_reference(kind, x, alpha, beta):
@@ -182,7 +189,9 @@ def test_slopes_of_a_gaussian_are_its_derivatives(r, alpha, center):
         switch_slope = -np.pi / cutoff * np.sin(np.pi * r / cutoff) * switch
         return np.exp(-alpha * (r - center) ** 2) * (switch_slope - 2 * alpha * (r - center) * switch**2)
 
-    value, slope = formulas.radial_gaussian(r, alpha, center, *formulas.cutoff_function(r, cutoff))
+    d = r - center
+    gaussian = formulas.exponential(-alpha * d * d)
+    value, slope = formulas.radial_gaussian(gaussian, alpha * d, *formulas.cutoff_function(r, cutoff))
     expected = (radial(r, alpha, center), radial(r + 1j * step, alpha, center).imag / step)
     assert (value, slope) == pytest.approx(expected, rel=1e-11, abs=1e-13)
     expected = [
@@ -198,28 +207,40 @@ def test_slopes_of_a_gaussian_are_its_derivatives(r, alpha, center):
 
 
 @numba.njit
-def jitted_product(x, w, y):
-    add_product(x, w, y)
+def jitted_product(x, w, y, fresh):
+    product(x, w, y, fresh)
 
 
 @numba.njit
-def jitted_outer(x, y, w, start, stop):
-    add_outer(x, y, w, start, stop)
+def jitted_transposed_products(begin, end, x, y, rows, z, row):
+    transposed_products(begin, end, x, y, rows, z, row)
 
 
-@given(st.integers(0, 9), st.integers(1, 9), st.integers(1, 9), seeds)
-def test_dense_products_are_those_of_numpy_for_every_remainder_of_their_blocks(rows, inner, outer, seed):
+@given(st.integers(0, 20), st.integers(0, 9), st.integers(1, 21), st.booleans(), seeds)
+def test_products_are_those_of_numpy_for_every_remainder_of_their_tiles(rows, inner, outer, fresh, seed):
     rng = np.random.default_rng(seed)
-    x, w, y = rng.normal(size=(rows, inner)), rng.normal(size=(inner, outer)), rng.normal(size=(rows, outer))
-    found = y.copy()
-    jitted_product(x, w, found)
-    assert found == pytest.approx(y + x @ w, rel=1e-13, abs=1e-13)
-    start = int(rng.integers(0, inner))
-    found, expected = w.copy(), w.copy()
-    jitted_outer(x, y, found, start, inner)
-    expected[start:] += (x.T @ y)[start:]
-    assert found == pytest.approx(expected, rel=1e-13, abs=1e-13)
-    assert np.array_equal(found[:start], w[:start])
+    wide = rng.normal(size=(rows + inner, 40))
+    w, y = rng.normal(size=(inner, outer)), rng.normal(size=(rows, outer))
+    # Contiguous, a part of wider rows, and transposed.
+    for x in (rng.normal(size=(rows, inner)), wide[:rows, 3 : 3 + inner], wide[:inner, 5 : 5 + rows].T):
+        around = np.full((rows + 2, outer + 3), 7.0)
+        around[1:-1, 1:-2] = y
+        jitted_product(x, w, around[1:-1, 1:-2], fresh)
+        assert around[1:-1, 1:-2] == pytest.approx(x @ w + (0.0 if fresh else y), rel=1e-13, abs=1e-13)
+        around[1:-1, 1:-2] = 7.0
+        assert np.all(around == 7.0)
+
+
+@given(st.integers(0, 3), st.integers(0, 10), st.integers(1, 19), seeds)
+def test_products_of_rows_are_those_of_numpy_for_every_remainder_of_their_tiles(begin, pairs, columns, seed):
+    rng = np.random.default_rng(seed)
+    x, y, z = rng.normal(size=(begin + pairs, columns)), rng.normal(size=(5, columns)), rng.normal(size=(4, columns))
+    rows = rng.integers(0, 5, begin + pairs)
+    found = np.full((columns + 2, pairs + 1), 7.0)
+    jitted_transposed_products(begin, begin + pairs, x, y, rows, found, 1)
+    assert np.array_equal(found[1:-1, :-1], (x * y[rows])[begin:].T)
+    found[1:-1, :-1] = 7.0
+    assert np.all(found == 7.0)
 
 
 @given(st.lists(structures(), min_size=1, max_size=5), st.integers(0, 2**20))

@@ -78,9 +78,11 @@ class Batch(NamedTuple):
 class Values(NamedTuple):
     """What the forward and the reverse sweep leave: "x_bar" is the derivative of the energy with respect to x.
 
-    vector (P, 3), distance (P,), angular (P, A), radial and its slope dR/dr (P, K), pair_gradient (P, 3) = dE/dr_p;
-    coefficients (T + 1, N, K), sums (T + 1, N, A, K), density (T + 1, N, M); output_bar (N, 1);
-    pre, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
+    vector (3, P), distance (P,), angular (A, P), radial and its slope dR/dr (P, K), pair_gradient (3, P) = dE/dr_p;
+    message (P, K), shared (T + 1, P, K) and radial_bar (P, K): see ``kernels.orbitals``; where only
+    energies and forces are asked for, the last two have length 0 along their first axis;
+    coefficients (T + 1, N, K), sums (T + 1, N, A, K), sums_bar (N, A, T + 1, K), density (T + 1, N, M);
+    output_bar (N, 1); pre, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
     """
 
     vector: np.ndarray
@@ -88,6 +90,9 @@ class Values(NamedTuple):
     angular: np.ndarray
     radial: np.ndarray
     slope: np.ndarray
+    message: np.ndarray
+    shared: np.ndarray
+    radial_bar: np.ndarray
     pair_gradient: np.ndarray
     coefficients: np.ndarray
     sums: np.ndarray
@@ -111,6 +116,8 @@ class Tangents(NamedTuple):
     distance: np.ndarray
     angular: np.ndarray
     radial: np.ndarray
+    message: np.ndarray
+    radial_bar: np.ndarray
     coefficients: np.ndarray
     sums: np.ndarray
     density: np.ndarray

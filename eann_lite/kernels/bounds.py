@@ -7,7 +7,7 @@ import numpy as np
 from numba import prange
 
 from eann_lite.compiled import Kernel
-from eann_lite.kernels.dense import add_product
+from eann_lite.kernels.dense import product
 
 
 @Kernel
@@ -23,8 +23,8 @@ def distances(blocks, density, center, whitening, atoms, distance):
         for n in range(stop - start):
             for m in range(n_densities):
                 apart[n, m] = density[start + n, m] - center[s, m]
-        white = np.zeros((stop - start, n_densities))
-        add_product(apart, whitening[s], white)
+        white = np.empty((stop - start, n_densities))
+        product(apart, whitening[s], white, True)
         for n in range(stop - start):
             square = 0.0
             for m in range(n_densities):

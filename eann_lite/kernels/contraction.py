@@ -8,49 +8,40 @@ D_iam = sum_k W_{l(a) k m} B_iak.  D is computed anew in every sweep: reading it
 import numpy as np
 
 from eann_lite.compiled import helper
-from eann_lite.kernels.dense import add_outer, set_product
-
-
-@helper
-def _monomial(sums, start, stop, a):
-    """The sums of monomial a of a block's atoms, contiguous (n, K)."""
-    out = np.empty((stop - start, sums.shape[2]))
-    for n in range(stop - start):
-        for k in range(sums.shape[2]):
-            out[n, k] = sums[start + n, a, k]
-    return out
+from eann_lite.kernels.dense import product
 
 
 @helper
 def densities(start, stop, t, potential, values):
     """rho (N, M) of step t from its weighted orbital sums."""
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
-    sums, density = values.sums[t], values.density[t]
-    n_densities = density.shape[1]
-    d = np.empty((stop - start, n_densities))
-    density[start:stop] = 0.0
+    sums, density = values.sums[t, start:stop], values.density[t, start:stop]
+    d = np.empty(density.shape)
+    density[:] = 0.0
     for a in range(degree.size):
-        set_product(_monomial(sums, start, stop, a), contraction[degree[a]], d)
-        for n in range(stop - start):
-            for m in range(n_densities):
-                density[start + n, m] += weight[a] * d[n, m] * d[n, m]
+        product(sums[:, a], contraction[degree[a]], d, True)
+        _add_squares(weight[a], d, d, density)
+
+
+@helper
+def _add_squares(factor, d, e, density):
+    """density += factor d e, element by element."""
+    for n in range(density.shape[0]):
+        for m in range(density.shape[1]):
+            density[n, m] += factor * d[n, m] * e[n, m]
 
 
 @helper
 def densities_tangent(start, stop, t, potential, values, tangents):
     """Derivative of the densities of step t along the tangent direction."""
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
-    sums, sums_dot, density_dot = values.sums[t], tangents.sums[t], tangents.density[t]
-    n_densities = density_dot.shape[1]
-    d = np.empty((stop - start, n_densities))
-    d_dot = np.empty((stop - start, n_densities))
-    density_dot[start:stop] = 0.0
+    sums, sums_dot, density_dot = values.sums[t, start:stop], tangents.sums[t, start:stop], tangents.density[t, start:stop]
+    d, d_dot = np.empty(density_dot.shape), np.empty(density_dot.shape)
+    density_dot[:] = 0.0
     for a in range(degree.size):
-        set_product(_monomial(sums, start, stop, a), contraction[degree[a]], d)
-        set_product(_monomial(sums_dot, start, stop, a), contraction[degree[a]], d_dot)
-        for n in range(stop - start):
-            for m in range(n_densities):
-                density_dot[start + n, m] += 2.0 * weight[a] * d[n, m] * d_dot[n, m]
+        product(sums[:, a], contraction[degree[a]], d, True)
+        product(sums_dot[:, a], contraction[degree[a]], d_dot, True)
+        _add_squares(2.0 * weight[a], d, d_dot, density_dot)
 
 
 @helper
@@ -58,18 +49,15 @@ def densities_reverse(start, stop, t, potential, values):
     """Bbar_iak of step t from rhobar (N, M)."""
     contraction, transposed = potential.contraction, potential.contraction_transposed
     degree, weight = potential.degree, potential.weight
-    sums, sums_bar, density_bar = values.sums[t], values.sums_bar[t], values.density_bar[t]
-    d = np.empty((stop - start, contraction.shape[2]))
-    b_bar = np.empty((stop - start, contraction.shape[1]))
+    sums, sums_bar = values.sums[t, start:stop], values.sums_bar[start:stop, :, t]
+    density_bar = values.density_bar[t, start:stop]
+    d = np.empty(density_bar.shape)
     for a in range(degree.size):
-        set_product(_monomial(sums, start, stop, a), contraction[degree[a]], d)
-        for n in range(stop - start):
+        product(sums[:, a], contraction[degree[a]], d, True)
+        for n in range(d.shape[0]):
             for m in range(d.shape[1]):
-                d[n, m] *= 2.0 * weight[a] * density_bar[start + n, m]
-        set_product(d, transposed[degree[a]], b_bar)
-        for n in range(stop - start):
-            for k in range(b_bar.shape[1]):
-                sums_bar[start + n, a, k] = b_bar[n, k]
+                d[n, m] *= 2.0 * weight[a] * density_bar[n, m]
+        product(d, transposed[degree[a]], sums_bar[:, a], True)
 
 
 @helper
@@ -80,32 +68,24 @@ def densities_reverse_tangent(start, stop, t, moving, potential, values, tangent
     """
     contraction, transposed = potential.contraction, potential.contraction_transposed
     degree, weight = potential.degree, potential.weight
-    sums, sums_dot, sums_bar_dot = values.sums[t], tangents.sums[t], tangents.sums_bar[t]
-    density_bar, density_bar_dot = values.density_bar[t], tangents.density_bar[t]
-    n_radial, n_densities = contraction.shape[1], contraction.shape[2]
-    d = np.empty((stop - start, n_densities))
-    d_dot = np.empty((stop - start, n_densities))
-    b_bar_dot = np.empty((stop - start, n_radial))
+    sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
+    sums_bar_dot = tangents.sums_bar[start:stop, :, t]
+    density_bar, density_bar_dot = values.density_bar[t, start:stop], tangents.density_bar[t, start:stop]
+    d, d_dot = np.empty(density_bar.shape), np.empty(density_bar.shape)
     for a in range(degree.size):
         l = degree[a]
-        b_a = _monomial(sums, start, stop, a)
-        set_product(b_a, contraction[l], d)
+        product(sums[:, a], contraction[l], d, True)
         if moving:
-            b_a_dot = _monomial(sums_dot, start, stop, a)
-            set_product(b_a_dot, contraction[l], d_dot)
-            for n in range(stop - start):
-                for m in range(n_densities):
-                    bar = 2.0 * weight[a] * density_bar[start + n, m]
-                    bar_dot = 2.0 * weight[a] * density_bar_dot[start + n, m]
+            product(sums_dot[:, a], contraction[l], d_dot, True)
+            for n in range(d.shape[0]):
+                for m in range(d.shape[1]):
+                    bar, bar_dot = 2.0 * weight[a] * density_bar[n, m], 2.0 * weight[a] * density_bar_dot[n, m]
                     d_dot[n, m] = bar_dot * d[n, m] + bar * d_dot[n, m]
                     d[n, m] *= bar
-            add_outer(b_a_dot, d, contraction_bar_dot[l], 0, n_radial)
+            product(sums_dot[:, a].T, d, contraction_bar_dot[l], False)
         else:
-            for n in range(stop - start):
-                for m in range(n_densities):
-                    d_dot[n, m] = 2.0 * weight[a] * density_bar_dot[start + n, m] * d[n, m]
-        set_product(d_dot, transposed[l], b_bar_dot)
-        add_outer(b_a, d_dot, contraction_bar_dot[l], 0, n_radial)
-        for n in range(stop - start):
-            for k in range(n_radial):
-                sums_bar_dot[start + n, a, k] = b_bar_dot[n, k]
+            for n in range(d.shape[0]):
+                for m in range(d.shape[1]):
+                    d_dot[n, m] = 2.0 * weight[a] * density_bar_dot[n, m] * d[n, m]
+        product(d_dot, transposed[l], sums_bar_dot[:, a], True)
+        product(sums[:, a].T, d_dot, contraction_bar_dot[l], False)

@@ -17,7 +17,7 @@ import numpy as np
 
 from eann_lite.compiled import helper
 from eann_lite.formulas import activation, activation_curvature, activation_parameter_slopes
-from eann_lite.kernels.dense import add_outer, add_product, set_product
+from eann_lite.kernels.dense import product
 
 # Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.
 IN, OUT, ROW, RESIDUAL, KIND, WEIGHT, BIAS, ALPHA, BETA, SCALE, SHIFT = range(11)
@@ -133,7 +133,7 @@ def forward(start, stop, s, t, maps, potential, values, output):
                 target[i, o] = bias[o] + (target[i, o] if n == last else 0.0)
         if maps[n, RESIDUAL] >= 0:
             _add_rows(start, stop, _rows(values.pre[t], n_atoms, maps, maps[n, RESIDUAL]), target)
-        add_product(lin[start:stop], _matrix(theta, maps[n, WEIGHT], width, out), target[start:stop])
+        product(lin[start:stop], _matrix(theta, maps[n, WEIGHT], width, out), target[start:stop], False)
 
 
 @helper
@@ -186,7 +186,7 @@ def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output
             target[start:stop] = 0.0
         if maps[n, RESIDUAL] >= 0:
             _add_rows(start, stop, _rows(tangents.pre[t], n_atoms, maps, maps[n, RESIDUAL]), target)
-        add_product(lin_dot[start:stop], _matrix(theta, maps[n, WEIGHT], width, maps[n, OUT]), target[start:stop])
+        product(lin_dot[start:stop], _matrix(theta, maps[n, WEIGHT], width, maps[n, OUT]), target[start:stop], False)
 
 
 @helper
@@ -215,7 +215,7 @@ def backward(start, stop, s, t, maps, potential, values, output_bar):
                     for u in range(width):
                         act_bar[i, u] = lin_bar[i, u] * norm_scale[u]
                     _project(act_bar[i], unit, inverse)
-            else:
+            elif lin_bar.ctypes.data != act_bar.ctypes.data:
                 _copy_rows(start, stop, lin_bar, act_bar)
             for i in range(start, stop):
                 for u in range(width):
@@ -231,7 +231,7 @@ def _back_through_map(start, stop, s, t, maps, n, potential, source, lin_bar, de
         _copy_rows(start, stop, source, lin_bar)
     else:
         weight = _matrix(theta, maps[n, WEIGHT], maps[n, OUT], maps[n, IN])
-        set_product(source[start:stop], weight, lin_bar[start:stop])
+        product(source[start:stop], weight, lin_bar[start:stop], True)
     if n == 0:
         scale = potential.density_scale[t, s]
         for i in range(start, stop):
@@ -284,7 +284,7 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
                         maps[n, KIND], alpha, beta, norm_scale, pre[i], slope[i], pre_dot[i] if moving else still,
                         lin_bar[i], act_bar[i], lin_bar_dot[i], act_bar_dot[i], moving,
                     )  # fmt: skip
-            else:
+            elif lin_bar_dot.ctypes.data != act_bar_dot.ctypes.data:
                 _copy_rows(start, stop, lin_bar_dot, act_bar_dot)
             for i in range(start, stop):
                 for u in range(width):
@@ -355,11 +355,11 @@ def weight_gradients(
     grad = gradient[potential.starts[t, s] :]
     if maps[n, WEIGHT] >= 0:
         target_dot = output_bar_dot if n == last else _rows(tangents.pre_bar[t], n_atoms, maps, n + 1)
-        weight = _matrix(grad, maps[n, WEIGHT], maps[n, IN], maps[n, OUT])
-        add_outer(_rows(values.lin[t], n_atoms, maps, n)[start:stop], target_dot[start:stop], weight, row, row_end)
+        weight = _matrix(grad, maps[n, WEIGHT], maps[n, IN], maps[n, OUT])[row:row_end]
+        _add_outer(start, stop, _rows(values.lin[t], n_atoms, maps, n)[:, row:row_end], target_dot, weight)
         if moving:
             target = output_bar if n == last else _rows(values.pre_bar[t], n_atoms, maps, n + 1)
-            add_outer(_rows(tangents.lin[t], n_atoms, maps, n)[start:stop], target[start:stop], weight, row, row_end)
+            _add_outer(start, stop, _rows(tangents.lin[t], n_atoms, maps, n)[:, row:row_end], target, weight)
         if row == 0:
             bias = _vector(grad, maps[n, BIAS], maps[n, OUT])
             for i in range(start, stop):
@@ -372,6 +372,17 @@ def weight_gradients(
 
 
 @helper
+def _add_outer(start, stop, lin, target, weight):
+    """weight += lin^T target, summed over the atoms start to stop.
+
+    16 atoms at a time: rows of 64 numbers apart by powers of two meet in few sets of the first cache.
+    """
+    for begin in range(start, stop, 16):
+        end = min(begin + 16, stop)
+        product(lin[begin:end].T, target[begin:end], weight, False)
+
+
+@helper
 def _unit_gradients(start, stop, t, maps, n, n_atoms, moving, theta, values, tangents, grad):
     """What the atoms start to stop add to the gradients of the activations and the normalisation of map n."""
     width, kind = maps[n, IN], maps[n, KIND]
@@ -381,16 +392,19 @@ def _unit_gradients(start, stop, t, maps, n, n_atoms, moving, theta, values, tan
     act_bar, act_bar_dot = _rows(values.act_bar[t], n_atoms, maps, n), _rows(tangents.act_bar[t], n_atoms, maps, n)
     lin_bar, lin_bar_dot = _rows(values.lin_bar[t], n_atoms, maps, n), _rows(tangents.lin_bar[t], n_atoms, maps, n)
     if maps[n, ALPHA] >= 0:
+        alpha_bar, beta_bar = _vector(grad, maps[n, ALPHA], width), _vector(grad, maps[n, BETA], width)
+        still = np.zeros(width)
         for i in range(start, stop):
+            x, x_dot, bar, bar_dot = pre[i], pre_dot[i] if moving else still, act_bar[i], act_bar_dot[i]
+            if not moving:
+                bar = still
+            # One loop for each of the two, since LLVM vectorises only loops with few arrays that might overlap.
             for u in range(width):
-                by_alpha, by_beta, alpha_slope, beta_slope = activation_parameter_slopes(
-                    kind, pre[i, u], alpha[u], beta[u]
-                )
-                grad[maps[n, ALPHA] + u] += act_bar_dot[i, u] * by_alpha
-                grad[maps[n, BETA] + u] += act_bar_dot[i, u] * by_beta
-                if moving:
-                    grad[maps[n, ALPHA] + u] += act_bar[i, u] * alpha_slope * pre_dot[i, u]
-                    grad[maps[n, BETA] + u] += act_bar[i, u] * beta_slope * pre_dot[i, u]
+                value, _, slope_value, _ = activation_parameter_slopes(kind, x[u], alpha[u], beta[u])
+                alpha_bar[u] += bar_dot[u] * value + bar[u] * x_dot[u] * slope_value
+            for u in range(width):
+                _, value, _, slope_value = activation_parameter_slopes(kind, x[u], alpha[u], beta[u])
+                beta_bar[u] += bar_dot[u] * value + bar[u] * x_dot[u] * slope_value
     if maps[n, SCALE] >= 0:
         still = np.zeros(width)
         for i in range(start, stop):

@@ -1,197 +1,208 @@
 """Sums over the pairs of a block of atoms: weighted orbital sums, their reverse (a gather over reversed pairs), pair
 forces, and tangents.
 
-Every function works on the atoms start to stop and writes rows of these atoms alone, so blocks may run side by side.
+Every function works on the atoms start to stop and writes rows of these atoms or of their pairs alone, so blocks may
+run side by side.  For the N_i pairs of one atom each sum is a product of small matrices: A x N_i monomials, N_i x K
+orbitals, A x K sums.  With Bbar^t = dE/dB^t, S^t_pk = sum_a A_a(r_p) Bbar^t_iak (``shared``) is what pair p: i->j
+passes back to its orbitals R_k(r_p) c^t_jk.
 """
 
 import numpy as np
 
 from eann_lite.compiled import helper
 from eann_lite.formulas import radial_parameter_slopes
+from eann_lite.kernels.dense import product, transposed_products
+
+
+@helper
+def _most_pairs(start, stop, first):
+    """Largest number of pairs of one of the atoms start to stop."""
+    most = 0
+    for i in range(start, stop):
+        most = max(most, first[i + 1] - first[i])
+    return most
 
 
 @helper
 def orbital_sums(start, stop, t, potential, batch, values):
     """B_iak of step t = sum over pairs p: i->j of A_a(r_p) R_k(r_p) c_jk."""
-    first, neighbor, angular, radial = batch.first, batch.neighbor, values.angular, values.radial
+    first, neighbor, radial = batch.first, batch.neighbor, values.radial
     coefficients, sums = values.coefficients[t], values.sums[t]
-    n_radial = radial.shape[1]
-    orbital = np.empty(n_radial)
+    orbitals = np.empty((_most_pairs(start, stop, first), radial.shape[1]))
     for i in range(start, stop):
-        for a in range(angular.shape[1]):
-            for k in range(n_radial):
-                sums[i, a, k] = 0.0
         for p in range(first[i], first[i + 1]):
-            j = neighbor[p]
-            for k in range(n_radial):
-                orbital[k] = radial[p, k] * coefficients[j, k]
-            for a in range(angular.shape[1]):
-                y = angular[p, a]
-                for k in range(n_radial):
-                    sums[i, a, k] += y * orbital[k]
+            n, j = p - first[i], neighbor[p]
+            for k in range(orbitals.shape[1]):
+                orbitals[n, k] = radial[p, k] * coefficients[j, k]
+        product(values.angular[:, first[i] : first[i + 1]], orbitals, sums[i], True)
 
 
 @helper
 def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
     """Derivative of the weighted orbital sums of step t along the tangent direction."""
-    first, neighbor, angular, radial = batch.first, batch.neighbor, values.angular, values.radial
-    angular_dot, radial_dot = tangents.angular, tangents.radial
+    first, neighbor, radial, radial_dot = batch.first, batch.neighbor, values.radial, tangents.radial
     coefficients, coefficients_dot, sums_dot = values.coefficients[t], tangents.coefficients[t], tangents.sums[t]
-    n_radial = radial.shape[1]
-    orbital = np.empty(n_radial)
-    orbital_dot = np.empty(n_radial)
+    shape = (_most_pairs(start, stop, first), radial.shape[1])
+    orbitals, orbitals_dot = np.empty(shape), np.empty(shape)
     for i in range(start, stop):
-        for a in range(angular.shape[1]):
-            for k in range(n_radial):
-                sums_dot[i, a, k] = 0.0
         for p in range(first[i], first[i + 1]):
-            j = neighbor[p]
-            for k in range(n_radial):
-                orbital[k] = radial[p, k] * coefficients[j, k]
-                orbital_dot[k] = radial_dot[p, k] * coefficients[j, k] + radial[p, k] * coefficients_dot[j, k]
-            for a in range(angular.shape[1]):
-                y = angular[p, a]
-                y_dot = angular_dot[p, a]
-                for k in range(n_radial):
-                    sums_dot[i, a, k] += y_dot * orbital[k] + y * orbital_dot[k]
+            n, j = p - first[i], neighbor[p]
+            for k in range(orbitals.shape[1]):
+                orbitals[n, k] = radial[p, k] * coefficients[j, k]
+            for k in range(orbitals.shape[1]):
+                orbitals_dot[n, k] = radial_dot[p, k] * coefficients[j, k] + radial[p, k] * coefficients_dot[j, k]
+        product(tangents.angular[:, first[i] : first[i + 1]], orbitals, sums_dot[i], True)
+        product(values.angular[:, first[i] : first[i + 1]], orbitals_dot, sums_dot[i], False)
 
 
 @helper
-def gather_coefficients(start, stop, t, potential, batch, values):
-    """coefficients_bar of step t += sum over pairs p: i->j of R_k(r_p) sum_a A_a(r_p) Bbar_iak, for every j.
+def messages(start, stop, t, potential, batch, values):
+    """``message`` of the pairs p: i->j of these atoms, R_k(r_p) S^t_pk: what they pass back to c^t_jk.
 
-    The pairs that end at j are the reversed pairs of its own list, where A_a changes sign by parity[a] = (-1)^l.
+    Where values.shared has place for them, S^t and Rbar_pk = sum_t c^t_jk S^t_pk are kept, too.
     """
-    first, neighbor, reverse, parity = batch.first, batch.neighbor, batch.reverse, potential.parity
-    angular, radial = values.angular, values.radial
-    sums_bar, coefficients_bar = values.sums_bar[t], values.coefficients_bar[t]
-    n_radial = radial.shape[1]
-    shared = np.empty(n_radial)
-    for j in range(start, stop):
-        for q in range(first[j], first[j + 1]):
-            i = neighbor[q]
-            p = reverse[q]
-            for k in range(n_radial):
-                shared[k] = 0.0
-            for a in range(angular.shape[1]):
-                y = parity[a] * angular[q, a]
-                for k in range(n_radial):
-                    shared[k] += y * sums_bar[i, a, k]
-            for k in range(n_radial):
-                coefficients_bar[j, k] += radial[p, k] * shared[k]
+    first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients[t]
+    message, radial_bar = values.message, values.radial_bar
+    keep = values.shared.shape[0] > 0
+    scratch = np.empty((_most_pairs(start, stop, first), radial.shape[1]))
+    if keep and t + 1 == values.coefficients.shape[0]:
+        radial_bar[first[start] : first[stop]] = 0.0
+    for i in range(start, stop):
+        begin, end = first[i], first[i + 1]
+        shared = values.shared[t, begin:end] if keep else scratch[: end - begin]
+        product(values.angular[:, begin:end].T, values.sums_bar[i, :, t], shared, True)
+        for p in range(begin, end):
+            for k in range(shared.shape[1]):
+                message[p, k] = radial[p, k] * shared[p - begin, k]
+        if keep:
+            for p in range(begin, end):
+                j = neighbor[p]
+                for k in range(shared.shape[1]):
+                    radial_bar[p, k] += coefficients[j, k] * shared[p - begin, k]
 
 
 @helper
-def gather_coefficients_tangent(
-    start, stop, t, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot
+def messages_tangent(start, stop, t, moving, potential, batch, values, tangents):
+    """Tangents of what ``messages`` finds.
+
+    Without ``moving`` the atoms stand still: of all tangents only those of the seeds' adjoints count.
+    """
+    first, neighbor, radial, radial_dot = batch.first, batch.neighbor, values.radial, tangents.radial
+    coefficients, coefficients_dot = values.coefficients[t], tangents.coefficients[t]
+    message_dot, radial_bar_dot = tangents.message, tangents.radial_bar
+    last = t + 1 == values.coefficients.shape[0]
+    shared_dot = np.empty((_most_pairs(start, stop, first), radial.shape[1]))
+    for i in range(start, stop):
+        begin, end = first[i], first[i + 1]
+        product(values.angular[:, begin:end].T, tangents.sums_bar[i, :, t], shared_dot[: end - begin], True)
+        if moving:
+            product(tangents.angular[:, begin:end].T, values.sums_bar[i, :, t], shared_dot[: end - begin], False)
+        if last:
+            radial_bar_dot[begin:end] = 0.0
+        for p in range(begin, end):
+            n, j = p - begin, neighbor[p]
+            for k in range(shared_dot.shape[1]):
+                message_dot[p, k] = radial[p, k] * shared_dot[n, k]
+                radial_bar_dot[p, k] += coefficients[j, k] * shared_dot[n, k]
+        if moving:
+            shared = values.shared[t]
+            for p in range(begin, end):
+                j = neighbor[p]
+                for k in range(shared_dot.shape[1]):
+                    message_dot[p, k] += radial_dot[p, k] * shared[p, k]
+                    radial_bar_dot[p, k] += coefficients_dot[j, k] * shared[p, k]
+
+
+@helper
+def gather(start, stop, batch, message, coefficients_bar):
+    """coefficients_bar (N, K) += the sum of ``message`` over the pairs p: i->j, for every j of start to stop.
+
+    The pairs that end at j are the reversed pairs of its own list.
+    """
+    for j in range(start, stop):
+        for q in range(batch.first[j], batch.first[j + 1]):
+            p = batch.reverse[q]
+            for k in range(message.shape[1]):
+                coefficients_bar[j, k] += message[p, k]
+
+
+@helper
+def radial_parameter_gradients(
+    start, stop, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot
 ):
-    """Tangent of ``gather_coefficients``, and what this step adds to the gradients of alpha and r_s, kept per atom.
+    """exponents_bar_dot and centers_bar_dot (S, K) += this block's gradients with respect to alpha and r_s.
 
-    coefficients_bar of the tangents, exponents_bar_dot and centers_bar_dot (N, K) are added to.  With
-    S = sum_a A_a Bbar_iak, Rbar = c S, so the gradient with respect to alpha is the tangent of sum_p Rbar dR/dalpha
-    (r_s likewise).  Without ``moving`` the atoms stand still: of all tangents only those of the seeds' adjoints count.
+    The gradient with respect to alpha is the tangent of sum_p Rbar_pk dR_k/dalpha over the pairs that end at an atom
+    of the element, r_s likewise; Rbar is complete after all steps.
     """
-    first, neighbor, reverse, parity, species = (
-        batch.first, batch.neighbor, batch.reverse, potential.parity, batch.species
-    )  # fmt: skip
-    angular, radial, slope, distance = values.angular, values.radial, values.slope, values.distance
-    coefficients, sums_bar = values.coefficients[t], values.sums_bar[t]
-    coefficients_dot, sums_bar_dot = tangents.coefficients[t], tangents.sums_bar[t]
-    coefficients_bar_dot = tangents.coefficients_bar[t]
-    n_radial = radial.shape[1]
-    shared = np.empty(n_radial)
-    shared_dot = np.empty(n_radial)
-    for j in range(start, stop):
-        s = species[j]
-        for q in range(first[j], first[j + 1]):
-            i = neighbor[q]
-            p = reverse[q]
-            for k in range(n_radial):
-                shared[k] = 0.0
-                shared_dot[k] = 0.0
-            for a in range(angular.shape[1]):
-                y = parity[a] * angular[q, a]
-                for k in range(n_radial):
-                    shared_dot[k] += y * sums_bar_dot[i, a, k]
-                if moving:
-                    y_dot = parity[a] * tangents.angular[q, a]
-                    for k in range(n_radial):
-                        shared[k] += y * sums_bar[i, a, k]
-                        shared_dot[k] += y_dot * sums_bar[i, a, k]
-            for k in range(n_radial):
-                coefficients_bar_dot[j, k] += radial[p, k] * shared_dot[k]
-            if moving:
-                for k in range(n_radial):
-                    coefficients_bar_dot[j, k] += tangents.radial[p, k] * shared[k]
-            r = distance[q]
-            for k in range(n_radial):
-                by_alpha, by_center, by_alpha_slope, by_center_slope = radial_parameter_slopes(
-                    r, potential.exponents[s, k], potential.centers[s, k], radial[p, k], slope[p, k]
-                )
-                radial_bar_dot = coefficients[j, k] * shared_dot[k]
-                if moving:
-                    radial_bar_dot += coefficients_dot[j, k] * shared[k]
-                    radial_bar_r_dot = coefficients[j, k] * shared[k] * tangents.distance[q]
-                    exponents_bar_dot[j, k] += radial_bar_r_dot * by_alpha_slope
-                    centers_bar_dot[j, k] += radial_bar_r_dot * by_center_slope
-                exponents_bar_dot[j, k] += radial_bar_dot * by_alpha
-                centers_bar_dot[j, k] += radial_bar_dot * by_center
+    radial, slope, radial_bar_dot = values.radial, values.slope, tangents.radial_bar
+    # Where the atoms stand still nothing is stretched, and Rbar itself was not computed: any finite numbers will do.
+    radial_bar = values.radial_bar if moving else radial
+    for p in range(batch.first[start], batch.first[stop]):
+        s = batch.species[batch.neighbor[p]]
+        r, r_dot = values.distance[p], tangents.distance[p] if moving else 0.0
+        exponents, centers = potential.exponents[s], potential.centers[s]
+        # One loop for each of the two, since LLVM vectorises only loops with few arrays that might overlap.
+        for k in range(radial.shape[1]):
+            value, _, slope_value, _ = radial_parameter_slopes(r, exponents[k], centers[k], radial[p, k], slope[p, k])
+            exponents_bar_dot[s, k] += radial_bar_dot[p, k] * value + radial_bar[p, k] * r_dot * slope_value
+        for k in range(radial.shape[1]):
+            _, value, _, slope_value = radial_parameter_slopes(r, exponents[k], centers[k], radial[p, k], slope[p, k])
+            centers_bar_dot[s, k] += radial_bar_dot[p, k] * value + radial_bar[p, k] * r_dot * slope_value
+
+
+@helper
+def _orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals):
+    """R_k(r_p) c^t_jk of the pairs begin to end, as rows (t, k) of numbers side by side for pairs."""
+    for t in range(coefficients.shape[0]):
+        transposed_products(begin, end, radial, coefficients[t], neighbor, orbitals, t * radial.shape[1])
 
 
 @helper
 def pair_gradients(start, stop, potential, batch, values):
-    """pair_gradient (P, 3) += g_p = dE/dr_p from all recursion steps at once.
+    """pair_gradient (3, P) += g_p = dE/dr_p from all recursion steps at once.
 
-    With Z_ak = sum_t c_jk^t Bbar_iak^t: g_p = sum_ak Z_ak [A_a dR_k/dr r_p / r + R_k grad A_a].
+    g_p = sum_a [Abar_pa grad A_a + A_a Cbar_pa r_p / r], where Abar_pa = sum_tk Bbar^t_iak R_k c^t_jk and Cbar_pa has
+    dR_k/dr in place of R_k.
     """
-    first, neighbor, factors = batch.first, batch.neighbor, potential.factors
-    vector, distance, angular, radial, slope = (
-        values.vector, values.distance, values.angular, values.radial, values.slope
-    )  # fmt: skip
-    coefficients, sums_bar, gradient = values.coefficients, values.sums_bar, values.pair_gradient
-    n_steps = coefficients.shape[0]
-    n_monomials = angular.shape[1]
-    n_radial = radial.shape[1]
-    z = np.empty((n_monomials, n_radial))
-    shared = np.empty(n_radial)
-    along = np.empty((3, n_radial))
+    first = batch.first
+    block_begin, block_end = first[start], first[stop]
+    angular_bar = np.empty((values.angular.shape[0], block_end - block_begin))
+    central_bar = np.empty(angular_bar.shape)
+    scratch = np.empty((values.sums_bar.shape[2] * values.sums_bar.shape[3], _most_pairs(start, stop, first)))
     for i in range(start, stop):
-        for p in range(first[i], first[i + 1]):
-            j = neighbor[p]
-            for a in range(n_monomials):
-                for k in range(n_radial):
-                    z[a, k] = coefficients[0, j, k] * sums_bar[0, i, a, k]
-                for t in range(1, n_steps):
-                    for k in range(n_radial):
-                        z[a, k] += coefficients[t, j, k] * sums_bar[t, i, a, k]
-            for k in range(n_radial):
-                shared[k] = 0.0
-                along[0, k] = 0.0
-                along[1, k] = 0.0
-                along[2, k] = 0.0
-            for a in range(n_monomials):
-                y = angular[p, a]
-                for k in range(n_radial):
-                    shared[k] += y * z[a, k]
-            for f in range(factors.shape[0]):
-                a = factors[f, 0]
-                x = factors[f, 1]
-                y = factors[f, 3] * angular[p, factors[f, 2]]
-                for k in range(n_radial):
-                    along[x, k] += y * z[a, k]
-            central = 0.0
-            gx = 0.0
-            gy = 0.0
-            gz = 0.0
-            for k in range(n_radial):
-                central += slope[p, k] * shared[k]
-                gx += radial[p, k] * along[0, k]
-                gy += radial[p, k] * along[1, k]
-                gz += radial[p, k] * along[2, k]
-            central /= distance[p]
-            gradient[p, 0] += gx + central * vector[p, 0]
-            gradient[p, 1] += gy + central * vector[p, 1]
-            gradient[p, 2] += gz + central * vector[p, 2]
+        begin, end = first[i], first[i + 1]
+        n, m = begin - block_begin, end - block_begin
+        # Index (t, k) of sums_bar (N, A, T + 1, K) is one index of the products.
+        sums_bar, orbitals = values.sums_bar[i].reshape(angular_bar.shape[0], scratch.shape[0]), scratch[:, : m - n]
+        _orbitals_of_all_steps(begin, end, values.radial, values.coefficients, batch.neighbor, orbitals)
+        product(sums_bar, orbitals, angular_bar[:, n:m], True)
+        _orbitals_of_all_steps(begin, end, values.slope, values.coefficients, batch.neighbor, orbitals)
+        product(sums_bar, orbitals, central_bar[:, n:m], True)
+    _chain_rule(
+        potential.factors, values.vector[:, block_begin:block_end], values.distance[block_begin:block_end],
+        values.angular[:, block_begin:block_end], angular_bar, central_bar,
+        values.pair_gradient[:, block_begin:block_end],
+    )  # fmt: skip
+
+
+@helper
+def _chain_rule(factors, vector, distance, angular, angular_bar, central_bar, gradient):
+    """gradient (3, P) += sum_a [Abar_a grad A_a + A_a Cbar_a r_p / r]."""
+    for f in range(factors.shape[0]):
+        bar, parent, target = angular_bar[factors[f, 0]], angular[factors[f, 2]], gradient[factors[f, 1]]
+        power = factors[f, 3]
+        for p in range(target.size):
+            target[p] += power * parent[p] * bar[p]
+    central = np.zeros(distance.size)
+    for a in range(angular.shape[0]):
+        bar, value = central_bar[a], angular[a]
+        for p in range(central.size):
+            central[p] += bar[p] * value[p]
+    for x in range(3):
+        target, component = gradient[x], vector[x]
+        for p in range(central.size):
+            target[p] += central[p] / distance[p] * component[p]
 
 
 @helper
@@ -206,6 +217,6 @@ def forces_and_virials(start, stop, batch, values, forces, virials):
         for p in range(first[i], first[i + 1]):
             q = reverse[p]
             for x in range(3):
-                forces[i, x] += gradient[p, x] - gradient[q, x]
+                forces[i, x] += gradient[x, p] - gradient[x, q]
                 for y in range(3):
-                    virials[i, x, y] += 0.5 * (vector[p, x] * gradient[p, y] + vector[p, y] * gradient[p, x])
+                    virials[i, x, y] += 0.5 * (vector[x, p] * gradient[y, p] + vector[y, p] * gradient[x, p])

@@ -6,7 +6,7 @@ from eann_lite.formulas import zbl_pair
 
 @helper
 def add_zbl(start, stop, potential, batch, values, energies):
-    """energies (N,) += half of each pair's repulsion; pair_gradient (P, 3) += half of its derivative.
+    """energies (N,) += half of each pair's repulsion; pair_gradient (3, P) += half of its derivative.
 
     Each pair stands twice in the list, so halves add up.
     """
@@ -19,4 +19,4 @@ def add_zbl(start, stop, potential, batch, values, energies):
                 value, slope = zbl_pair(r, z_i, potential.numbers[species[batch.neighbor[p]]], cutoff)
                 energies[i] += 0.5 * value
                 for x in range(3):
-                    values.pair_gradient[p, x] += 0.5 * slope / r * values.vector[p, x]
+                    values.pair_gradient[x, p] += 0.5 * slope / r * values.vector[x, p]

@@ -14,14 +14,11 @@ from eann_lite.kernels import contraction, geometry, networks, orbitals, repulsi
 
 @helper
 def _begin(b, potential, batch, values, energies):
-    """Pairs and first orbital coefficients of a block; its energies before any network."""
+    """Pairs of a block and its energies before any network."""
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     geometry.pair_geometry(start, stop, potential, batch, values)
-    for i in range(start, stop):
-        energies[i] = potential.reference_energies[s]
-        for k in range(potential.coefficients.shape[1]):
-            values.coefficients[0, i, k] = potential.coefficients[s, k]
-    values.pair_gradient[batch.first[start] : batch.first[stop]] = 0.0
+    energies[start:stop] = potential.reference_energies[s]
+    values.pair_gradient[:, batch.first[start] : batch.first[stop]] = 0.0
     if potential.repulsion_cutoff > 0.0:
         repulsion.add_zbl(start, stop, potential, batch, values, energies)
 
@@ -49,16 +46,18 @@ def _step(b, t, potential, batch, values, energies):
 @Kernel
 def forward(potential, batch, values, energies):
     """energies (N,) in eV of all atoms, reference energies and repulsion included."""
-    for b in prange(batch.blocks.shape[0]):
-        _begin(np.int64(b), potential, batch, values, energies)
+    values.coefficients[0] = potential.coefficients[batch.species]
     for t in range(values.density.shape[0]):
         for b in prange(batch.blocks.shape[0]):
+            if t == 0:  # Here, so that the pairs are in the cache when they are used first.
+                _begin(np.int64(b), potential, batch, values, energies)
             _step(np.int64(b), t, potential, batch, values, energies)
 
 
 @helper
 def _step_reverse(b, t, potential, batch, values):
-    """From the adjoint of the network's output of step t to that of the orbital sums, for a block."""
+    """From the adjoint of the network's output of step t to those of the orbital sums and messages, for a block; with
+    the first step, which comes last, its pair gradients."""
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     if t + 1 < values.density.shape[0]:
         networks.backward(
@@ -69,6 +68,10 @@ def _step_reverse(b, t, potential, batch, values):
         values.output_bar[start:stop] = potential.energy_scale
         networks.backward(start, stop, s, t, potential.energy_maps, potential, values, values.output_bar)
     contraction.densities_reverse(start, stop, t, potential, values)
+    if t > 0 or values.shared.shape[0] > 0:
+        orbitals.messages(start, stop, t, potential, batch, values)
+    if t == 0:
+        orbitals.pair_gradients(start, stop, potential, batch, values)
 
 
 @helper
@@ -76,7 +79,7 @@ def _gather(b, t, potential, batch, values):
     """The adjoint of the orbital coefficients of step t of a block."""
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
     _carry(start, stop, t, values.coefficients_bar)
-    orbitals.gather_coefficients(start, stop, t, potential, batch, values)
+    orbitals.gather(start, stop, batch, values.message, values.coefficients_bar[t])
 
 
 @helper
@@ -86,11 +89,6 @@ def _carry(start, stop, t, coefficients_bar):
         coefficients_bar[t, start:stop] = coefficients_bar[t + 1, start:stop]
     else:
         coefficients_bar[t, start:stop] = 0.0
-
-
-@helper
-def _pair_gradients(b, potential, batch, values):
-    orbitals.pair_gradients(batch.blocks[b, 0], batch.blocks[b, 1], potential, batch, values)
 
 
 @helper
@@ -107,8 +105,6 @@ def reverse(potential, batch, values, forces, virials):
         if t > 0:
             for b in prange(batch.blocks.shape[0]):
                 _gather(np.int64(b), t, potential, batch, values)
-    for b in prange(batch.blocks.shape[0]):
-        _pair_gradients(np.int64(b), potential, batch, values)
     for b in prange(batch.blocks.shape[0]):
         _forces(np.int64(b), batch, values, forces, virials)
 
@@ -164,15 +160,18 @@ def _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, cont
             tangents.output_bar,
         )  # fmt: skip
     contraction.densities_reverse_tangent(start, stop, t, moving, potential, values, tangents, contraction_bar_dot[b])
+    orbitals.messages_tangent(start, stop, t, moving, potential, batch, values, tangents)
 
 
 @helper
 def _gather_tangent(b, t, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot):
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
     _carry(start, stop, t, tangents.coefficients_bar)
-    orbitals.gather_coefficients_tangent(
-        start, stop, t, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot
-    )
+    orbitals.gather(start, stop, batch, tangents.message, tangents.coefficients_bar[t])
+    if t == 0:
+        orbitals.radial_parameter_gradients(
+            start, stop, moving, potential, batch, values, tangents, exponents_bar_dot[b], centers_bar_dot[b]
+        )
 
 
 @helper
@@ -196,7 +195,7 @@ def reverse_tangent(
     """gradient (flat) += tangent of the reverse sweep with respect to the parameters of all networks.
 
     The seeds are the tangents of output_bar; contraction_bar_dot (B, L+1, K, M) and exponents_bar_dot, centers_bar_dot
-    (N, K) are added to, block by block and atom by atom.  With ``moving`` after ``forward_tangent`` and ``reverse``;
+    (B, S, K) are added to, block by block.  With ``moving`` after ``forward_tangent`` and ``reverse``;
     without it the atoms stand still and only ``forward`` is needed: an ordinary gradient of seeds times energies.
     """
     for t in range(values.density.shape[0] - 1, -1, -1):

@@ -46,6 +46,10 @@ class Monomials:
             self.parent[a], self.axis[a] = parent, x
 
 
+#: Arrays of ``Values`` that only the gradient of a loss on forces needs.
+FOR_GRADIENTS = ("shared", "radial_bar")
+
+
 class Buffers:
     """Arrays kept from one batch to the next, so that large ones are not given back and zeroed by the system."""
 
@@ -127,6 +131,7 @@ class Sweeps:
         from eann_lite.kernels.arguments import Values
 
         shapes = self._shapes(batch)
+        shapes |= {name: (0, *shapes[name][1:]) for name in FOR_GRADIENTS}
         stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name != "lin_bar"}
         # Without layer normalisation the adjoints before and after it are the same.
         normed = any(stage.normed for stage in self.stages)
@@ -148,28 +153,28 @@ class Sweeps:
         """Shapes of the arrays of ``Values`` and ``Tangents`` for a batch."""
         spec = self.specification
         n_atoms, n_pairs, n_steps = batch.species.size, batch.neighbor.size, spec.recursions + 1
-        by_pair = {
-            "vector": 3,
-            "angular": spec.monomials,
-            "radial": spec.radial,
-            "slope": spec.radial,
-            "pair_gradient": 3,
-        }
-        shapes = {name: (n_pairs, width) for name, width in by_pair.items()} | {"distance": (n_pairs,)}
+        shapes = {"vector": (3, n_pairs), "distance": (n_pairs,), "angular": (spec.monomials, n_pairs)}
+        shapes |= dict.fromkeys(("radial", "slope", "message", "radial_bar"), (n_pairs, spec.radial))
+        shapes |= {"pair_gradient": (3, n_pairs), "shared": (n_steps, n_pairs, spec.radial)}
         store = (n_steps, n_atoms * max(stage.row_width for stage in self.stages))
         shapes |= dict.fromkeys(("pre", "act_slope", "lin", "pre_bar", "act_bar", "lin_bar"), store)
         shapes |= dict.fromkeys(("coefficients", "coefficients_bar"), (n_steps, n_atoms, spec.radial))
-        shapes |= dict.fromkeys(("sums", "sums_bar"), (n_steps, n_atoms, spec.monomials, spec.radial))
+        shapes["sums"] = (n_steps, n_atoms, spec.monomials, spec.radial)
+        shapes["sums_bar"] = (n_atoms, spec.monomials, n_steps, spec.radial)
         shapes |= dict.fromkeys(("density", "density_bar"), (n_steps, n_atoms, spec.densities))
         return shapes | {"output_bar": (n_atoms, 1)}
 
-    def reverse(self):
+    def reverse(self, keep=False):
         """Forces (N, 3) in eV/Angstrom and virials (N, 3, 3) in eV of the batch's atoms, after ``forward``.
 
-        The sum of the virials of a structure is its strain derivative dE/d(strain).
+        The sum of the virials of a structure is its strain derivative dE/d(strain).  With ``keep`` what ``gradient``
+        needs along a direction is kept, too.
         """
         from eann_lite.kernels import sweeps
 
+        if keep:
+            shapes = self._shapes(self.batch)
+            self.values = self.values._replace(**{name: self.buffers(name, *shapes[name]) for name in FOR_GRADIENTS})
         n_atoms = self.batch.species.size
         forces, virials = np.empty((n_atoms, 3)), np.empty((n_atoms, 3, 3))
         sweeps.reverse(self.batch.threaded, self.potential, self.batch, self.values, forces, virials)
@@ -202,20 +207,23 @@ class Sweeps:
         energy_weights (Q,) = dLoss/dE of each structure; direction (N, 3) = -dLoss/dF of each batch atom; strain
         (Q, 3, 3) = dLoss/d(strain derivative), symmetric.  Since F = -dE/dx, the force and strain terms are the
         derivative of dE/dtheta along ``direction`` and ``strain``: the tangent of the reverse sweep, where the energy
-        term enters as the tangent of its seed.  After ``reverse``; for energies alone (no direction) after ``forward``.
+        term enters as the tangent of its seed.  After ``reverse`` with ``keep``; for energies alone (no direction) after
+        ``forward``.
         """
         from eann_lite.kernels import sweeps
 
         batch, spec = self.batch, self.specification
         moving = direction is not None
         if moving:
+            if not len(self.values.shared):
+                raise ValueError("gradient along a direction: call reverse(keep=True) before it, not reverse()")
             self.tangent(direction, strain)
         else:
             self._new_tangents()
         self.tangents.output_bar[:] = np.asarray(energy_weights)[batch.structure][:, None] * self.potential.energy_scale
         gradient = np.zeros(self.layout.size)
         named = self.layout.unpack(gradient)
-        by_radial = np.zeros((2, batch.species.size, spec.radial))
+        by_radial = np.zeros((2, len(batch.blocks), len(spec.elements), spec.radial))
         by_contraction = self.buffers("by_contraction", len(batch.blocks), *self.potential.contraction.shape)
         by_contraction[:] = 0.0
         sweeps.reverse_tangent(
@@ -229,9 +237,8 @@ class Sweeps:
             *by_radial,
             gradient,
         )
+        named["radial_exponents"][:], named["radial_centers"][:] = by_radial.sum(axis=1)
         for s, (start, stop) in enumerate(batch.segments):
-            named["radial_exponents"][s] = by_radial[0, start:stop].sum(axis=0)
-            named["radial_centers"][s] = by_radial[1, start:stop].sum(axis=0)
             named["orbital_coefficients"][s] = self.tangents.coefficients_bar[0, start:stop].sum(axis=0)
         if "contraction" in named:
             named["contraction"][:] = by_contraction.sum(axis=0)

@@ -90,7 +90,7 @@ def batch_loss_and_gradient(sweeps, labelled, chosen, loss, threaded=None):
     if np.isnan(label_forces).all() and np.isnan(label_strains).all():
         return total, sweeps.gradient(energy_weights)
 
-    forces, virials = sweeps.reverse()
+    forces, virials = sweeps.reverse(keep=True)
     force_error = forces - label_forces
     factor = (loss.forces_weight * weights / (3.0 * n_atoms))[batch.structure][:, None]
     force_error[np.isnan(force_error)] = 0.0
@@ -136,7 +136,7 @@ class Evaluator(SweepPool):
         def gradient(sweeps, piece, threaded):
             batch = draw_batch(labelled.packed, piece, len(self.specification.elements), threaded)
             sweeps.forward(batch)
-            sweeps.reverse()
+            sweeps.reverse(keep=True)
             return sweeps.gradient(energy_weights[piece], -force_weights[batch.order], strain_weights[piece])
 
         everything = np.arange(labelled.packed.n_structures)
@@ -182,7 +182,7 @@ def loss_gradient(model, atoms, energy_weight, force_weights, strain_weights):
     batch = draw_batch(packed, np.arange(1), len(specification.elements))
     sweeps = model.sweeps
     sweeps.forward(batch)
-    sweeps.reverse()
+    sweeps.reverse(keep=True)
     strain = np.asarray(strain_weights, dtype=float)
     gradient = sweeps.gradient(
         np.array([energy_weight], dtype=float),

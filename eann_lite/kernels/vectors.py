@@ -1,0 +1,131 @@
+"""Explicit vector instructions for the products inside kernels, as Numba intrinsics that write LLVM code.
+
+Left to itself LLVM does not vectorise loops over 8 Gaussians with a length it does not know: it would have to check at
+run time that none of the arrays overlap.  These few pieces say what is meant: vectors of ``width`` numbers along
+the last, contiguous axis.  LLVM cuts them into whatever the machine has.  They know nothing of the model; the loops
+around them are in ``dense``.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_INDEX, _BYTE, _DOUBLE = ir.IntType(64), ir.IntType(8), ir.DoubleType()
+#: A product and a sum may become one instruction with one rounding (as ``compiled.FASTMATH`` allows).
+_CONTRACT = ("contract",)
+
+
+def _open(context, builder, array_type, value):
+    """First byte, strides in bytes and shape of an array argument."""
+    array = context.make_array(array_type)(context, builder, value)
+    base = builder.bitcast(array.data, _BYTE.as_pointer())
+    return base, cgutils.unpack_tuple(builder, array.strides), cgutils.unpack_tuple(builder, array.shape)
+
+
+def _plus(builder, index, n):
+    return builder.add(index, ir.Constant(_INDEX, n))
+
+
+def _address(builder, base, *steps):
+    """Address after steps (index, stride in bytes) from ``base``."""
+    for index, stride in steps:
+        base = builder.gep(base, [builder.mul(index, stride)])
+    return base
+
+
+def _at(builder, address, kind):
+    return builder.bitcast(address, kind.as_pointer())
+
+
+def _multiply_add(builder, a, b, c):
+    return builder.fadd(builder.fmul(a, b, flags=_CONTRACT), c, flags=_CONTRACT)
+
+
+def _repeated(builder, number, width):
+    """A vector that holds one number ``width`` times."""
+    undefined = ir.Constant(ir.VectorType(_DOUBLE, width), ir.Undefined)
+    one = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width))
+
+
+def _lanes(builder, a, b, chosen):
+    """The chosen lanes of vectors a and b, those of b counted on from those of a."""
+    chosen = list(chosen)
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(chosen)), chosen))
+
+
+def product_tile(rows, width):
+    """Intrinsic tile(x, n, w, o, y, fresh): y[n:n+rows, o:o+width] = or (not fresh) += x[n:n+rows] @ w[:, o:o+width].
+
+    x may have any strides; rows of w and y are contiguous.  The sums stay in registers until they are complete.
+    """
+    vector = ir.VectorType(_DOUBLE, width)
+    size = ir.Constant(_INDEX, 8)
+
+    @intrinsic
+    def tile(typing_context, x, n, w, o, y, fresh):
+        def generate(context, builder, signature, arguments):
+            n, o, fresh = arguments[1], arguments[3], arguments[5]
+            x_base, x_strides, x_shape = _open(context, builder, signature.args[0], arguments[0])
+            w_base, w_strides, _ = _open(context, builder, signature.args[2], arguments[2])
+            y_base, y_strides, _ = _open(context, builder, signature.args[4], arguments[4])
+            x_rows = [_address(builder, x_base, (_plus(builder, n, r), x_strides[0])) for r in range(rows)]
+            y_tiles = [
+                _at(builder, _address(builder, y_base, (_plus(builder, n, r), y_strides[0]), (o, size)), vector)
+                for r in range(rows)
+            ]
+            w_column = _address(builder, w_base, (o, size))
+            sums = [cgutils.alloca_once(builder, vector) for _ in range(rows)]
+            with builder.if_else(fresh) as (empty, continued):
+                with empty:
+                    for total in sums:
+                        builder.store(ir.Constant(vector, [0.0] * width), total)
+                with continued:
+                    for total, place in zip(sums, y_tiles):
+                        builder.store(builder.load(place, align=8), total)
+            with cgutils.for_range(builder, x_shape[1]) as loop:
+                row = _address(builder, w_column, (loop.index, w_strides[0]))
+                row = builder.load(_at(builder, row, vector), align=8)
+                for r in range(rows):
+                    number = _at(builder, _address(builder, x_rows[r], (loop.index, x_strides[1])), _DOUBLE)
+                    number = _repeated(builder, builder.load(number), width)
+                    builder.store(_multiply_add(builder, number, row, builder.load(sums[r])), sums[r])
+            for total, place in zip(sums, y_tiles):
+                builder.store(builder.load(total), place, align=8)
+            return context.get_dummy_value()
+
+        return types.void(x, types.intp, w, types.intp, y, types.boolean), generate
+
+    return tile
+
+
+@intrinsic
+def transposed_product_tile(typing_context, x, n, y, m, z, row, column):
+    """z[row + k, column + c] = x[n + c, k] y[m[c], k] for 4 rows c and 8 columns k; m is a tuple of 4 rows of y."""
+    vector, size = ir.VectorType(_DOUBLE, 8), ir.Constant(_INDEX, 8)
+
+    def generate(context, builder, signature, arguments):
+        x_base, x_strides, _ = _open(context, builder, signature.args[0], arguments[0])
+        y_base, y_strides, _ = _open(context, builder, signature.args[2], arguments[2])
+        z_base, z_strides, _ = _open(context, builder, signature.args[4], arguments[4])
+        products = []
+        for c, m_c in enumerate(cgutils.unpack_tuple(builder, arguments[3])):
+            a = _address(builder, x_base, (_plus(builder, arguments[1], c), x_strides[0]))
+            b = _address(builder, y_base, (m_c, y_strides[0]))
+            a, b = (builder.load(_at(builder, address, vector), align=8) for address in (a, b))
+            products.append(builder.fmul(a, b))
+        for half in (0, 4):
+            # Columns k and k + 1 of rows 0 and 1, of rows 2 and 3, and both together.
+            for k in (half, half + 2):
+                upper, lower = (
+                    _lanes(builder, products[c], products[c + 1], (k, k + 8, k + 1, k + 9)) for c in (0, 2)
+                )
+                for offset, lanes in ((0, (0, 1, 4, 5)), (1, (2, 3, 6, 7))):
+                    place = (_plus(builder, arguments[5], k + offset), z_strides[0]), (arguments[6], size)
+                    address = _at(builder, _address(builder, z_base, *place), ir.VectorType(_DOUBLE, 4))
+                    builder.store(_lanes(builder, upper, lower, lanes), address, align=8)
+        return context.get_dummy_value()
+
+    four = types.UniTuple(types.intp, 4)
+    return types.void(x, types.intp, y, four, z, types.intp, types.intp), generate
