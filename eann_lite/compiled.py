@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numba
 
+from eann_lite.linked import HelperCompiler
+
 #: Contraction of a*b + c into one rounding is allowed; nothing else that changes results (no reassociation).
 FASTMATH = {"contract", "nsz", "arcp"}
 
 
 #: Where compiled functions stand.  These files import nothing else of the package but errors (a test holds them to it),
 #: so their text decides the machine code.
-COMPILED_SOURCES = ("compiled.py", "formulas.py", "neighbors.py", "kernels/*.py")
+COMPILED_SOURCES = ("compiled.py", "linked.py", "formulas.py", "neighbors.py", "kernels/*.py")
 
 
 @lru_cache(maxsize=1)
@@ -46,11 +48,11 @@ def formula(function):
 
 
 def helper(function):
-    """Decorator of a function on small arrays that only kernels call: compiled with them, never cached on its own.
-
-    Without wrappers for calls from Python it compiles a fifth faster.
-    """
-    return numba.njit(fastmath=FASTMATH, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    """Decorator of a function on small arrays that only kernels call: compiled with them, never cached on its own."""
+    options = {} if HelperCompiler is None else {"pipeline_class": HelperCompiler}
+    return numba.njit(
+        fastmath=FASTMATH, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, **options
+    )(function)
 
 
 def _cached(function, parallel):

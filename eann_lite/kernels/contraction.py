@@ -9,6 +9,7 @@ import numpy as np
 
 from eann_lite.compiled import helper
 from eann_lite.kernels.dense import product
+from eann_lite.kernels.rows import fill_rows
 
 
 @helper
@@ -17,7 +18,7 @@ def densities(start, stop, t, potential, values):
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
     sums, density = values.sums[t, start:stop], values.density[t, start:stop]
     d = np.empty(density.shape)
-    density[:] = 0.0
+    fill_rows(0, stop - start, density, 0.0)
     for a in range(degree.size):
         product(sums[:, a], contraction[degree[a]], d, True)
         _add_squares(weight[a], d, d, density)
@@ -37,7 +38,7 @@ def densities_tangent(start, stop, t, potential, values, tangents):
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
     sums, sums_dot, density_dot = values.sums[t, start:stop], tangents.sums[t, start:stop], tangents.density[t, start:stop]
     d, d_dot = np.empty(density_dot.shape), np.empty(density_dot.shape)
-    density_dot[:] = 0.0
+    fill_rows(0, stop - start, density_dot, 0.0)
     for a in range(degree.size):
         product(sums[:, a], contraction[degree[a]], d, True)
         product(sums_dot[:, a], contraction[degree[a]], d_dot, True)

@@ -6,66 +6,48 @@ registers run at its single-thread rate or above.
 """
 
 from eann_lite.compiled import helper
-from eann_lite.kernels.vectors import product_tile, transposed_product_tile
+from eann_lite.kernels.vectors import any_layout, product_tile, transposed_product_tile
 
-_tile_6x8, _tile_4x8, _tile_2x8, _tile_1x8 = (product_tile(rows, 8) for rows in (6, 4, 2, 1))
-_tile_6x4, _tile_4x4, _tile_2x4, _tile_1x4 = (product_tile(rows, 4) for rows in (6, 4, 2, 1))
-_tile_6x1, _tile_4x1, _tile_2x1, _tile_1x1 = (product_tile(rows, 1) for rows in (6, 4, 2, 1))
+_tile_6x8, _tile_4x8, _tile_1x8 = (product_tile(rows, 8) for rows in (6, 4, 1))
+_tile_4x4, _tile_1x4, _tile_1x1 = (product_tile(rows, width) for rows, width in ((4, 4), (1, 4), (1, 1)))
 
 
 @helper
 def product(x, w, y, fresh):
     """y = or (not fresh) += x @ w with x (n, i) of any strides, w (i, o) and y (n, o) with contiguous rows."""
+    # Whatever the arrays are parts of, one compilation serves.
+    _product(any_layout(x), any_layout(w), any_layout(y), fresh)
+
+
+@helper
+def _product(x, w, y, fresh):
     n_rows, n_out = x.shape[0], w.shape[1]
-    n = 0
-    while n + 6 <= n_rows and n_rows - n != 8:
-        o = 0
-        while o + 8 <= n_out:
+    o = 0
+    while o + 8 <= n_out:
+        n = 0
+        while n + 6 <= n_rows and n + 8 != n_rows:
             _tile_6x8(x, n, w, o, y, fresh)
-            o += 8
-        while o + 4 <= n_out:
-            _tile_6x4(x, n, w, o, y, fresh)
-            o += 4
-        while o < n_out:
-            _tile_6x1(x, n, w, o, y, fresh)
-            o += 1
-        n += 6
-    while n + 4 <= n_rows:
-        o = 0
-        while o + 8 <= n_out:
+            n += 6
+        while n + 4 <= n_rows:
             _tile_4x8(x, n, w, o, y, fresh)
-            o += 8
-        while o + 4 <= n_out:
-            _tile_4x4(x, n, w, o, y, fresh)
-            o += 4
-        while o < n_out:
-            _tile_4x1(x, n, w, o, y, fresh)
-            o += 1
-        n += 4
-    while n + 2 <= n_rows:
-        o = 0
-        while o + 8 <= n_out:
-            _tile_2x8(x, n, w, o, y, fresh)
-            o += 8
-        while o + 4 <= n_out:
-            _tile_2x4(x, n, w, o, y, fresh)
-            o += 4
-        while o < n_out:
-            _tile_2x1(x, n, w, o, y, fresh)
-            o += 1
-        n += 2
-    while n < n_rows:
-        o = 0
-        while o + 8 <= n_out:
+            n += 4
+        while n < n_rows:
             _tile_1x8(x, n, w, o, y, fresh)
-            o += 8
-        while o + 4 <= n_out:
+            n += 1
+        o += 8
+    while o + 4 <= n_out:
+        n = 0
+        while n + 4 <= n_rows:
+            _tile_4x4(x, n, w, o, y, fresh)
+            n += 4
+        while n < n_rows:
             _tile_1x4(x, n, w, o, y, fresh)
-            o += 4
-        while o < n_out:
+            n += 1
+        o += 4
+    while o < n_out:
+        for n in range(n_rows):
             _tile_1x1(x, n, w, o, y, fresh)
-            o += 1
-        n += 1
+        o += 1
 
 
 @helper

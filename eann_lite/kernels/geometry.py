@@ -10,6 +10,7 @@ import numpy as np
 
 from eann_lite.compiled import helper
 from eann_lite.formulas import cutoff_function, exponential, radial_gaussian
+from eann_lite.kernels.rows import fill_rows
 
 
 @helper
@@ -41,7 +42,8 @@ def _vectors(start, stop, first, neighbor, positions, image, vector):
 
 @helper
 def _monomials(parent, axis, vector, angular):
-    angular[0, :] = 1.0
+    for p in range(angular.shape[1]):
+        angular[0, p] = 1.0
     for a in range(1, parent.size):
         source, component, target = angular[parent[a]], vector[axis[a]], angular[a]
         for p in range(target.size):
@@ -90,9 +92,10 @@ def pair_directions(start, stop, potential, batch, values, tangents, direction, 
                 vector_dot[x, p] = d
                 along += d * vector[x, p]
             tangents.distance[p] = along / values.distance[p]
-    tangents.angular[:, begin:end] = 0.0
+    angular_dot = tangents.angular[:, begin:end]
+    fill_rows(0, angular_dot.shape[0], angular_dot, 0.0)
     for f in range(factors.shape[0]):
-        target, source = tangents.angular[factors[f, 0], begin:end], values.angular[factors[f, 2], begin:end]
+        target, source = angular_dot[factors[f, 0]], values.angular[factors[f, 2], begin:end]
         component, power = vector_dot[factors[f, 1], begin:end], factors[f, 3]
         for p in range(target.size):
             target[p] += power * source[p] * component[p]

@@ -18,6 +18,7 @@ import numpy as np
 from eann_lite.compiled import helper
 from eann_lite.formulas import activation, activation_curvature, activation_parameter_slopes
 from eann_lite.kernels.dense import product
+from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows
 
 # Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.
 IN, OUT, ROW, RESIDUAL, KIND, WEIGHT, BIAS, ALPHA, BETA, SCALE, SHIFT = range(11)
@@ -125,29 +126,15 @@ def forward(start, stop, s, t, maps, potential, values, output):
                         lin[i, u] = lin[i, u] * norm_scale[u] + norm_shift[u]
         target = output if n == last else _rows(values.pre[t], n_atoms, maps, n + 1)
         if maps[n, WEIGHT] < 0:
-            _copy_rows(start, stop, lin, target)
+            copy_rows(start, stop, lin, target)
             continue
         bias = _vector(theta, maps[n, BIAS], out)
         for i in range(start, stop):
             for o in range(out):
                 target[i, o] = bias[o] + (target[i, o] if n == last else 0.0)
         if maps[n, RESIDUAL] >= 0:
-            _add_rows(start, stop, _rows(values.pre[t], n_atoms, maps, maps[n, RESIDUAL]), target)
+            add_rows(start, stop, _rows(values.pre[t], n_atoms, maps, maps[n, RESIDUAL]), target)
         product(lin[start:stop], _matrix(theta, maps[n, WEIGHT], width, out), target[start:stop], False)
-
-
-@helper
-def _add_rows(start, stop, source, target):
-    for i in range(start, stop):
-        for u in range(target.shape[1]):
-            target[i, u] += source[i, u]
-
-
-@helper
-def _copy_rows(start, stop, source, target):
-    for i in range(start, stop):
-        for u in range(target.shape[1]):
-            target[i, u] = source[i, u]
 
 
 @helper
@@ -180,12 +167,12 @@ def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output
                         lin_dot[i, u] *= norm_scale[u]
         target = output_dot if n == last else _rows(tangents.pre[t], n_atoms, maps, n + 1)
         if maps[n, WEIGHT] < 0:
-            _copy_rows(start, stop, lin_dot, target)
+            copy_rows(start, stop, lin_dot, target)
             continue
         if n < last:
-            target[start:stop] = 0.0
+            fill_rows(start, stop, target, 0.0)
         if maps[n, RESIDUAL] >= 0:
-            _add_rows(start, stop, _rows(tangents.pre[t], n_atoms, maps, maps[n, RESIDUAL]), target)
+            add_rows(start, stop, _rows(tangents.pre[t], n_atoms, maps, maps[n, RESIDUAL]), target)
         product(lin_dot[start:stop], _matrix(theta, maps[n, WEIGHT], width, maps[n, OUT]), target[start:stop], False)
 
 
@@ -216,7 +203,7 @@ def backward(start, stop, s, t, maps, potential, values, output_bar):
                         act_bar[i, u] = lin_bar[i, u] * norm_scale[u]
                     _project(act_bar[i], unit, inverse)
             elif lin_bar.ctypes.data != act_bar.ctypes.data:
-                _copy_rows(start, stop, lin_bar, act_bar)
+                copy_rows(start, stop, lin_bar, act_bar)
             for i in range(start, stop):
                 for u in range(width):
                     pre_bar[i, u] = slope[i, u] * act_bar[i, u]
@@ -228,7 +215,7 @@ def _back_through_map(start, stop, s, t, maps, n, potential, source, lin_bar, de
     """lin_bar = source W^T of map n; at map 0 also what that means for the densities of these atoms."""
     theta = potential.transposed[potential.starts[t, s] :]
     if maps[n, WEIGHT] < 0:
-        _copy_rows(start, stop, source, lin_bar)
+        copy_rows(start, stop, source, lin_bar)
     else:
         weight = _matrix(theta, maps[n, WEIGHT], maps[n, OUT], maps[n, IN])
         product(source[start:stop], weight, lin_bar[start:stop], True)
@@ -247,7 +234,7 @@ def _add_residual(start, stop, maps, n, n_atoms, pre_bar):
     """
     for end in range(maps.shape[0]):
         if n > 0 and maps[end, RESIDUAL] == n:
-            _add_rows(start, stop, _rows(pre_bar, n_atoms, maps, end + 1), _rows(pre_bar, n_atoms, maps, n))
+            add_rows(start, stop, _rows(pre_bar, n_atoms, maps, end + 1), _rows(pre_bar, n_atoms, maps, n))
 
 
 @helper
@@ -285,7 +272,7 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
                         lin_bar[i], act_bar[i], lin_bar_dot[i], act_bar_dot[i], moving,
                     )  # fmt: skip
             elif lin_bar_dot.ctypes.data != act_bar_dot.ctypes.data:
-                _copy_rows(start, stop, lin_bar_dot, act_bar_dot)
+                copy_rows(start, stop, lin_bar_dot, act_bar_dot)
             for i in range(start, stop):
                 for u in range(width):
                     pre_bar_dot[i, u] = slope[i, u] * act_bar_dot[i, u]

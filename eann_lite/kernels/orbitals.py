@@ -12,6 +12,7 @@ import numpy as np
 from eann_lite.compiled import helper
 from eann_lite.formulas import radial_parameter_slopes
 from eann_lite.kernels.dense import product, transposed_products
+from eann_lite.kernels.rows import fill_rows
 
 
 @helper
@@ -66,7 +67,7 @@ def messages(start, stop, t, potential, batch, values):
     keep = values.shared.shape[0] > 0
     scratch = np.empty((_most_pairs(start, stop, first), radial.shape[1]))
     if keep and t + 1 == values.coefficients.shape[0]:
-        radial_bar[first[start] : first[stop]] = 0.0
+        fill_rows(first[start], first[stop], radial_bar, 0.0)
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
         shared = values.shared[t, begin:end] if keep else scratch[: end - begin]
@@ -98,7 +99,7 @@ def messages_tangent(start, stop, t, moving, potential, batch, values, tangents)
         if moving:
             product(tangents.angular[:, begin:end].T, values.sums_bar[i, :, t], shared_dot[: end - begin], False)
         if last:
-            radial_bar_dot[begin:end] = 0.0
+            fill_rows(begin, end, radial_bar_dot, 0.0)
         for p in range(begin, end):
             n, j = p - begin, neighbor[p]
             for k in range(shared_dot.shape[1]):

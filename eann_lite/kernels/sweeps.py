@@ -10,6 +10,7 @@ from numba import prange
 
 from eann_lite.compiled import Kernel, helper
 from eann_lite.kernels import contraction, geometry, networks, orbitals, repulsion
+from eann_lite.kernels.rows import copy_rows, fill_rows
 
 
 @helper
@@ -17,8 +18,11 @@ def _begin(b, potential, batch, values, energies):
     """Pairs of a block and its energies before any network."""
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     geometry.pair_geometry(start, stop, potential, batch, values)
-    energies[start:stop] = potential.reference_energies[s]
-    values.pair_gradient[:, batch.first[start] : batch.first[stop]] = 0.0
+    for i in range(start, stop):
+        energies[i] = potential.reference_energies[s]
+    for x in range(3):
+        for p in range(batch.first[start], batch.first[stop]):
+            values.pair_gradient[x, p] = 0.0
     if potential.repulsion_cutoff > 0.0:
         repulsion.add_zbl(start, stop, potential, batch, values, energies)
 
@@ -30,14 +34,14 @@ def _step(b, t, potential, batch, values, energies):
     orbitals.orbital_sums(start, stop, t, potential, batch, values)
     contraction.densities(start, stop, t, potential, values)
     if t + 1 < values.density.shape[0]:
-        values.coefficients[t + 1, start:stop] = values.coefficients[t, start:stop]
+        copy_rows(start, stop, values.coefficients[t], values.coefficients[t + 1])
         networks.forward(
             start, stop, s, t, potential.recursion_maps, potential, values,
             values.coefficients[t + 1],
         )  # fmt: skip
     else:
         # Nobody needs the outputs of the energy networks but this line, so their adjoints' place may hold them.
-        values.output_bar[start:stop] = 0.0
+        fill_rows(start, stop, values.output_bar, 0.0)
         networks.forward(start, stop, s, t, potential.energy_maps, potential, values, values.output_bar)
         for i in range(start, stop):
             energies[i] += potential.energy_scale * values.output_bar[i, 0]
@@ -46,7 +50,9 @@ def _step(b, t, potential, batch, values, energies):
 @Kernel
 def forward(potential, batch, values, energies):
     """energies (N,) in eV of all atoms, reference energies and repulsion included."""
-    values.coefficients[0] = potential.coefficients[batch.species]
+    for i in range(batch.species.size):
+        for k in range(values.coefficients.shape[2]):
+            values.coefficients[0, i, k] = potential.coefficients[batch.species[i], k]
     for t in range(values.density.shape[0]):
         for b in prange(batch.blocks.shape[0]):
             if t == 0:  # Here, so that the pairs are in the cache when they are used first.
@@ -65,7 +71,7 @@ def _step_reverse(b, t, potential, batch, values):
             values.coefficients_bar[t + 1],
         )  # fmt: skip
     else:
-        values.output_bar[start:stop] = potential.energy_scale
+        fill_rows(start, stop, values.output_bar, potential.energy_scale)
         networks.backward(start, stop, s, t, potential.energy_maps, potential, values, values.output_bar)
     contraction.densities_reverse(start, stop, t, potential, values)
     if t > 0 or values.shared.shape[0] > 0:
@@ -86,9 +92,9 @@ def _gather(b, t, potential, batch, values):
 def _carry(start, stop, t, coefficients_bar):
     """c^{t+1} = c^t + g(rho^t): the adjoint of c^{t+1} passes to c^t."""
     if t + 1 < coefficients_bar.shape[0]:
-        coefficients_bar[t, start:stop] = coefficients_bar[t + 1, start:stop]
+        copy_rows(start, stop, coefficients_bar[t + 1], coefficients_bar[t])
     else:
-        coefficients_bar[t, start:stop] = 0.0
+        fill_rows(start, stop, coefficients_bar[t], 0.0)
 
 
 @helper
@@ -113,7 +119,7 @@ def reverse(potential, batch, values, forces, virials):
 def _begin_tangent(b, potential, batch, values, tangents, direction, strain):
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
     geometry.pair_directions(start, stop, potential, batch, values, tangents, direction, strain)
-    tangents.coefficients[0, start:stop] = 0.0
+    fill_rows(start, stop, tangents.coefficients[0], 0.0)
 
 
 @helper
@@ -123,13 +129,13 @@ def _step_tangent(b, t, potential, batch, values, tangents):
     orbitals.orbital_sums_tangent(start, stop, t, potential, batch, values, tangents)
     contraction.densities_tangent(start, stop, t, potential, values, tangents)
     if t + 1 < values.density.shape[0]:
-        tangents.coefficients[t + 1, start:stop] = tangents.coefficients[t, start:stop]
+        copy_rows(start, stop, tangents.coefficients[t], tangents.coefficients[t + 1])
         networks.forward_tangent(
             start, stop, s, t, potential.recursion_maps, potential, values, tangents,
             tangents.coefficients[t + 1],
         )  # fmt: skip
     else:
-        tangents.output_bar[start:stop] = 0.0
+        fill_rows(start, stop, tangents.output_bar, 0.0)
         networks.forward_tangent(
             start, stop, s, t, potential.energy_maps, potential, values, tangents,
             tangents.output_bar,

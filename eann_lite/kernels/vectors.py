@@ -9,6 +9,7 @@ around them are in ``dense``.
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
 _INDEX, _BYTE, _DOUBLE = ir.IntType(64), ir.IntType(8), ir.DoubleType()
@@ -53,6 +54,16 @@ def _lanes(builder, a, b, chosen):
     """The chosen lanes of vectors a and b, those of b counted on from those of a."""
     chosen = list(chosen)
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(chosen)), chosen))
+
+
+@intrinsic
+def any_layout(typing_context, x):
+    """The same array as one whose strides are not known to the compiler."""
+
+    def generate(context, builder, signature, arguments):
+        return impl_ret_borrowed(context, builder, signature.return_type, arguments[0])
+
+    return x.copy(layout="A")(x), generate
 
 
 def product_tile(rows, width):
