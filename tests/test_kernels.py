@@ -234,7 +234,7 @@ def test_products_are_those_of_numpy_for_every_remainder_of_their_tiles(rows, in
 @given(st.integers(0, 3), st.integers(0, 10), st.integers(1, 19), seeds)
 def test_products_of_rows_are_those_of_numpy_for_every_remainder_of_their_tiles(begin, pairs, columns, seed):
     rng = np.random.default_rng(seed)
-    x, y, z = rng.normal(size=(begin + pairs, columns)), rng.normal(size=(5, columns)), rng.normal(size=(4, columns))
+    x, y = rng.normal(size=(begin + pairs, columns)), rng.normal(size=(5, columns))
     rows = rng.integers(0, 5, begin + pairs)
     found = np.full((columns + 2, pairs + 1), 7.0)
     jitted_transposed_products(begin, begin + pairs, x, y, rows, found, 1)

@@ -36,7 +36,8 @@ def _add_squares(factor, d, e, density):
 def densities_tangent(start, stop, t, potential, values, tangents):
     """Derivative of the densities of step t along the tangent direction."""
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
-    sums, sums_dot, density_dot = values.sums[t, start:stop], tangents.sums[t, start:stop], tangents.density[t, start:stop]
+    sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
+    density_dot = tangents.density[t, start:stop]
     d, d_dot = np.empty(density_dot.shape), np.empty(density_dot.shape)
     fill_rows(0, stop - start, density_dot, 0.0)
     for a in range(degree.size):

@@ -129,9 +129,7 @@ def transposed_product_tile(typing_context, x, n, y, m, z, row, column):
         for half in (0, 4):
             # Columns k and k + 1 of rows 0 and 1, of rows 2 and 3, and both together.
             for k in (half, half + 2):
-                upper, lower = (
-                    _lanes(builder, products[c], products[c + 1], (k, k + 8, k + 1, k + 9)) for c in (0, 2)
-                )
+                upper, lower = (_lanes(builder, products[c], products[c + 1], (k, k + 8, k + 1, k + 9)) for c in (0, 2))
                 for offset, lanes in ((0, (0, 1, 4, 5)), (1, (2, 3, 6, 7))):
                     place = (_plus(builder, arguments[5], k + offset), z_strides[0]), (arguments[6], size)
                     address = _at(builder, _address(builder, z_base, *place), ir.VectorType(_DOUBLE, 4))

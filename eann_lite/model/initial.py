@@ -94,4 +94,3 @@ def fit_reference_energies(counts, energies):
 
     # Compositions that are multiples of one another leave a rank of less than S: the cut keeps round-off out of it.
     return lstsq(np.asarray(counts, dtype=float), np.asarray(energies, dtype=float), cond=1e-10)[0]
-
