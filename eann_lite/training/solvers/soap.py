@@ -22,17 +22,13 @@ class _Stack:
     def __init__(self, starts, shape):
         rows, columns = shape
         n = len(starts)
-        self.starts, self.shape = starts, (n, rows, columns)
+        self.starts = np.array(starts)
         self.left, self.right = np.zeros((n, rows, rows)), np.zeros((n, columns, columns))
         self.q_left, self.q_right = np.zeros_like(self.left), np.zeros_like(self.right)
         self.momentum, self.variance = np.zeros((2, n, rows, columns))
+        self._transpose()
 
     NAMES = ("left", "right", "q_left", "q_right", "momentum", "variance")
-
-    def gather(self, vector):
-        """These matrices (n, rows, columns) of a flat vector."""
-        n, rows, columns = self.shape
-        return np.stack([vector[start : start + rows * columns] for start in self.starts]).reshape(self.shape)
 
     def add(self, matrices, vector):
         """vector += matrices, each at its place."""
@@ -41,19 +37,19 @@ class _Stack:
 
     def direction(self, gradient, soap):
         """Preconditioned direction (n, rows, columns) of these matrices; updates their averages."""
-        g = self.gather(gradient)
-        g_t = g.transpose(0, 2, 1)
-        rate = 1.0 - soap.beta2 if soap.steps > 1 else 1.0
-        self.left += rate * (g @ g_t - self.left)
-        self.right += rate * (g_t @ g - self.right)
+        from eann_lite.kernels import preconditioner
+
+        average_products = preconditioner.average_products
+        average_products(gradient, self.starts, 1.0 - soap.beta2 if soap.steps > 1 else 1.0, self.left, self.right)
         if soap.steps == 1:
             self.q_left = np.linalg.eigh(self.left)[1][:, :, ::-1].copy()
             self.q_right = np.linalg.eigh(self.right)[1][:, :, ::-1].copy()
-        rotated = self.q_left.transpose(0, 2, 1) @ g @ self.q_right
-        self.momentum += (1.0 - soap.beta1) * (rotated - self.momentum)
-        rotated *= rotated
-        self.variance += (1.0 - soap.beta2) * (rotated - self.variance)
-        direction = self.q_left @ (self.momentum / soap.root(self.variance)) @ self.q_right.transpose(0, 2, 1)
+            self._transpose()
+        direction = np.empty(self.momentum.shape)
+        preconditioner.directions(
+            gradient, self.starts, self.q_left, self.q_right, self.q_right_transposed, self.momentum, self.variance,
+            soap.beta1, soap.beta2, soap.steps, soap.epsilon, direction,
+        )  # fmt: skip
         if soap.steps % soap.refresh == 0:
             self._refresh()
         return direction
@@ -68,7 +64,17 @@ class _Stack:
             setattr(self, basis, np.linalg.qr(np.take_along_axis(product, order[:, None, :], axis=2))[0])
             along = order[:, :, None] if axis == 1 else order[:, None, :]
             self.variance = np.take_along_axis(self.variance, along, axis=axis)
-        self.momentum = self.q_left.transpose(0, 2, 1) @ momentum @ self.q_right
+        self.momentum = np.ascontiguousarray(self.q_left.transpose(0, 2, 1) @ momentum @ self.q_right)
+        self._transpose()
+
+    def _transpose(self):
+        self.q_right_transposed = np.ascontiguousarray(self.q_right.transpose(0, 2, 1))
+
+    def restore(self, arrays):
+        """Set the state to named arrays."""
+        for name in self.NAMES:
+            setattr(self, name, np.array(arrays[name]))
+        self._transpose()
 
 
 class Soap:
@@ -127,5 +133,4 @@ class Soap:
         self.steps = int(arrays["steps"])
         self.momentum, self.variance = np.array(arrays["momentum"]), np.array(arrays["variance"])
         for n, stack in enumerate(self.stacks):
-            for name in stack.NAMES:
-                setattr(stack, name, np.array(arrays[f"{n}.{name}"]))
+            stack.restore({name: arrays[f"{n}.{name}"] for name in stack.NAMES})
