@@ -18,6 +18,9 @@ _HOMES = {
     "load": "eann_lite.io.model_file",
     "fit": "eann_lite.training.fit",
     "descriptors": "eann_lite.model.descriptors",
+    "hessian": "eann_lite.second_derivatives",
+    "hessian_products": "eann_lite.second_derivatives",
+    "vibrations": "eann_lite.second_derivatives",
     "EANNCalculator": "eann_lite.calculator",
 }
 __all__ = ["__version__", *_HOMES]

@@ -59,7 +59,7 @@ def build_parser():
     """The parser of all commands; the flags of ``fit`` come from the fields of ``FitSettings``."""
     parser = _Parser(
         prog="eann-lite",
-        description="Embedded atom neural network potentials (EANN, REANN): fit, evaluate, inspect, audit, import, export.",
+        description="Embedded atom neural network potentials (EANN, REANN): fit, evaluate, inspect, audit, modes, import, export.",
         epilog="First use: `eann-lite fit` fits the CH4 set that comes with the package.",
         allow_abbrev=False,
     )
@@ -69,6 +69,7 @@ def build_parser():
     _add_evaluate(commands)
     _add_info(commands)
     _add_audit(commands)
+    _add_modes(commands)
     _add_import(commands)
     _add_export(commands)
     return parser
@@ -179,6 +180,27 @@ def _add_audit(commands):
     parser.set_defaults(command=_audit, flags=flags)
 
 
+def _add_modes(commands):
+    parser = commands.add_parser(
+        "modes",
+        help="normal modes of a structure, from the exact Hessian",
+        description="Wavenumbers of the normal modes of a structure, from exact second derivatives of the energy. Imaginary "
+        "ones have an i: the structure is no minimum.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
+    parser.add_argument("structure", metavar="STRUCTURE", help="file of the structure")
+    parser.add_argument("--index", type=int, default=-1, metavar="N", help="which one of the file (default: the last)")
+    parser.add_argument(
+        "--relax", type=float, metavar="F", help="first relax until no force is larger (eV/A), e.g. 1e-4"
+    )
+    parser.add_argument("--out", metavar="FILE", help="write the modes as displacements into this XYZ file (for Jmol)")
+    parser.add_argument("--json", action="store_true", help="print the wavenumbers as JSON, nothing else")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
+    flags = ["--index", "--relax", "--out", "--json", "--threads"]
+    parser.set_defaults(command=_modes, flags=flags)
+
+
 def _add_import(commands):
     parser = commands.add_parser(
         "import",
@@ -186,10 +208,14 @@ def _add_import(commands):
         description="Read PES.pt, REANN.pth or EANN.pth, or a folder of the Fortran EANN. Nothing in them is executed.",
         allow_abbrev=False,
     )
-    parser.add_argument("path", metavar="PATH", help="PES.pt, a state dictionary (.pth), or a folder of the Fortran EANN")
+    parser.add_argument(
+        "path", metavar="PATH", help="PES.pt, a state dictionary (.pth), or a folder of the Fortran EANN"
+    )
     parser.add_argument("--density", metavar="FILE", help="input_density of a state dictionary (default: beside it)")
     parser.add_argument("--nn", metavar="FILE", help="input_nn of a state dictionary (default: beside it)")
-    parser.add_argument("--inta-sign", choices=("+", "-"), help="sign of inta in the exponent, where a file does not say")
+    parser.add_argument(
+        "--inta-sign", choices=("+", "-"), help="sign of inta in the exponent, where a file does not say"
+    )
     parser.add_argument("--out", metavar="MODEL", required=True, help="model file to write (model.npz)")
     parser.add_argument("--json", action="store_true", help="print what was found, and where, as JSON")
     parser.set_defaults(command=_import, flags=["--density", "--nn", "--inta-sign", "--out", "--json"])
@@ -338,6 +364,63 @@ def _audit(options, arguments):
     else:
         print("\n".join([audit_table(found), *(f"written {path}" for path in paths)]))
     return 1 if found.broken else 0
+
+
+#: Largest force in eV/Angstrom at which a structure counts as relaxed.
+RELAXED = 0.01
+
+
+def _modes(options, arguments):
+    import numpy as np
+    from ase.units import invcm
+
+    from eann_lite.calculator import EANNCalculator
+    from eann_lite.compiled import set_threads
+    from eann_lite.io.model_file import load
+    from eann_lite.second_derivatives import hessian, vibrations, wavenumbers
+    from eann_lite.structures import read_structures
+
+    if options.relax is not None and not 0.0 < options.relax < float("inf"):
+        raise InputError(
+            f"--relax {options.relax}: expected the largest force that may remain, such as 1e-4 eV/Angstrom."
+        )
+    set_threads(options.threads)
+    model = load(options.model)
+    structures = read_structures([options.structure])
+    if not -len(structures) <= options.index < len(structures):
+        raise InputError(
+            f"--index {options.index}: {options.structure} has {len(structures)} structures, so it can be "
+            f"0 to {len(structures) - 1}, or -1 for the last."
+        )
+    if options.out is not None:
+        _writable_directory(str(Path(options.out).resolve().parent))
+    atoms = structures[options.index].to_atoms()
+    atoms.calc = EANNCalculator(model)
+    if options.relax is not None:
+        from ase.optimize import BFGS
+
+        if not BFGS(atoms, logfile=None).run(fmax=options.relax, steps=1000):
+            raise InputError(
+                f"{options.structure}: not relaxed to {options.relax:g} eV/Angstrom within 1000 steps. "
+                "Give a larger --relax, or a structure nearer to a minimum."
+            )
+    largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
+    found = wavenumbers(hessian(model, atoms), atoms.get_masses())
+    zero_point = 0.5 * invcm * float(found[found > 0].sum())
+    if options.out is not None:
+        vibrations(model, atoms).write_jmol(options.out)
+    if options.json:
+        record = {"wavenumbers_per_cm": found.tolist(), "zero_point_energy_ev": zero_point, "largest_force": largest}
+        print(json.dumps(record | {"positions": atoms.positions.tolist()}, indent=1))
+        return
+    print("mode   1/cm         meV")
+    for n, wavenumber in enumerate(found):
+        print(f"{n:4d}  {abs(wavenumber):10.3f}{'i' if wavenumber < 0 else ' '} {1000 * invcm * abs(wavenumber):10.3f}")
+    print(f"zero-point energy {zero_point:.4f} eV; energy {atoms.get_potential_energy():.6f} eV")
+    if largest > RELAXED:
+        _warn([f"the largest force is {largest:.3g} eV/Angstrom: no minimum, so these are no vibrations. See --relax."])
+    if options.out is not None:
+        print(f"written {options.out}")
 
 
 def _import(options, arguments):

@@ -112,12 +112,30 @@ def cutoff_function(r, r_c):
 
 
 @formula
+def cutoff_curvature(r, r_c):
+    """Second derivative of f_c."""
+    sine, cosine = half_pi_sine_cosine(min(0.5 * math.pi / r_c * r, 0.5 * math.pi))
+    if r >= r_c:
+        return 0.0
+    square = (math.pi / r_c) * (math.pi / r_c) * cosine * cosine
+    return square * (3.0 * sine * sine - cosine * cosine)
+
+
+@formula
 def radial_gaussian(gaussian, alpha_d, f_c, f_c_slope):
     """R = exp(-alpha d^2) f_c(r) with d = r - center, and dR/dr, from the Gaussian, alpha d, and f_c and its slope.
 
     The Gaussian comes from outside because kernels take the exponentials of many pairs in one long loop.
     """
     return gaussian * f_c, gaussian * (f_c_slope - 2.0 * alpha_d * f_c)
+
+
+@formula
+def radial_curvature(r, alpha, center, f_c, f_c_slope, f_c_curvature):
+    """d2R/dr2 = exp(-alpha d^2) [f_c'' - 4 alpha d f_c' + (4 alpha^2 d^2 - 2 alpha) f_c] with d = r - center."""
+    d = r - center
+    by_slope = 4.0 * alpha * d
+    return exponential(-alpha * d * d) * (f_c_curvature - by_slope * f_c_slope + alpha * (by_slope * d - 2.0) * f_c)
 
 
 @formula
@@ -201,3 +219,23 @@ def zbl_pair(r, z_i, z_j, r_c):
     bare = COULOMB * z_i * z_j / r
     value = bare * phi * f_c
     return value, bare * (phi_slope * f_c + phi * f_c_slope) - value / r
+
+
+@formula
+def zbl_curvature(r, z_i, z_j, r_c):
+    """Second derivative of ``zbl_pair`` with respect to r."""
+    f_c, f_c_slope = cutoff_function(r, r_c)
+    inverse_length = (z_i**0.23 + z_j**0.23) / ZBL_LENGTH
+    phi = 0.0
+    phi_slope = 0.0
+    phi_curvature = 0.0
+    for n in range(4):
+        rate = ZBL_RATES[n] * inverse_length
+        term = ZBL_FACTORS[n] * exponential(-rate * r)
+        phi += term
+        phi_slope -= rate * term
+        phi_curvature += rate * rate * term
+    product = phi * f_c
+    product_slope = phi_slope * f_c + phi * f_c_slope
+    product_curvature = phi_curvature * f_c + 2.0 * phi_slope * f_c_slope + phi * cutoff_curvature(r, r_c)
+    return COULOMB * z_i * z_j / r * (product_curvature - 2.0 / r * (product_slope - product / r))

@@ -14,7 +14,6 @@ from eann_lite.audit import audit, audit_table, write_audit
 from eann_lite.audit.approach import fall
 from eann_lite.audit.case import Case, built
 from eann_lite.audit.check import BROKEN, NOT_CHECKED, OK, WARNING
-from eann_lite.audit.modes import hessian
 from eann_lite.audit.page import audit_json
 from eann_lite.cli import main
 from eann_lite.errors import InputError
@@ -251,21 +250,6 @@ def test_the_deepest_fall_is_found_behind_its_wall():
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_hessian_is_the_complex_step_of_the_forces_of_the_reference():
-    from eann_lite import reference
-
-    model, atoms = water_model(), molecule("H2O")
-    exact = np.empty((3, 3, 3, 3))
-    for i, x in np.ndindex(3, 3):
-        moved = atoms.positions.astype(complex)
-        moved[i, x] += 1e-30j
-        result = reference.evaluate(
-            model.specification, model.parameters, model.constants, atoms.numbers, moved, np.zeros((3, 3)), [False] * 3
-        )
-        exact[i, x] = -result.forces.imag / 1e-30
-    assert hessian(model, atoms) == pytest.approx(exact, abs=1e-6 * np.abs(exact).max())
 
 
 def test_structures_are_built_for_molecules_crystals_and_anything_else():

@@ -351,3 +351,29 @@ def test_the_command_line_starts_without_heavy_imports():
     command = [sys.executable, "-c", code]
     process = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
     assert process.stdout.strip() == ""
+
+
+def test_modes_of_a_fitted_model_are_told_and_written(fitted):
+    folder, _ = fitted
+    done = run("modes", "fit/model.npz", "test.xyz", "--relax", "1e-3", "--out", "modes.xyz", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["wavenumbers_per_cm"]) == 15 and found["largest_force"] <= 1e-3
+    assert np.all(np.diff(found["wavenumbers_per_cm"]) >= 0) and found["zero_point_energy_ev"] > 0
+    assert (folder / "modes.xyz").read_text().count("mode#=") == 15
+    told = run("modes", "fit/model.npz", "test.xyz", "--index", "0", cwd=folder)
+    assert told.returncode == 0 and "zero-point energy" in told.stdout
+    assert "the largest force is" in told.stderr and "--relax" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--index", "99"], "--index 99: test.xyz has"),
+        (["--relax", "0"], "--relax 0.0: expected the largest force that may remain"),
+    ],
+)
+def test_modes_refuse_what_they_cannot_do(fitted, arguments, message):
+    folder, _ = fitted
+    done = run("modes", "fit/model.npz", "test.xyz", *arguments, cwd=folder)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr

@@ -7,8 +7,8 @@ the square of the step.  Forces that are not the gradient, or that jump, leave a
 import numpy as np
 
 from eann_lite.audit.check import Check, judged
-from eann_lite.audit.modes import WAVENUMBER
 from eann_lite.errors import InputError
+from eann_lite.second_derivatives import WAVENUMBER
 
 #: Temperature (K), steps for the shortest period of vibration, and what the slope may be.
 TEMPERATURE, STEPS_PER_PERIOD, SLOPE_LIMIT = 300.0, (20, 28, 40, 56, 80), (1.8, 2.2)

@@ -3,41 +3,15 @@
 import numpy as np
 
 from eann_lite.audit.check import BROKEN, OK, WARNING, Check, judged
+from eann_lite.second_derivatives import hessian, wavenumbers
 
-#: Step (Angstrom) of the differences of forces; the error falls with its fourth power.
-STEP = 5e-4
 #: Allowed per largest entry of the Hessian.
 LIMIT = 1e-6
 #: A mode below this wavenumber (1/cm) is a zero mode.
 ZERO = 5.0
-#: sqrt(eV / Angstrom^2 / amu) as a wavenumber, 1/cm (CODATA 2018).
-WAVENUMBER = 521.4708980082235
 #: Three positions span less than this part of their size: they lie on a line.
 ON_A_LINE = 1e-4
 NAMES = ("Hessian is symmetric", "translation sum rule", "rotation sum rule", "zero modes")
-
-
-def hessian(model, atoms):
-    """Second derivatives (n, 3, n, 3) of the energy in eV/Angstrom^2, by central differences of the forces.
-
-    Entry [i, x, j, y] is -dF_jy/dx_ix, from four displacements of each coordinate, all in one batch of the model.
-
-    >>> from ase.build import molecule
-    >>> from eann_lite import Model, Specification
-    >>> from eann_lite.model.initial import initial_parameters
-    >>> specification = Specification(elements=("H", "O"), cutoff=4.0, densities=8)
-    >>> hessian(Model(specification, initial_parameters(specification, seed=0)), molecule("H2O")).shape
-    (3, 3, 3, 3)
-    """
-    n, moved = len(atoms), []
-    for i, x in np.ndindex(n, 3):
-        for step in (STEP, -STEP, 2 * STEP, -2 * STEP):
-            copy = atoms.copy()
-            copy.positions[i, x] += step
-            moved.append(copy)
-    forces = np.array([result.forces for result in model.evaluate(moved)]).reshape(n, 3, 4, n, 3)
-    near, far = forces[:, :, 0] - forces[:, :, 1], forces[:, :, 2] - forces[:, :, 3]
-    return -(8 * near - far) / (12 * STEP)
 
 
 def check_modes(case, seconds):
@@ -64,9 +38,9 @@ def check_modes(case, seconds):
         checks.append(
             judged(NAMES[2], _rotation_violation(case.model, atoms, matrix), "eV/A", limit * _size(atoms), where, text)
         )
-    wavenumbers = _wavenumbers(flat, atoms.get_masses())
-    checks.append(_zero_modes(subject, wavenumbers))
-    return checks, {"structure": where, "minimum": subject.relaxed, "wavenumbers_per_cm": wavenumbers.tolist()}
+    found = wavenumbers(matrix, atoms.get_masses())
+    checks.append(_zero_modes(subject, found))
+    return checks, {"structure": where, "minimum": subject.relaxed, "wavenumbers_per_cm": found.tolist()}
 
 
 def _rotation_violation(model, atoms, matrix):
@@ -81,13 +55,6 @@ def _rotation_violation(model, atoms, matrix):
 
 def _size(atoms):
     return max(1.0, np.abs(atoms.positions - atoms.positions.mean(axis=0)).max())
-
-
-def _wavenumbers(flat, masses):
-    """Wavenumbers (1/cm) rising; imaginary ones are negative."""
-    root = np.sqrt(np.repeat(masses, 3))
-    values = np.linalg.eigvalsh((flat + flat.T) / 2 / np.outer(root, root))
-    return np.sign(values) * np.sqrt(np.abs(values)) * WAVENUMBER
 
 
 def _zero_modes(subject, wavenumbers):

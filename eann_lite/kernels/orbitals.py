@@ -16,7 +16,7 @@ from eann_lite.kernels.rows import fill_rows
 
 
 @helper
-def _most_pairs(start, stop, first):
+def most_pairs(start, stop, first):
     """Largest number of pairs of one of the atoms start to stop."""
     most = 0
     for i in range(start, stop):
@@ -29,7 +29,7 @@ def orbital_sums(start, stop, t, potential, batch, values):
     """B_iak of step t = sum over pairs p: i->j of A_a(r_p) R_k(r_p) c_jk."""
     first, neighbor, radial = batch.first, batch.neighbor, values.radial
     coefficients, sums = values.coefficients[t], values.sums[t]
-    orbitals = np.empty((_most_pairs(start, stop, first), radial.shape[1]))
+    orbitals = np.empty((most_pairs(start, stop, first), radial.shape[1]))
     for i in range(start, stop):
         for p in range(first[i], first[i + 1]):
             n, j = p - first[i], neighbor[p]
@@ -43,7 +43,7 @@ def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
     """Derivative of the weighted orbital sums of step t along the tangent direction."""
     first, neighbor, radial, radial_dot = batch.first, batch.neighbor, values.radial, tangents.radial
     coefficients, coefficients_dot, sums_dot = values.coefficients[t], tangents.coefficients[t], tangents.sums[t]
-    shape = (_most_pairs(start, stop, first), radial.shape[1])
+    shape = (most_pairs(start, stop, first), radial.shape[1])
     orbitals, orbitals_dot = np.empty(shape), np.empty(shape)
     for i in range(start, stop):
         for p in range(first[i], first[i + 1]):
@@ -65,7 +65,7 @@ def messages(start, stop, t, potential, batch, values):
     first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients[t]
     message, radial_bar = values.message, values.radial_bar
     keep = values.shared.shape[0] > 0
-    scratch = np.empty((_most_pairs(start, stop, first), radial.shape[1]))
+    scratch = np.empty((most_pairs(start, stop, first), radial.shape[1]))
     if keep and t + 1 == values.coefficients.shape[0]:
         fill_rows(first[start], first[stop], radial_bar, 0.0)
     for i in range(start, stop):
@@ -92,7 +92,7 @@ def messages_tangent(start, stop, t, moving, potential, batch, values, tangents)
     coefficients, coefficients_dot = values.coefficients[t], tangents.coefficients[t]
     message_dot, radial_bar_dot = tangents.message, tangents.radial_bar
     last = t + 1 == values.coefficients.shape[0]
-    shared_dot = np.empty((_most_pairs(start, stop, first), radial.shape[1]))
+    shared_dot = np.empty((most_pairs(start, stop, first), radial.shape[1]))
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
         product(values.angular[:, begin:end].T, tangents.sums_bar[i, :, t], shared_dot[: end - begin], True)
@@ -153,7 +153,7 @@ def radial_parameter_gradients(
 
 
 @helper
-def _orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals):
+def orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals):
     """R_k(r_p) c^t_jk of the pairs begin to end, as rows (t, k) of numbers side by side for pairs."""
     for t in range(coefficients.shape[0]):
         transposed_products(begin, end, radial, coefficients[t], neighbor, orbitals, t * radial.shape[1])
@@ -170,15 +170,15 @@ def pair_gradients(start, stop, potential, batch, values):
     block_begin, block_end = first[start], first[stop]
     angular_bar = np.empty((values.angular.shape[0], block_end - block_begin))
     central_bar = np.empty(angular_bar.shape)
-    scratch = np.empty((values.sums_bar.shape[2] * values.sums_bar.shape[3], _most_pairs(start, stop, first)))
+    scratch = np.empty((values.sums_bar.shape[2] * values.sums_bar.shape[3], most_pairs(start, stop, first)))
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
         n, m = begin - block_begin, end - block_begin
         # Index (t, k) of sums_bar (N, A, T + 1, K) is one index of the products.
         sums_bar, orbitals = values.sums_bar[i].reshape(angular_bar.shape[0], scratch.shape[0]), scratch[:, : m - n]
-        _orbitals_of_all_steps(begin, end, values.radial, values.coefficients, batch.neighbor, orbitals)
+        orbitals_of_all_steps(begin, end, values.radial, values.coefficients, batch.neighbor, orbitals)
         product(sums_bar, orbitals, angular_bar[:, n:m], True)
-        _orbitals_of_all_steps(begin, end, values.slope, values.coefficients, batch.neighbor, orbitals)
+        orbitals_of_all_steps(begin, end, values.slope, values.coefficients, batch.neighbor, orbitals)
         product(sums_bar, orbitals, central_bar[:, n:m], True)
     _chain_rule(
         potential.factors, values.vector[:, block_begin:block_end], values.distance[block_begin:block_end],

@@ -9,7 +9,7 @@ import numpy as np
 from numba import prange
 
 from eann_lite.compiled import Kernel, helper
-from eann_lite.kernels import contraction, geometry, networks, orbitals, repulsion
+from eann_lite.kernels import contraction, curvature, geometry, networks, orbitals, repulsion
 from eann_lite.kernels.rows import copy_rows, fill_rows
 
 
@@ -170,14 +170,18 @@ def _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, cont
 
 
 @helper
-def _gather_tangent(b, t, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot):
+def _gather_tangent(b, t, batch, tangents):
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
     _carry(start, stop, t, tangents.coefficients_bar)
     orbitals.gather(start, stop, batch, tangents.message, tangents.coefficients_bar[t])
-    if t == 0:
-        orbitals.radial_parameter_gradients(
-            start, stop, moving, potential, batch, values, tangents, exponents_bar_dot[b], centers_bar_dot[b]
-        )
+
+
+@helper
+def _radial_gradients(b, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot):
+    orbitals.radial_parameter_gradients(
+        batch.blocks[b, 0], batch.blocks[b, 1], moving, potential, batch, values, tangents, exponents_bar_dot[b],
+        centers_bar_dot[b],
+    )  # fmt: skip
 
 
 @helper
@@ -213,6 +217,38 @@ def reverse_tangent(
         for task in prange(n_tasks):
             _network_gradients(np.int64(task), t, moving, potential, batch, values, tangents, gradient)
         for b in prange(batch.blocks.shape[0]):
-            _gather_tangent(
-                np.int64(b), t, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot
-            )
+            _gather_tangent(np.int64(b), t, batch, tangents)
+    for b in prange(batch.blocks.shape[0]):
+        _radial_gradients(np.int64(b), moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot)
+
+
+@helper
+def _pair_gradients_tangent(b, potential, batch, values, tangents, slope_dot, pair_gradient_dot):
+    start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
+    curvature.slope_tangents(start, stop, potential, batch, values, tangents, slope_dot)
+    curvature.pair_gradients_tangent(start, stop, potential, batch, values, tangents, slope_dot, pair_gradient_dot)
+    if potential.repulsion_cutoff > 0.0:
+        curvature.add_zbl_tangent(start, stop, potential, batch, values, tangents, pair_gradient_dot)
+
+
+@helper
+def _forces_tangent(b, batch, pair_gradient_dot, forces_dot):
+    curvature.forces_tangent(batch.blocks[b, 0], batch.blocks[b, 1], batch, pair_gradient_dot, forces_dot)
+
+
+@Kernel
+def forces_along(potential, batch, values, tangents, contraction_bar_dot, slope_dot, pair_gradient_dot, forces_dot):
+    """forces_dot (N, 3): derivative of the forces along the direction of ``forward_tangent``, after it and ``reverse``.
+
+    The tangents of output_bar are zero; slope_dot (P, K), pair_gradient_dot (3, P) and contraction_bar_dot as in
+    ``reverse_tangent`` are places to work in.
+    """
+    for t in range(values.density.shape[0] - 1, -1, -1):
+        for b in prange(batch.blocks.shape[0]):
+            _step_reverse_tangent(np.int64(b), t, True, potential, batch, values, tangents, contraction_bar_dot)
+        for b in prange(batch.blocks.shape[0]):
+            _gather_tangent(np.int64(b), t, batch, tangents)
+    for b in prange(batch.blocks.shape[0]):
+        _pair_gradients_tangent(np.int64(b), potential, batch, values, tangents, slope_dot, pair_gradient_dot)
+    for b in prange(batch.blocks.shape[0]):
+        _forces_tangent(np.int64(b), batch, pair_gradient_dot, forces_dot)

@@ -180,6 +180,10 @@ class Sweeps:
         sweeps.reverse(self.batch.threaded, self.potential, self.batch, self.values, forces, virials)
         return forces, virials
 
+    def _check_kept(self):
+        if not len(self.values.shared):
+            raise ValueError("a derivative along a direction: call reverse(keep=True) before it, not reverse()")
+
     def _new_tangents(self):
         from eann_lite.kernels.arguments import Tangents
 
@@ -215,8 +219,7 @@ class Sweeps:
         batch, spec = self.batch, self.specification
         moving = direction is not None
         if moving:
-            if not len(self.values.shared):
-                raise ValueError("gradient along a direction: call reverse(keep=True) before it, not reverse()")
+            self._check_kept()
             self.tangent(direction, strain)
         else:
             self._new_tangents()
@@ -243,3 +246,24 @@ class Sweeps:
         if "contraction" in named:
             named["contraction"][:] = by_contraction.sum(axis=0)
         return gradient
+
+    def forces_along(self, direction):
+        """Derivative (N, 3) of the forces along ``direction`` (N, 3) of the batch's atoms: minus Hessian times direction.
+
+        Exact: the tangent of the reverse sweep with respect to positions.  After ``reverse`` with ``keep``.
+        """
+        from eann_lite.kernels import sweeps
+
+        self._check_kept()
+        batch = self.batch
+        n_pairs, n_atoms = batch.neighbor.size, batch.species.size
+        self.tangent(direction, np.zeros((batch.n_structures, 3, 3)))
+        self.tangents.output_bar[:] = 0.0
+        by_contraction = self.buffers("by_contraction", len(batch.blocks), *self.potential.contraction.shape)
+        by_contraction[:] = 0.0
+        forces_dot = np.empty((n_atoms, 3))
+        sweeps.forces_along(
+            batch.threaded, self.potential, batch, self.values, self.tangents, by_contraction,
+            np.empty((n_pairs, self.specification.radial)), np.empty((3, n_pairs)), forces_dot,
+        )  # fmt: skip
+        return forces_dot

@@ -1,0 +1,80 @@
+"""Exact second derivatives of the energy, and the normal modes that follow from them."""
+
+import numpy as np
+
+from eann_lite.batches import draw_batch, pack_structures
+
+#: sqrt(eV / Angstrom^2 / amu) as a wavenumber, 1/cm (CODATA 2018).
+WAVENUMBER = 521.4708980082235
+#: Atoms of all copies of a structure, each with a direction of its own, that are computed together.
+ATOMS_AT_A_TIME = 2048
+
+
+def hessian_products(model, atoms, directions):
+    """Hessian times each of ``directions`` (m, n, 3): derivatives (m, n, 3) of -forces in eV/Angstrom^2.
+
+    The Hessian itself is not formed: one product costs about as much as two gradients of a loss on forces.  Exact, by
+    the tangent of the reverse sweep with respect to positions.  Atoms move relative to a fixed cell.
+
+    >>> from ase.build import molecule
+    >>> from eann_lite import Model, Specification
+    >>> from eann_lite.model.initial import initial_parameters
+    >>> specification = Specification(elements=("H", "O"), cutoff=4.0, densities=8)
+    >>> model = Model(specification, initial_parameters(specification, seed=0))
+    >>> shift = np.ones((1, 3, 3))
+    >>> bool(np.abs(hessian_products(model, molecule("H2O"), shift)).max() < 1e-12)
+    True
+    """
+    from eann_lite.structures import as_structures
+
+    structure = as_structures(atoms)[0]
+    specification, n = model.specification, len(structure.numbers)
+    directions = np.asarray(directions, dtype=float).reshape(-1, n, 3)
+    products = np.empty(directions.shape)
+    copies = max(1, ATOMS_AT_A_TIME // n)
+    for begin in range(0, len(directions), copies):
+        part = directions[begin : begin + copies]
+        packed = pack_structures([structure] * len(part), specification.elements, specification.reach)
+        batch = draw_batch(packed, np.arange(len(part)), len(specification.elements))
+        sweeps = model.sweeps
+        sweeps.forward(batch)
+        sweeps.reverse(keep=True)
+        along = sweeps.forces_along(np.ascontiguousarray(part.reshape(-1, 3)[batch.order]))
+        products[begin : begin + copies].reshape(-1, 3)[batch.order] = -along
+    return products
+
+
+def hessian(model, atoms):
+    """Second derivatives (n, 3, n, 3) of the energy in eV/Angstrom^2; entry [i, x, j, y] is -dF_jy/dx_ix.
+
+    >>> from ase.build import molecule
+    >>> from eann_lite import Model, Specification
+    >>> from eann_lite.model.initial import initial_parameters
+    >>> specification = Specification(elements=("H", "O"), cutoff=4.0, densities=8)
+    >>> hessian(Model(specification, initial_parameters(specification, seed=0)), molecule("H2O")).shape
+    (3, 3, 3, 3)
+    """
+    from eann_lite.structures import as_structures
+
+    n = len(as_structures(atoms)[0].numbers)
+    return hessian_products(model, atoms, np.eye(3 * n)).reshape(n, 3, n, 3)
+
+
+def wavenumbers(matrix, masses):
+    """Wavenumbers (3 n,) in 1/cm, rising, of a Hessian (n, 3, n, 3) and masses (n,) in amu; imaginary ones negative."""
+    root = np.sqrt(np.repeat(masses, 3))
+    flat = matrix.reshape(root.size, root.size)
+    values = np.linalg.eigvalsh((flat + flat.T) / 2 / np.outer(root, root))
+    return np.sign(values) * np.sqrt(np.abs(values)) * WAVENUMBER
+
+
+def vibrations(model, atoms):
+    """``ase.vibrations.VibrationsData`` of a structure, from the exact Hessian: no displacements, no files.
+
+    Gives modes, energies, zero-point energy and pictures for viewers (``write_jmol``).  Constrained atoms take part.
+    """
+    from ase.vibrations import VibrationsData
+
+    free = atoms.copy()
+    free.set_constraint()
+    return VibrationsData(free, hessian(model, atoms))

@@ -1,0 +1,101 @@
+"""Exact Hessians against the complex step of the reference, their laws, and normal modes beside those of ASE."""
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.units import invcm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import deviation, reference_arguments
+
+import eann_lite
+from eann_lite import formulas, reference
+from eann_lite.batches import draw_batch, pack_structures
+from eann_lite.model.initial import initial_parameters
+from eann_lite.second_derivatives import hessian, hessian_products, vibrations, wavenumbers
+from eann_lite.structures import as_structures
+from eann_lite.testing.strategies import models, seeds, structures
+
+STEP = 1e-30
+
+
+def methane_model(**changes):
+    specification = eann_lite.Specification(elements=("C", "H"), cutoff=4.0, radial=8, densities=6, **changes)
+    return eann_lite.Model(specification, initial_parameters(specification, seed=3))
+
+
+@settings(max_examples=40)
+@given(models(), structures(), seeds)
+def test_products_with_the_hessian_are_the_complex_step_of_the_reference_forces(model, structure, seed):
+    rng = np.random.default_rng(seed)
+    directions = rng.normal(size=(2, *structure.positions.shape))
+    found = hessian_products(model, structure, directions)
+    *before, numbers, positions, cell, pbc = reference_arguments(model, structure)
+    for direction, product in zip(directions, found):
+        moved = reference.evaluate(*before, numbers, positions + 1j * STEP * direction, cell, pbc)
+        expected = -moved.forces.imag / STEP
+        scale = max(np.abs(expected).max(), 0.01 * np.abs(moved.energies.real).max(), 1e-8)
+        assert deviation(product, expected, floor=scale) < 1e-9
+
+
+@settings(max_examples=30)
+@given(models(), structures(kinds=("molecule",)))
+def test_the_hessian_is_symmetric_and_a_shift_of_all_atoms_costs_nothing(model, structure):
+    matrix = hessian(model, structure)
+    scale = max(np.abs(matrix).max(), 1e-8)
+    assert np.abs(matrix - matrix.transpose(2, 3, 0, 1)).max() < 1e-10 * scale
+    assert np.abs(matrix.sum(axis=2)).max() < 1e-10 * scale
+
+
+@given(st.floats(0.3, 2.6), st.sampled_from([(1.0, 1.0), (1.0, 6.0), (8.0, 26.0)]))
+def test_the_curvature_of_the_repulsion_is_the_slope_of_its_slope(r, numbers):
+    h = 1e-4
+    near, far = ([formulas.zbl_pair(r + sign * step, *numbers, 2.5)[1] for sign in (1, -1)] for step in (h, 2 * h))
+    expected = (8 * (near[0] - near[1]) - (far[0] - far[1])) / (12 * h)
+    largest = abs(formulas.zbl_curvature(0.3, *numbers, 2.5))
+    assert formulas.zbl_curvature(r, *numbers, 2.5) == pytest.approx(expected, rel=1e-8, abs=1e-9 * largest)
+
+
+@given(st.floats(0.1, 5.0), st.floats(0.1, 3.0), st.floats(0.0, 4.0))
+def test_the_curvature_of_a_gaussian_is_that_of_its_formula(r, alpha, center):
+    cutoff, h = 4.5, 1e-4
+
+    def radial(r):
+        return np.exp(-alpha * (r - center) ** 2) * ((1 + np.cos(np.pi * r / cutoff)) / 2) ** 2 * (r < cutoff)
+
+    expected = sum(w * radial(r + n * h) for n, w in zip(range(-2, 3), (-1, 16, -30, 16, -1))) / (12 * h**2)
+    f_c, f_c_slope = formulas.cutoff_function(r, cutoff)
+    found = formulas.radial_curvature(r, alpha, center, f_c, f_c_slope, formulas.cutoff_curvature(r, cutoff))
+    assert found == pytest.approx(expected, abs=2e-6)
+
+
+def test_vibrations_agree_with_those_of_ase_by_displacements(tmp_path):
+    from ase.vibrations import Vibrations
+
+    model, atoms = methane_model(repulsion="zbl"), molecule("CH4")
+    atoms.calc = eann_lite.EANNCalculator(model)
+    by_displacements = Vibrations(atoms, name=tmp_path / "vib", delta=1e-3, nfree=4)
+    by_displacements.run()
+    expected, found = by_displacements.get_vibrations(), vibrations(model, atoms)
+    largest = np.abs(found.get_hessian()).max()
+    assert found.get_hessian_2d() == pytest.approx(expected.get_hessian_2d(), abs=1e-6 * largest)
+    ours = wavenumbers(hessian(model, atoms), atoms.get_masses())
+    squares = np.sort((found.get_energies() ** 2).real) / invcm**2
+    assert np.sign(ours) * ours**2 == pytest.approx(squares, rel=1e-6, abs=1e-3)
+
+
+def test_hessian_products_of_many_directions_are_those_one_by_one(monkeypatch):
+    model, atoms = methane_model(recursions=1), molecule("CH4")
+    directions = np.random.default_rng(0).normal(size=(7, 5, 3))
+    together = hessian_products(model, atoms, directions)
+    monkeypatch.setattr("eann_lite.second_derivatives.ATOMS_AT_A_TIME", 11)
+    assert deviation(hessian_products(model, atoms, directions), together) < 1e-12
+
+
+def test_a_derivative_along_a_direction_says_what_must_come_before():
+    model = methane_model()
+    packed = pack_structures(as_structures(molecule("CH4")), model.specification.elements, model.specification.reach)
+    model.sweeps.forward(draw_batch(packed, np.arange(1), 2))
+    model.sweeps.reverse()
+    with pytest.raises(ValueError, match=r"call reverse\(keep=True\)"):
+        model.sweeps.forces_along(np.zeros((5, 3)))
