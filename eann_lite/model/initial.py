@@ -4,6 +4,9 @@ import numpy as np
 
 from eann_lite.model.parameters import default_constants, network_names, parameter_shapes
 
+#: Standard deviation of a starting Gaussian, as a part of the cutoff: wide ones, which overlap, extrapolate better to rare
+#: close contacts (validation/RECIPES.md).
+WIDTH = 1.0 / 6.0
 #: Factor on the last weights of a recursion network: messages start small, so a REANN starts as an EANN.
 MESSAGE_FACTOR = 0.1
 
@@ -11,8 +14,9 @@ MESSAGE_FACTOR = 0.1
 def initial_parameters(specification, seed):
     """Random starting parameters, named arrays.
 
-    Gaussians are spread evenly over [0, cutoff] with a standard deviation equal to their distance; orbital coefficients differ by
-    element; weights are normal with variance 1 / inputs; the last weights of every network are small.
+    Gaussians are spread evenly over [0, cutoff]; their standard deviation is a sixth of the cutoff, or their distance where
+    that is larger.  Orbital coefficients differ by element; weights are normal with variance 1 / inputs; the last weights
+    of every network are small.
 
     >>> from eann_lite import Specification
     >>> initial_parameters(Specification(elements=("H",), cutoff=4.0, radial=5), seed=1)["radial_centers"]
@@ -22,8 +26,9 @@ def initial_parameters(specification, seed):
     shapes = parameter_shapes(specification)
     n_elements, k = len(specification.elements), specification.radial
     spacing = specification.cutoff / max(k - 1, 1)
+    width = max(spacing, WIDTH * specification.cutoff)
     parameters = {
-        "radial_exponents": np.full((n_elements, k), 0.5 / spacing**2),
+        "radial_exponents": np.full((n_elements, k), 0.5 / width**2),
         "radial_centers": np.tile(np.arange(k) * spacing, (n_elements, 1)),
         "orbital_coefficients": 1.0 + 0.3 * rng.standard_normal((n_elements, k)),
     }
