@@ -6,7 +6,7 @@ import numpy as np
 
 from eann_lite.errors import InputError
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save_checkpoint(path, header, arrays):

@@ -9,7 +9,7 @@ Vectors (biases, Gaussian parameters) take plain Adam.
 import numpy as np
 
 #: Matrices of one shape that one thread works on together.
-MATRICES_PER_STACK = 6
+MATRICES_PER_STACK = 3
 
 
 class _Stack:
