@@ -82,6 +82,8 @@ class Sweeps:
         self.transposed = np.empty(self.layout.size)
         self.buffers = Buffers()
         self.batch = self.values = self.tangents = None
+        # Arrays of the last batch serve the next one of the same size.
+        self._sizes = self._plain = self._kept = None
 
     def set_parameters(self, vector):
         """Use the flat parameter vector from now on (a copy of it)."""
@@ -128,18 +130,27 @@ class Sweeps:
     def forward(self, batch):
         """Atomic energies (N,) in eV of the batch's atoms, reference energies and repulsion included."""
         from eann_lite.kernels import sweeps
+
+        self.batch = batch
+        if self._sizes != (batch.species.size, batch.neighbor.size):
+            self._sizes = batch.species.size, batch.neighbor.size
+            self._plain, self._kept, self.tangents = self._new_values(), None, None
+        self.values = self._plain
+        energies = np.empty(batch.species.size)
+        sweeps.forward(batch.threaded, self.potential, batch, self.values, energies)
+        return energies
+
+    def _new_values(self):
+        """``Values`` for the present batch, without what only gradients need."""
         from eann_lite.kernels.arguments import Values
 
-        shapes = self._shapes(batch)
+        shapes = self._shapes(self.batch)
         shapes |= {name: (0, *shapes[name][1:]) for name in FOR_GRADIENTS}
         stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name != "lin_bar"}
         # Without layer normalisation the adjoints before and after it are the same.
         normed = any(stage.normed for stage in self.stages)
         lin_bar = self.buffers("lin_bar", *shapes["lin_bar"]) if normed else stores["act_bar"]
-        self.batch, self.values = batch, Values(**stores, lin_bar=lin_bar)
-        energies = np.empty(batch.species.size)
-        sweeps.forward(batch.threaded, self.potential, batch, self.values, energies)
-        return energies
+        return Values(**stores, lin_bar=lin_bar)
 
     def last_hidden(self):
         """Activations (N, width) that the last linear map of the energy networks takes, after ``forward``."""
@@ -173,8 +184,10 @@ class Sweeps:
         from eann_lite.kernels import sweeps
 
         if keep:
-            shapes = self._shapes(self.batch)
-            self.values = self.values._replace(**{name: self.buffers(name, *shapes[name]) for name in FOR_GRADIENTS})
+            if self._kept is None:
+                shapes = self._shapes(self.batch)
+                self._kept = self._plain._replace(**{name: self.buffers(name, *shapes[name]) for name in FOR_GRADIENTS})
+            self.values = self._kept
         n_atoms = self.batch.species.size
         forces, virials = np.empty((n_atoms, 3)), np.empty((n_atoms, 3, 3))
         sweeps.reverse(self.batch.threaded, self.potential, self.batch, self.values, forces, virials)
@@ -184,7 +197,9 @@ class Sweeps:
         if not len(self.values.shared):
             raise ValueError("a derivative along a direction: call reverse(keep=True) before it, not reverse()")
 
-    def _new_tangents(self):
+    def _provide_tangents(self):
+        if self.tangents is not None:
+            return
         from eann_lite.kernels.arguments import Tangents
 
         shapes = self._shapes(self.batch)
@@ -200,7 +215,7 @@ class Sweeps:
         """
         from eann_lite.kernels import sweeps
 
-        self._new_tangents()
+        self._provide_tangents()
         sweeps.forward_tangent(
             self.batch.threaded, self.potential, self.batch, self.values, self.tangents, direction, strain
         )
@@ -222,7 +237,7 @@ class Sweeps:
             self._check_kept()
             self.tangent(direction, strain)
         else:
-            self._new_tangents()
+            self._provide_tangents()
         self.tangents.output_bar[:] = np.asarray(energy_weights)[batch.structure][:, None] * self.potential.energy_scale
         gradient = np.zeros(self.layout.size)
         named = self.layout.unpack(gradient)
