@@ -1,6 +1,7 @@
 """Loss and gradient, solvers, splits, checkpoints, and the fit as a function."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from ase.calculators.lj import LennardJones
 import eann_lite
 from eann_lite.errors import InputError
 from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
+from eann_lite.model.parameters import Layout
 from eann_lite.model.specification import NetworkSpecification, Specification
 from eann_lite.structures import Structure, as_structures
+from eann_lite.training.fit import _resolve
 from eann_lite.training.loss import Loss
 from eann_lite.training.metrics import error_metrics
 from eann_lite.training.objective import Evaluator, Predictions, labelled_set
@@ -296,3 +299,14 @@ def test_an_output_directory_that_cannot_be_made_is_found_before_the_fit(tmp_pat
 def test_every_solver_name_of_the_settings_has_a_trainer():
     for name in ("soap", "adam", "lbfgs", "least_squares"):
         assert FitSettings(solver=name).solver == name and trainer_class(name) is not None
+
+
+def test_weight_decay_is_larger_where_labels_are_fewer_than_parameters():
+    train = {"train": as_structures(frames(40))}
+    few, specification = _resolve(FitSettings(), train)
+    assert few.weight_decay == 0.2
+    small = FitSettings(densities=2, radial=2, widths=[2], recursion_widths=[2], recursions=0)
+    many, specification = _resolve(small, train)
+    assert Layout.of(specification).size < 40 * (1 + 3 * 4)
+    assert many.weight_decay == 0.1
+    assert _resolve(replace(small, weight_decay=0.0), train)[0].weight_decay == 0.0

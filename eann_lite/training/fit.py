@@ -158,6 +158,7 @@ def _check_labels(parts):
 def _resolve(settings, parts):
     """Settings without None where the data decide, and the Specification."""
     from eann_lite.elements import chemical_symbol
+    from eann_lite.model.parameters import Layout
     from eann_lite.model.specification import NetworkSpecification, Specification
 
     train = parts["train"]
@@ -188,7 +189,17 @@ def _resolve(settings, parts):
         repulsion="zbl" if settings.repulsion == "zbl" else None,
         repulsion_cutoff=settings.repulsion_cutoff,
     )
+    if settings.weight_decay is None:
+        few = _labels(train) < Layout.of(specification).size
+        settings = replace(settings, weight_decay=0.2 if few else 0.1)
     return settings, specification
+
+
+def _labels(structures):
+    """How many energies, force components and stress components the structures have."""
+    return sum(
+        (s.energy is not None) + 3 * s.n_atoms * (s.forces is not None) + 6 * (s.stress is not None) for s in structures
+    )
 
 
 def _close_contacts(structures):
@@ -297,7 +308,9 @@ class _Run:
 
         def report(row):
             if progress is not None:
-                progress.update(trainer.fraction(), trainer.epoch, row or trainer.history[-1] if trainer.history else {})
+                progress.update(
+                    trainer.fraction(), trainer.epoch, row or trainer.history[-1] if trainer.history else {}
+                )
 
         def save():
             self._save_checkpoint(trainer)
@@ -320,7 +333,9 @@ class _Run:
         from eann_lite.training.solvers.full_batch import LbfgsTrainer
 
         settings = replace(self.settings, epochs=FINISH_ITERATIONS, minutes=None, patience=None)
-        last = LbfgsTrainer(self.evaluator, trainer.best, scales, loss, self.sets["train"], self.sets["valid"], settings)
+        last = LbfgsTrainer(
+            self.evaluator, trainer.best, scales, loss, self.sets["train"], self.sets["valid"], settings
+        )
         last.best_score, last.best_epoch = trainer.best_score, trainer.best_epoch
         last.history, last.seconds = trainer.history, trainer.seconds
         last.run(lambda: None, lambda row: None)

@@ -7,7 +7,6 @@ import numpy as np
 from eann_lite.batches import PackedStructures, draw_batch, pack_structures
 from eann_lite.model.pool import SweepPool
 
-
 #: Atoms of one piece of a gradient, of a prediction: large enough to keep a thread busy, small enough for its caches.
 GRADIENT_ATOMS, PREDICTION_ATOMS = 96, 256
 

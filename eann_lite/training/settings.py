@@ -28,7 +28,9 @@ class FitSettings:
     stress_key: str = _option(None, "data", "name of the stress")
     virial_key: str = _option(None, "data", "name of the virial, used where there is no stress")
     energy_unit: str = _option("eV", "data", "unit of energies in the files: eV, Hartree, Ry, kcal/mol, kJ/mol")
-    forces_unit: str = _option(None, "data", "unit of forces where it is not energy_unit / length_unit: Hartree/Bohr, ...")
+    forces_unit: str = _option(
+        None, "data", "unit of forces where it is not energy_unit / length_unit: Hartree/Bohr, ..."
+    )
     length_unit: str = _option("Angstrom", "data", "unit of lengths in the files: Angstrom, Bohr, nm")
 
     recursions: int = _option(2, "model", "recursion steps T; 0 is an EANN")
@@ -51,7 +53,11 @@ class FitSettings:
     minutes: float = _option(None, "training", "wall time of the fit, all in (default: 2.9 if epochs are not given)")
     batch: int = _option(None, "training", "structures per step (default: from the data)")
     step_size: float = _option(2e-3, "training", "largest step size of soap and adam")
-    weight_decay: float = _option(0.2, "training", "decoupled weight decay of all matrices")
+    weight_decay: float = _option(
+        None,
+        "training",
+        "decoupled weight decay of all matrices (default: from the data, 0.2 for few labels, else 0.1)",
+    )
     energy_weight: float = _option(5.0, "training", "weight of energies in the loss")
     forces_weight: float = _option(1.0, "training", "weight of forces in the loss")
     stress_weight: float = _option(1.0, "training", "weight of stresses in the loss")
