@@ -37,8 +37,8 @@ def hessian_products(model, atoms, directions):
         packed = pack_structures([structure] * len(part), specification.elements, specification.reach)
         batch = draw_batch(packed, np.arange(len(part)), len(specification.elements))
         sweeps = model.sweeps
-        sweeps.forward(batch)
-        sweeps.reverse(keep=True)
+        sweeps.forward(batch, keep=True)
+        sweeps.reverse()
         along = sweeps.forces_along(np.ascontiguousarray(part.reshape(-1, 3)[batch.order]))
         products[begin : begin + copies].reshape(-1, 3)[batch.order] = -along
     return products

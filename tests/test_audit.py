@@ -181,7 +181,7 @@ def test_sweeps_that_forget_a_term_are_found(monkeypatch):
     from eann_lite.model.sweeps import Sweeps
 
     reverse = Sweeps.reverse
-    monkeypatch.setattr(Sweeps, "reverse", lambda self, keep=False: (0.999 * reverse(self, keep)[0], reverse(self, keep)[1]))
+    monkeypatch.setattr(Sweeps, "reverse", lambda self: (0.999 * reverse(self)[0], reverse(self)[1]))
     found = verdicts(audit(water_model(), seconds=SECONDS, parts=["derivatives"]))
     assert found["forces against central differences"] == found["forces against the complex step"] == BROKEN
 
@@ -319,7 +319,7 @@ def test_the_command_writes_the_page_and_ends_with_0_or_1(tmp_path, capsys, monk
     from eann_lite.model.sweeps import Sweeps
 
     reverse = Sweeps.reverse
-    monkeypatch.setattr(Sweeps, "reverse", lambda self, keep=False: (1.01 * reverse(self, keep)[0], reverse(self, keep)[1]))
+    monkeypatch.setattr(Sweeps, "reverse", lambda self: (1.01 * reverse(self)[0], reverse(self)[1]))
     assert main([*arguments, "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["verdict"] == BROKEN

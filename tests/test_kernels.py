@@ -69,10 +69,10 @@ def test_the_gradient_for_energies_alone_is_that_of_atoms_that_stand_still(model
     packed = pack_structures([structure], specification.elements, specification.reach)
     batch = draw_batch(packed, np.arange(1), len(specification.elements))
     weights = np.random.default_rng(seed).normal(size=1)
-    sweeps.forward(batch)
+    sweeps.forward(batch, keep=True)
     found = sweeps.gradient(weights)
-    sweeps.forward(batch)
-    sweeps.reverse(keep=True)
+    sweeps.forward(batch, keep=True)
+    sweeps.reverse()
     expected = sweeps.gradient(weights, np.zeros_like(batch.positions), np.zeros((1, 3, 3)))
     assert deviation(found, expected) < 1e-13
 

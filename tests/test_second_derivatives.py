@@ -97,5 +97,5 @@ def test_a_derivative_along_a_direction_says_what_must_come_before():
     packed = pack_structures(as_structures(molecule("CH4")), model.specification.elements, model.specification.reach)
     model.sweeps.forward(draw_batch(packed, np.arange(1), 2))
     model.sweeps.reverse()
-    with pytest.raises(ValueError, match=r"call reverse\(keep=True\)"):
+    with pytest.raises(ValueError, match=r"call forward\(batch, keep=True\)"):
         model.sweeps.forces_along(np.zeros((5, 3)))

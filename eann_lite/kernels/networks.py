@@ -35,6 +35,12 @@ def _rows(store, n_atoms, maps, n):
 
 
 @helper
+def _of_step(store, t):
+    """The part of step t of a flat store; one that serves all steps in turn has a single part."""
+    return store[t % store.shape[0]]
+
+
+@helper
 def _vector(theta, offset, width):
     return theta[offset : offset + width]
 
@@ -104,15 +110,15 @@ def forward(start, stop, s, t, maps, potential, values, output):
     last = maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]
     shift, scale, density = potential.density_shift[t, s], potential.density_scale[t, s], values.density[t]
-    inputs = _rows(values.lin[t], n_atoms, maps, 0)
+    inputs = _rows(_of_step(values.lin, t), n_atoms, maps, 0)
     for i in range(start, stop):
         for m in range(density.shape[1]):
             inputs[i, m] = (density[i, m] - shift[m]) * scale[m]
     for n in range(last + 1):
         width, out = maps[n, IN], maps[n, OUT]
-        lin = _rows(values.lin[t], n_atoms, maps, n)
+        lin = _rows(_of_step(values.lin, t), n_atoms, maps, n)
         if n > 0:
-            pre, slope = _rows(values.pre[t], n_atoms, maps, n), _rows(values.act_slope[t], n_atoms, maps, n)
+            pre, slope = _rows(_of_step(values.pre, t), n_atoms, maps, n), _rows(values.act_slope[t], n_atoms, maps, n)
             alpha, beta = _unit_parameters(theta, maps, n)
             kind = maps[n, KIND]
             for i in range(start, stop):
@@ -124,7 +130,7 @@ def forward(start, stop, s, t, maps, potential, values, output):
                     _normalise(lin[i])
                     for u in range(width):
                         lin[i, u] = lin[i, u] * norm_scale[u] + norm_shift[u]
-        target = output if n == last else _rows(values.pre[t], n_atoms, maps, n + 1)
+        target = output if n == last else _rows(_of_step(values.pre, t), n_atoms, maps, n + 1)
         if maps[n, WEIGHT] < 0:
             copy_rows(start, stop, lin, target)
             continue
@@ -133,7 +139,7 @@ def forward(start, stop, s, t, maps, potential, values, output):
             for o in range(out):
                 target[i, o] = bias[o] + (target[i, o] if n == last else 0.0)
         if maps[n, RESIDUAL] >= 0:
-            add_rows(start, stop, _rows(values.pre[t], n_atoms, maps, maps[n, RESIDUAL]), target)
+            add_rows(start, stop, _rows(_of_step(values.pre, t), n_atoms, maps, maps[n, RESIDUAL]), target)
         product(lin[start:stop], _matrix(theta, maps[n, WEIGHT], width, out), target[start:stop], False)
 
 
@@ -187,14 +193,17 @@ def backward(start, stop, s, t, maps, potential, values, output_bar):
     theta = potential.vector[potential.starts[t, s] :]
     for n in range(last, -1, -1):
         width = maps[n, IN]
-        source = output_bar if n == last else _rows(values.pre_bar[t], n_atoms, maps, n + 1)
-        lin_bar = _rows(values.lin_bar[t], n_atoms, maps, n)
+        source = output_bar if n == last else _rows(_of_step(values.pre_bar, t), n_atoms, maps, n + 1)
+        lin_bar = _rows(_of_step(values.lin_bar, t), n_atoms, maps, n)
         _back_through_map(start, stop, s, t, maps, n, potential, source, lin_bar, values.density_bar[t])
         if n > 0:
-            act_bar, slope = _rows(values.act_bar[t], n_atoms, maps, n), _rows(values.act_slope[t], n_atoms, maps, n)
-            pre_bar = _rows(values.pre_bar[t], n_atoms, maps, n)
+            act_bar, slope = (
+                _rows(_of_step(values.act_bar, t), n_atoms, maps, n),
+                _rows(values.act_slope[t], n_atoms, maps, n),
+            )
+            pre_bar = _rows(_of_step(values.pre_bar, t), n_atoms, maps, n)
             if maps[n, SCALE] >= 0:
-                pre = _rows(values.pre[t], n_atoms, maps, n)
+                pre = _rows(_of_step(values.pre, t), n_atoms, maps, n)
                 alpha, beta = _unit_parameters(theta, maps, n)
                 norm_scale = _vector(theta, maps[n, SCALE], width)
                 for i in range(start, stop):
@@ -207,7 +216,7 @@ def backward(start, stop, s, t, maps, potential, values, output_bar):
             for i in range(start, stop):
                 for u in range(width):
                     pre_bar[i, u] = slope[i, u] * act_bar[i, u]
-        _add_residual(start, stop, maps, n, n_atoms, values.pre_bar[t])
+        _add_residual(start, stop, maps, n, n_atoms, _of_step(values.pre_bar, t))
 
 
 @helper

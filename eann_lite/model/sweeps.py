@@ -46,8 +46,9 @@ class Monomials:
             self.parent[a], self.axis[a] = parent, x
 
 
-#: Arrays of ``Values`` that only the gradient of a loss on forces needs.
-FOR_GRADIENTS = ("shared", "radial_bar")
+#: Arrays of ``Values`` that only derivatives of energies and forces need, and network stores that else serve step by step.
+FOR_DERIVATIVES = ("shared", "radial_bar")
+PASSING = ("lin", "pre_bar", "act_bar", "lin_bar")
 
 
 class Buffers:
@@ -83,7 +84,7 @@ class Sweeps:
         self.buffers = Buffers()
         self.batch = self.values = self.tangents = None
         # Arrays of the last batch serve the next one of the same size.
-        self._sizes = self._plain = self._kept = None
+        self._sizes, self._values = None, {}
 
     def set_parameters(self, vector):
         """Use the flat parameter vector from now on (a copy of it)."""
@@ -127,28 +128,37 @@ class Sweeps:
         """Use the parameters that ``other`` is set to, in its arrays: for sweeps that never run while it is set anew."""
         self.potential = other.potential
 
-    def forward(self, batch):
-        """Atomic energies (N,) in eV of the batch's atoms, reference energies and repulsion included."""
+    def forward(self, batch, keep=False):
+        """Atomic energies (N,) in eV of the batch's atoms, reference energies and repulsion included.
+
+        With ``keep`` what derivatives of energies and forces need later is kept, too: for ``gradient``, ``tangent``
+        and ``forces_along``.
+        """
         from eann_lite.kernels import sweeps
 
         self.batch = batch
         if self._sizes != (batch.species.size, batch.neighbor.size):
             self._sizes = batch.species.size, batch.neighbor.size
-            self._plain, self._kept, self.tangents = self._new_values(), None, None
-        self.values = self._plain
+            self._values, self.tangents = {}, None
+        if keep not in self._values:
+            self._values[keep] = self._new_values(keep)
+        self.values = self._values[keep]
         energies = np.empty(batch.species.size)
         sweeps.forward(batch.threaded, self.potential, batch, self.values, energies)
         return energies
 
-    def _new_values(self):
-        """``Values`` for the present batch, without what only gradients need."""
+    def _new_values(self, keep):
+        """``Values`` for the present batch, with or without what only derivatives of them need."""
         from eann_lite.kernels.arguments import Values
 
         shapes = self._shapes(self.batch)
-        shapes |= {name: (0, *shapes[name][1:]) for name in FOR_GRADIENTS}
-        stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name != "lin_bar"}
         # Without layer normalisation the adjoints before and after it are the same.
         normed = any(stage.normed for stage in self.stages)
+        if not keep:
+            shapes |= {name: (0, *shapes[name][1:]) for name in FOR_DERIVATIVES}
+            passing = PASSING if normed else (*PASSING, "pre")
+            shapes |= {name: (1, *shapes[name][1:]) for name in passing}
+        stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name != "lin_bar"}
         lin_bar = self.buffers("lin_bar", *shapes["lin_bar"]) if normed else stores["act_bar"]
         return Values(**stores, lin_bar=lin_bar)
 
@@ -175,27 +185,23 @@ class Sweeps:
         shapes |= dict.fromkeys(("density", "density_bar"), (n_steps, n_atoms, spec.densities))
         return shapes | {"output_bar": (n_atoms, 1)}
 
-    def reverse(self, keep=False):
+    def reverse(self):
         """Forces (N, 3) in eV/Angstrom and virials (N, 3, 3) in eV of the batch's atoms, after ``forward``.
 
-        The sum of the virials of a structure is its strain derivative dE/d(strain).  With ``keep`` what ``gradient``
-        needs along a direction is kept, too.
+        The sum of the virials of a structure is its strain derivative dE/d(strain).
         """
         from eann_lite.kernels import sweeps
 
-        if keep:
-            if self._kept is None:
-                shapes = self._shapes(self.batch)
-                self._kept = self._plain._replace(**{name: self.buffers(name, *shapes[name]) for name in FOR_GRADIENTS})
-            self.values = self._kept
         n_atoms = self.batch.species.size
         forces, virials = np.empty((n_atoms, 3)), np.empty((n_atoms, 3, 3))
         sweeps.reverse(self.batch.threaded, self.potential, self.batch, self.values, forces, virials)
         return forces, virials
 
     def _check_kept(self):
-        if not len(self.values.shared):
-            raise ValueError("a derivative along a direction: call reverse(keep=True) before it, not reverse()")
+        if self.values is not self._values.get(True):
+            raise ValueError(
+                "derivatives of energies and forces: call forward(batch, keep=True) before, not forward(batch)"
+            )
 
     def _provide_tangents(self):
         if self.tangents is not None:
@@ -211,10 +217,12 @@ class Sweeps:
     def tangent(self, direction, strain):
         """Derivatives of all that ``forward`` left along ``direction`` (N, 3) of the atoms and ``strain`` (Q, 3, 3).
 
-        They stand in ``tangents``: coefficients (T + 1, N, K), density (T + 1, N, M) and the rest.  After ``forward``.
+        They stand in ``tangents``: coefficients (T + 1, N, K), density (T + 1, N, M) and the rest.  After ``forward``
+        with ``keep``.
         """
         from eann_lite.kernels import sweeps
 
+        self._check_kept()
         self._provide_tangents()
         sweeps.forward_tangent(
             self.batch.threaded, self.potential, self.batch, self.values, self.tangents, direction, strain
@@ -226,15 +234,15 @@ class Sweeps:
         energy_weights (Q,) = dLoss/dE of each structure; direction (N, 3) = -dLoss/dF of each batch atom; strain
         (Q, 3, 3) = dLoss/d(strain derivative), symmetric.  Since F = -dE/dx, the force and strain terms are the
         derivative of dE/dtheta along ``direction`` and ``strain``: the tangent of the reverse sweep, where the energy
-        term enters as the tangent of its seed.  After ``reverse`` with ``keep``; for energies alone (no direction) after
-        ``forward``.
+        term enters as the tangent of its seed.  After ``forward`` with ``keep`` and ``reverse``; for energies alone (no
+        direction) ``forward`` is enough.
         """
         from eann_lite.kernels import sweeps
 
         batch, spec = self.batch, self.specification
         moving = direction is not None
+        self._check_kept()
         if moving:
-            self._check_kept()
             self.tangent(direction, strain)
         else:
             self._provide_tangents()
@@ -265,7 +273,7 @@ class Sweeps:
     def forces_along(self, direction):
         """Derivative (N, 3) of the forces along ``direction`` (N, 3) of the batch's atoms: minus Hessian times direction.
 
-        Exact: the tangent of the reverse sweep with respect to positions.  After ``reverse`` with ``keep``.
+        Exact: the tangent of the reverse sweep with respect to positions.  After ``forward`` with ``keep`` and ``reverse``.
         """
         from eann_lite.kernels import sweeps
 

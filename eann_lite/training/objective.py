@@ -76,7 +76,7 @@ def sum_by_structure(batch, values):
 def batch_loss_and_gradient(sweeps, labelled, chosen, loss, threaded=None):
     """Sum of the losses of the structures ``chosen``, and its gradient (flat) with respect to all parameters."""
     batch = draw_batch(labelled.packed, chosen, len(sweeps.specification.elements), threaded)
-    atom_energies = sweeps.forward(batch)
+    atom_energies = sweeps.forward(batch, keep=True)
     n_atoms, weights = labelled.n_atoms[chosen], labelled.weights[chosen]
 
     error = sum_by_structure(batch, atom_energies) - labelled.energies[chosen]
@@ -89,7 +89,7 @@ def batch_loss_and_gradient(sweeps, labelled, chosen, loss, threaded=None):
     if np.isnan(label_forces).all() and np.isnan(label_strains).all():
         return total, sweeps.gradient(energy_weights)
 
-    forces, virials = sweeps.reverse(keep=True)
+    forces, virials = sweeps.reverse()
     force_error = forces - label_forces
     factor = (loss.forces_weight * weights / (3.0 * n_atoms))[batch.structure][:, None]
     force_error[np.isnan(force_error)] = 0.0
@@ -134,8 +134,8 @@ class Evaluator(SweepPool):
 
         def gradient(sweeps, piece, threaded):
             batch = draw_batch(labelled.packed, piece, len(self.specification.elements), threaded)
-            sweeps.forward(batch)
-            sweeps.reverse(keep=True)
+            sweeps.forward(batch, keep=True)
+            sweeps.reverse()
             return sweeps.gradient(energy_weights[piece], -force_weights[batch.order], strain_weights[piece])
 
         everything = np.arange(labelled.packed.n_structures)
@@ -180,8 +180,8 @@ def loss_gradient(model, atoms, energy_weight, force_weights, strain_weights):
     packed = pack_structures(as_structures(atoms), specification.elements, specification.reach)
     batch = draw_batch(packed, np.arange(1), len(specification.elements))
     sweeps = model.sweeps
-    sweeps.forward(batch)
-    sweeps.reverse(keep=True)
+    sweeps.forward(batch, keep=True)
+    sweeps.reverse()
     strain = np.asarray(strain_weights, dtype=float)
     gradient = sweeps.gradient(
         np.array([energy_weight], dtype=float),
