@@ -13,8 +13,8 @@ ATOMS_AT_A_TIME = 2048
 def hessian_products(model, atoms, directions):
     """Hessian times each of ``directions`` (m, n, 3): derivatives (m, n, 3) of -forces in eV/Angstrom^2.
 
-    The Hessian itself is not formed: one product costs about as much as two gradients of a loss on forces.  Exact, by
-    the tangent of the reverse sweep with respect to positions.  Atoms move relative to a fixed cell.
+    The Hessian itself is not formed.  Exact, by the tangent of the reverse sweep with respect to positions.  Atoms move
+    relative to a fixed cell.
 
     >>> from ase.build import molecule
     >>> from eann_lite import Model, Specification
