@@ -8,7 +8,7 @@ registers run at its single-thread rate or above.
 from eann_lite.compiled import helper
 from eann_lite.kernels.vectors import any_layout, product_tile, transposed_product_tile
 
-_tile_6x8, _tile_4x8, _tile_1x8 = (product_tile(rows, 8) for rows in (6, 4, 1))
+_tile_6x8, _tile_4x8, _tile_3x8, _tile_2x8, _tile_1x8 = (product_tile(rows, 8) for rows in (6, 4, 3, 2, 1))
 _tile_4x4, _tile_1x4, _tile_1x1 = (product_tile(rows, width) for rows, width in ((4, 4), (1, 4), (1, 1)))
 
 
@@ -31,9 +31,13 @@ def _product(x, w, y, fresh):
         while n + 4 <= n_rows:
             _tile_4x8(x, n, w, o, y, fresh)
             n += 4
-        while n < n_rows:
+        # A single row waits for its own sums: three of them one by one take as long as nine together.
+        if n_rows - n == 3:
+            _tile_3x8(x, n, w, o, y, fresh)
+        elif n_rows - n == 2:
+            _tile_2x8(x, n, w, o, y, fresh)
+        elif n_rows - n == 1:
             _tile_1x8(x, n, w, o, y, fresh)
-            n += 1
         o += 8
     while o + 4 <= n_out:
         n = 0
