@@ -52,20 +52,13 @@ def exponential(x):
     shifted = x * 1.4426950408889634 + 6755399441055744.0
     n = shifted - 6755399441055744.0
     r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10
-    p = 1.0 / 6227020800.0
-    p = p * r + 1.0 / 479001600.0
-    p = p * r + 1.0 / 39916800.0
-    p = p * r + 1.0 / 3628800.0
-    p = p * r + 1.0 / 362880.0
-    p = p * r + 1.0 / 40320.0
-    p = p * r + 1.0 / 5040.0
-    p = p * r + 1.0 / 720.0
-    p = p * r + 1.0 / 120.0
-    p = p * r + 1.0 / 24.0
-    p = p * r + 1.0 / 6.0
-    p = p * r + 0.5
-    p = p * r + 1.0
-    p = p * r + 1.0
+    square = r * r
+    fourth = square * square
+    # Short chains of multiply-adds side by side: for one long chain a processor has to wait.
+    low = (0.5 + r * (1.0 / 6.0)) + square * (1.0 / 24.0 + r * (1.0 / 120.0))
+    middle = (1.0 / 720.0 + r * (1.0 / 5040.0)) + square * (1.0 / 40320.0 + r * (1.0 / 362880.0))
+    high = (1.0 / 3628800.0 + r * (1.0 / 39916800.0)) + square * (1.0 / 479001600.0 + r * (1.0 / 6227020800.0))
+    p = 1.0 + (r + square * (low + fourth * (middle + fourth * high)))
     return p * _bits_float((_float_bits(shifted) + 1023) << 52)
 
 
@@ -148,58 +141,65 @@ def radial_parameter_slopes(r, alpha, center, value, slope):
 
 
 @formula
-def activation(kind, x, alpha, beta):
-    """Activation and its first derivative with respect to x.
+def activation_gate(kind, x, beta):
+    """What takes long in an activation, and gives all its derivatives by a few products.
+
+    relu_like and silu: s = 1 / (1 + exp(-beta x)); tanh_like: q = 1 / sqrt(1 + (beta x)^2); tanh: tanh(x).
+    """
+    if kind == IDENTITY:
+        return 1.0
+    if kind == TANH_LIKE:
+        return 1.0 / math.sqrt(1.0 + beta * beta * x * x)
+    if kind == TANH:
+        return 1.0 - 2.0 / (exponential(2.0 * x) + 1.0)
+    if kind == SILU:
+        return 1.0 / (1.0 + exponential(-x))
+    return 1.0 / (1.0 + exponential(-beta * x))
+
+
+@formula
+def activation(kind, x, gate, alpha, beta):
+    """Activation and its first derivative with respect to x, from its gate.
 
     relu_like: alpha silu(beta x) with silu(y) = y / (1 + exp(-y)); tanh_like: alpha x / sqrt(1 + (beta x)^2).
     """
     if kind == IDENTITY:
         return x, 1.0
     if kind == TANH_LIKE:
-        q = 1.0 / math.sqrt(1.0 + beta * beta * x * x)
-        return alpha * x * q, alpha * q * q * q
+        return alpha * x * gate, alpha * gate * gate * gate
     if kind == TANH:
-        h = 1.0 - 2.0 / (exponential(2.0 * x) + 1.0)
-        return h, 1.0 - h * h
+        return gate, 1.0 - gate * gate
     if kind == SILU:
-        s = 1.0 / (1.0 + exponential(-x))
-        return x * s, s * (1.0 + x * (1.0 - s))
+        return x * gate, gate * (1.0 + x * (1.0 - gate))
     y = beta * x
-    s = 1.0 / (1.0 + exponential(-y))
-    return alpha * y * s, alpha * beta * s * (1.0 + y * (1.0 - s))
+    return alpha * y * gate, alpha * beta * gate * (1.0 + y * (1.0 - gate))
 
 
 @formula
-def activation_curvature(kind, x, alpha, beta):
-    """Second derivative of the activation with respect to x."""
+def activation_curvature(kind, x, gate, alpha, beta):
+    """Second derivative of the activation with respect to x, from its gate."""
     if kind == IDENTITY:
         return 0.0
     if kind == TANH_LIKE:
-        q = 1.0 / math.sqrt(1.0 + beta * beta * x * x)
-        return -3.0 * alpha * beta * beta * x * q * q * q * q * q
+        return -3.0 * alpha * beta * beta * x * gate * gate * gate * gate * gate
     if kind == TANH:
-        h = 1.0 - 2.0 / (exponential(2.0 * x) + 1.0)
-        return -2.0 * h * (1.0 - h * h)
+        return -2.0 * gate * (1.0 - gate * gate)
     if kind == SILU:
-        s = 1.0 / (1.0 + exponential(-x))
-        return s * (1.0 - s) * (2.0 + x * (1.0 - 2.0 * s))
+        return gate * (1.0 - gate) * (2.0 + x * (1.0 - 2.0 * gate))
     y = beta * x
-    s = 1.0 / (1.0 + exponential(-y))
-    return alpha * beta * beta * s * (1.0 - s) * (2.0 + y * (1.0 - 2.0 * s))
+    return alpha * beta * beta * gate * (1.0 - gate) * (2.0 + y * (1.0 - 2.0 * gate))
 
 
 @formula
-def activation_parameter_slopes(kind, x, alpha, beta):
+def activation_parameter_slopes(kind, x, gate, alpha, beta):
     """d act/d alpha, d act/d beta and the derivatives of both with respect to x, of a learned activation."""
     if kind == TANH_LIKE:
-        q = 1.0 / math.sqrt(1.0 + beta * beta * x * x)
-        cube = q * q * q
-        return x * q, -alpha * beta * x * x * x * cube, cube, -3.0 * alpha * beta * x * x * cube * q * q
+        cube = gate * gate * gate
+        return x * gate, -alpha * beta * x * x * x * cube, cube, -3.0 * alpha * beta * x * x * cube * gate * gate
     y = beta * x
-    s = 1.0 / (1.0 + exponential(-y))
-    slope = s * (1.0 + y * (1.0 - s))
-    curvature = s * (1.0 - s) * (2.0 + y * (1.0 - 2.0 * s))
-    return y * s, alpha * x * slope, beta * slope, alpha * (slope + y * curvature)
+    slope = gate * (1.0 + y * (1.0 - gate))
+    curvature = gate * (1.0 - gate) * (2.0 + y * (1.0 - 2.0 * gate))
+    return y * gate, alpha * x * slope, beta * slope, alpha * (slope + y * curvature)
 
 
 @formula

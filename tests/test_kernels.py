@@ -159,13 +159,14 @@ def test_activations_and_all_their_derivatives_are_those_of_the_reference(kind, 
     code, step = formulas.ACTIVATION_CODES[kind], 1e-30
     learned = (alpha, beta) if kind.endswith("_like") else ()
     value, slope, *by_parameters = (float(v) for v in reference.activate(kind, x, *learned))
-    assert formulas.activation(code, x, alpha, beta) == pytest.approx((value, slope), rel=1e-13, abs=1e-14)
+    gate = formulas.activation_gate(code, x, beta)
+    assert formulas.activation(code, x, gate, alpha, beta) == pytest.approx((value, slope), rel=1e-13, abs=1e-14)
     _, slope_moved, *parameters_moved = reference.activate(kind, x + 1j * step, *learned)
     curvature = slope_moved.imag / step
-    assert formulas.activation_curvature(code, x, alpha, beta) == pytest.approx(curvature, rel=1e-12, abs=1e-13)
+    assert formulas.activation_curvature(code, x, gate, alpha, beta) == pytest.approx(curvature, rel=1e-12, abs=1e-13)
     if learned:
         expected = (*by_parameters, *(moved.imag / step for moved in parameters_moved))
-        found = formulas.activation_parameter_slopes(code, x, alpha, beta)
+        found = formulas.activation_parameter_slopes(code, x, gate, alpha, beta)
         assert found == pytest.approx(expected, rel=1e-12, abs=1e-13)
 
 

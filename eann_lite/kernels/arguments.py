@@ -80,10 +80,10 @@ class Values(NamedTuple):
 
     vector (3, P), distance (P,), angular (A, P), radial and its slope dR/dr (P, K), pair_gradient (3, P) = dE/dr_p;
     message (P, K), shared (T + 1, P, K) and radial_bar (P, K): see ``kernels.orbitals``; where only
-    energies and forces are asked for, the last two have length 0 along their first axis, and of the network stores
-    all but act_slope (and pre, with layer normalisation) have one part that serves all steps in turn;
+    energies and forces are asked for, the last two and act_gate have length 0 along their first axis, and of the network
+    stores all but act_slope (and pre, with layer normalisation) have one part that serves all steps in turn;
     coefficients (T + 1, N, K), sums (T + 1, N, A, K), sums_bar (N, A, T + 1, K), density (T + 1, N, M);
-    output_bar (N, 1); pre, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
+    output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
     """
 
     vector: np.ndarray
@@ -99,6 +99,7 @@ class Values(NamedTuple):
     sums: np.ndarray
     density: np.ndarray
     pre: np.ndarray
+    act_gate: np.ndarray
     act_slope: np.ndarray
     lin: np.ndarray
     output_bar: np.ndarray

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from eann_lite.compiled import helper
-from eann_lite.formulas import activation, activation_curvature, activation_parameter_slopes
+from eann_lite.formulas import activation, activation_curvature, activation_gate, activation_parameter_slopes
 from eann_lite.kernels.dense import product
 from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows
 
@@ -98,14 +98,30 @@ def _unit_row(kind, alpha, beta, pre_row):
     """Normalised activations of one row, computed anew, and 1 / sqrt(variance + eps)."""
     unit = np.empty(pre_row.size)
     for u in range(pre_row.size):
-        unit[u], _ = activation(kind, pre_row[u], alpha[u], beta[u])
+        gate = activation_gate(kind, pre_row[u], beta[u])
+        unit[u], _ = activation(kind, pre_row[u], gate, alpha[u], beta[u])
     inverse = _normalise(unit)
     return unit, inverse
 
 
 @helper
+def _activate(start, stop, kind, alpha, beta, pre, gate, lin, slope):
+    """Gates, activations and their slopes of the rows start to stop, kept for derivatives."""
+    # Two loops, since LLVM vectorises only loops with few arrays that might overlap; each over the atoms on its own, so
+    # that the kind of activation is asked for outside of it.
+    for i in range(start, stop):
+        for u in range(lin.shape[1]):
+            g = activation_gate(kind, pre[i, u], beta[u])
+            gate[i, u] = g
+            lin[i, u], _ = activation(kind, pre[i, u], g, alpha[u], beta[u])
+    for i in range(start, stop):
+        for u in range(lin.shape[1]):
+            _, slope[i, u] = activation(kind, pre[i, u], gate[i, u], alpha[u], beta[u])
+
+
+@helper
 def forward(start, stop, s, t, maps, potential, values, output):
-    """output (N, out) += result of every atom's network, and the stored pre, act_slope, lin of all maps."""
+    """output (N, out) += result of every atom's network, and the stored pre, act_gate, act_slope, lin of all maps."""
     n_atoms = output.shape[0]
     last = maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]
@@ -121,9 +137,13 @@ def forward(start, stop, s, t, maps, potential, values, output):
             pre, slope = _rows(_of_step(values.pre, t), n_atoms, maps, n), _rows(values.act_slope[t], n_atoms, maps, n)
             alpha, beta = _unit_parameters(theta, maps, n)
             kind = maps[n, KIND]
-            for i in range(start, stop):
-                for u in range(width):
-                    lin[i, u], slope[i, u] = activation(kind, pre[i, u], alpha[u], beta[u])
+            if values.act_gate.shape[0] > 0:
+                _activate(start, stop, kind, alpha, beta, pre, _rows(values.act_gate[t], n_atoms, maps, n), lin, slope)
+            else:
+                for i in range(start, stop):
+                    for u in range(width):
+                        gate = activation_gate(kind, pre[i, u], beta[u])
+                        lin[i, u], slope[i, u] = activation(kind, pre[i, u], gate, alpha[u], beta[u])
             if maps[n, SCALE] >= 0:
                 norm_scale, norm_shift = _vector(theta, maps[n, SCALE], width), _vector(theta, maps[n, SHIFT], width)
                 for i in range(start, stop):
@@ -286,10 +306,10 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
                 for u in range(width):
                     pre_bar_dot[i, u] = slope[i, u] * act_bar_dot[i, u]
             if moving:
-                kind = maps[n, KIND]
+                kind, gate = maps[n, KIND], _rows(values.act_gate[t], n_atoms, maps, n)
                 for i in range(start, stop):
                     for u in range(width):
-                        curvature = activation_curvature(kind, pre[i, u], alpha[u], beta[u])
+                        curvature = activation_curvature(kind, pre[i, u], gate[i, u], alpha[u], beta[u])
                         pre_bar_dot[i, u] += curvature * pre_dot[i, u] * act_bar[i, u]
         _add_residual(start, stop, maps, n, n_atoms, tangents.pre_bar[t])
 
@@ -381,22 +401,25 @@ def _unit_gradients(start, stop, t, maps, n, n_atoms, moving, theta, values, tan
     width, kind = maps[n, IN], maps[n, KIND]
     alpha, beta = _unit_parameters(theta, maps, n)
     pre, pre_dot = _rows(values.pre[t], n_atoms, maps, n), _rows(tangents.pre[t], n_atoms, maps, n)
-    slope = _rows(values.act_slope[t], n_atoms, maps, n)
+    slope, gates = _rows(values.act_slope[t], n_atoms, maps, n), _rows(values.act_gate[t], n_atoms, maps, n)
     act_bar, act_bar_dot = _rows(values.act_bar[t], n_atoms, maps, n), _rows(tangents.act_bar[t], n_atoms, maps, n)
     lin_bar, lin_bar_dot = _rows(values.lin_bar[t], n_atoms, maps, n), _rows(tangents.lin_bar[t], n_atoms, maps, n)
     if maps[n, ALPHA] >= 0:
         alpha_bar, beta_bar = _vector(grad, maps[n, ALPHA], width), _vector(grad, maps[n, BETA], width)
+        # Without ``moving`` tangents of pre and adjoints of the activations were not computed: zeros in their place.
         still = np.zeros(width)
         for i in range(start, stop):
-            x, x_dot, bar, bar_dot = pre[i], pre_dot[i] if moving else still, act_bar[i], act_bar_dot[i]
-            if not moving:
-                bar = still
-            # One loop for each of the two, since LLVM vectorises only loops with few arrays that might overlap.
+            x, gate, bar_dot = pre[i], gates[i], act_bar_dot[i]
+            x_dot, bar = pre_dot[i] if moving else still, act_bar[i] if moving else still
             for u in range(width):
-                value, _, slope_value, _ = activation_parameter_slopes(kind, x[u], alpha[u], beta[u])
+                value, _, slope_value, _ = activation_parameter_slopes(kind, x[u], gate[u], alpha[u], beta[u])
                 alpha_bar[u] += bar_dot[u] * value + bar[u] * x_dot[u] * slope_value
+        # A loop for each of the two, as in _activate.
+        for i in range(start, stop):
+            x, gate, bar_dot = pre[i], gates[i], act_bar_dot[i]
+            x_dot, bar = pre_dot[i] if moving else still, act_bar[i] if moving else still
             for u in range(width):
-                _, value, _, slope_value = activation_parameter_slopes(kind, x[u], alpha[u], beta[u])
+                _, value, _, slope_value = activation_parameter_slopes(kind, x[u], gate[u], alpha[u], beta[u])
                 beta_bar[u] += bar_dot[u] * value + bar[u] * x_dot[u] * slope_value
     if maps[n, SCALE] >= 0:
         still = np.zeros(width)

@@ -47,7 +47,7 @@ class Monomials:
 
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need, and network stores that else serve step by step.
-FOR_DERIVATIVES = ("shared", "radial_bar")
+FOR_DERIVATIVES = ("shared", "radial_bar", "act_gate")
 PASSING = ("lin", "pre_bar", "act_bar", "lin_bar")
 
 
@@ -178,7 +178,7 @@ class Sweeps:
         shapes |= dict.fromkeys(("radial", "slope", "message", "radial_bar"), (n_pairs, spec.radial))
         shapes |= {"pair_gradient": (3, n_pairs), "shared": (n_steps, n_pairs, spec.radial)}
         store = (n_steps, n_atoms * max(stage.row_width for stage in self.stages))
-        shapes |= dict.fromkeys(("pre", "act_slope", "lin", "pre_bar", "act_bar", "lin_bar"), store)
+        shapes |= dict.fromkeys(("pre", "act_gate", "act_slope", "lin", "pre_bar", "act_bar", "lin_bar"), store)
         shapes |= dict.fromkeys(("coefficients", "coefficients_bar"), (n_steps, n_atoms, spec.radial))
         shapes["sums"] = (n_steps, n_atoms, spec.monomials, spec.radial)
         shapes["sums_bar"] = (n_atoms, spec.monomials, n_steps, spec.radial)
