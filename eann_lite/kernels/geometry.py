@@ -10,7 +10,17 @@ import numpy as np
 
 from eann_lite.compiled import helper
 from eann_lite.formulas import cutoff_function, exponential, radial_gaussian
-from eann_lite.kernels.rows import fill_rows
+from eann_lite.kernels.rows import fill_rows, scale_row
+from eann_lite.kernels.vectors import multiply, row_operation
+
+
+def _displacement(builder, center, exponent, r):
+    d = builder.fsub(r, center)
+    return d, multiply(builder, exponent, d)
+
+
+#: _displacements(centers, s, exponents, s, r, d, p, alpha_d, p): d_k = r - r_sk and alpha_sk d_k.
+_displacements = row_operation(2, _displacement)
 
 
 @helper
@@ -58,10 +68,7 @@ def _radial_functions(neighbor, species, potential, distance, radial, slope):
         f_c[p], f_c_slope[p] = cutoff_function(distance[p], potential.cutoff)
     for p in range(distance.size):
         s = species[neighbor[p]]
-        for k in range(radial.shape[1]):
-            d = distance[p] - potential.centers[s, k]
-            radial[p, k] = d
-            slope[p, k] = potential.exponents[s, k] * d
+        _displacements(potential.centers, s, potential.exponents, s, distance[p], radial, p, slope, p)
     gaussian, alpha_d = radial.reshape(radial.size), slope.reshape(slope.size)
     for n in range(gaussian.size):
         gaussian[n] = exponential(-alpha_d[n] * gaussian[n])
@@ -100,5 +107,4 @@ def pair_directions(start, stop, potential, batch, values, tangents, direction, 
         for p in range(target.size):
             target[p] += power * source[p] * component[p]
     for p in range(begin, end):
-        for k in range(values.slope.shape[1]):
-            tangents.radial[p, k] = values.slope[p, k] * tangents.distance[p]
+        scale_row(values.slope, p, tangents.distance[p], tangents.radial, p)

@@ -12,7 +12,7 @@ import numpy as np
 from eann_lite.compiled import helper
 from eann_lite.formulas import radial_parameter_slopes
 from eann_lite.kernels.dense import product, transposed_products
-from eann_lite.kernels.rows import fill_rows
+from eann_lite.kernels.rows import add_products, add_row, fill_rows, multiply_rows, sum_two_products
 
 
 @helper
@@ -32,9 +32,7 @@ def orbital_sums(start, stop, t, potential, batch, values):
     orbitals = np.empty((most_pairs(start, stop, first), radial.shape[1]))
     for i in range(start, stop):
         for p in range(first[i], first[i + 1]):
-            n, j = p - first[i], neighbor[p]
-            for k in range(orbitals.shape[1]):
-                orbitals[n, k] = radial[p, k] * coefficients[j, k]
+            multiply_rows(radial, p, coefficients, neighbor[p], orbitals, p - first[i])
         product(values.angular[:, first[i] : first[i + 1]], orbitals, sums[i], True)
 
 
@@ -48,38 +46,37 @@ def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
     for i in range(start, stop):
         for p in range(first[i], first[i + 1]):
             n, j = p - first[i], neighbor[p]
-            for k in range(orbitals.shape[1]):
-                orbitals[n, k] = radial[p, k] * coefficients[j, k]
-            for k in range(orbitals.shape[1]):
-                orbitals_dot[n, k] = radial_dot[p, k] * coefficients[j, k] + radial[p, k] * coefficients_dot[j, k]
+            multiply_rows(radial, p, coefficients, j, orbitals, n)
+            sum_two_products(radial_dot, p, coefficients, j, radial, p, coefficients_dot, j, orbitals_dot, n)
         product(tangents.angular[:, first[i] : first[i + 1]], orbitals, sums_dot[i], True)
         product(values.angular[:, first[i] : first[i + 1]], orbitals_dot, sums_dot[i], False)
 
 
 @helper
 def messages(start, stop, t, potential, batch, values):
-    """``message`` of the pairs p: i->j of these atoms, R_k(r_p) S^t_pk: what they pass back to c^t_jk.
+    """``message`` of the pairs p: i->j of these atoms, R_k(r_p) S^t_pk: what they pass back to c^t_jk; none at step 0.
 
-    Where values.shared has place for them, S^t and Rbar_pk = sum_t c^t_jk S^t_pk are kept, too.
+    Rbar_pk (``radial_bar``) = sum_t c^t_jk S^t_pk is summed up from the last step to the first.  Where values.shared has
+    place for them, S^t are kept, too.
     """
     first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients[t]
     message, radial_bar = values.message, values.radial_bar
     keep = values.shared.shape[0] > 0
     scratch = np.empty((most_pairs(start, stop, first), radial.shape[1]))
-    if keep and t + 1 == values.coefficients.shape[0]:
-        fill_rows(first[start], first[stop], radial_bar, 0.0)
+    last = t + 1 == values.coefficients.shape[0]
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
         shared = values.shared[t, begin:end] if keep else scratch[: end - begin]
         product(values.angular[:, begin:end].T, values.sums_bar[i, :, t], shared, True)
-        for p in range(begin, end):
-            for k in range(shared.shape[1]):
-                message[p, k] = radial[p, k] * shared[p - begin, k]
-        if keep:
+        if t > 0:
             for p in range(begin, end):
-                j = neighbor[p]
-                for k in range(shared.shape[1]):
-                    radial_bar[p, k] += coefficients[j, k] * shared[p - begin, k]
+                multiply_rows(radial, p, shared, p - begin, message, p)
+        if last:
+            for p in range(begin, end):
+                multiply_rows(coefficients, neighbor[p], shared, p - begin, radial_bar, p)
+        else:
+            for p in range(begin, end):
+                add_products(coefficients, neighbor[p], shared, p - begin, radial_bar, p, radial_bar, p)
 
 
 @helper
@@ -102,16 +99,13 @@ def messages_tangent(start, stop, t, moving, potential, batch, values, tangents)
             fill_rows(begin, end, radial_bar_dot, 0.0)
         for p in range(begin, end):
             n, j = p - begin, neighbor[p]
-            for k in range(shared_dot.shape[1]):
-                message_dot[p, k] = radial[p, k] * shared_dot[n, k]
-                radial_bar_dot[p, k] += coefficients[j, k] * shared_dot[n, k]
+            multiply_rows(radial, p, shared_dot, n, message_dot, p)
+            add_products(coefficients, j, shared_dot, n, radial_bar_dot, p, radial_bar_dot, p)
         if moving:
             shared = values.shared[t]
             for p in range(begin, end):
-                j = neighbor[p]
-                for k in range(shared_dot.shape[1]):
-                    message_dot[p, k] += radial_dot[p, k] * shared[p, k]
-                    radial_bar_dot[p, k] += coefficients_dot[j, k] * shared[p, k]
+                add_products(radial_dot, p, shared, p, message_dot, p, message_dot, p)
+                add_products(coefficients_dot, neighbor[p], shared, p, radial_bar_dot, p, radial_bar_dot, p)
 
 
 @helper
@@ -122,9 +116,7 @@ def gather(start, stop, batch, message, coefficients_bar):
     """
     for j in range(start, stop):
         for q in range(batch.first[j], batch.first[j + 1]):
-            p = batch.reverse[q]
-            for k in range(message.shape[1]):
-                coefficients_bar[j, k] += message[p, k]
+            add_row(message, batch.reverse[q], coefficients_bar, j, coefficients_bar, j)
 
 
 @helper
@@ -163,43 +155,38 @@ def orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals):
 def pair_gradients(start, stop, potential, batch, values):
     """pair_gradient (3, P) += g_p = dE/dr_p from all recursion steps at once.
 
-    g_p = sum_a [Abar_pa grad A_a + A_a Cbar_pa r_p / r], where Abar_pa = sum_tk Bbar^t_iak R_k c^t_jk and Cbar_pa has
-    dR_k/dr in place of R_k.
+    g_p = sum_a Abar_pa grad A_a + sum_k Rbar_pk dR_k/dr r_p / r, where Abar_pa = sum_tk Bbar^t_iak R_k c^t_jk.
     """
-    first = batch.first
-    block_begin, block_end = first[start], first[stop]
-    angular_bar = np.empty((values.angular.shape[0], block_end - block_begin))
-    central_bar = np.empty(angular_bar.shape)
-    scratch = np.empty((values.sums_bar.shape[2] * values.sums_bar.shape[3], most_pairs(start, stop, first)))
+    first, shape = batch.first, values.sums_bar.shape
+    begin, end = first[start], first[stop]
+    # Products run over whole vectors of pairs; what they write beyond the last pair of an atom the next one overwrites.
+    angular_bar = np.empty((shape[1], end - begin + 3))
+    scratch = np.zeros((shape[2] * shape[3], most_pairs(start, stop, first) + 3))
     for i in range(start, stop):
-        begin, end = first[i], first[i + 1]
-        n, m = begin - block_begin, end - block_begin
-        # Index (t, k) of sums_bar (N, A, T + 1, K) is one index of the products.
-        sums_bar, orbitals = values.sums_bar[i].reshape(angular_bar.shape[0], scratch.shape[0]), scratch[:, : m - n]
-        orbitals_of_all_steps(begin, end, values.radial, values.coefficients, batch.neighbor, orbitals)
+        n = first[i] - begin
+        m = n + (first[i + 1] - first[i] + 3) // 4 * 4
+        # Index (t, k) of sums_bar (N, A, T + 1, K) is one index of the product.
+        sums_bar, orbitals = values.sums_bar[i].reshape(shape[1], scratch.shape[0]), scratch[:, : m - n]
+        orbitals_of_all_steps(first[i], first[i + 1], values.radial, values.coefficients, batch.neighbor, orbitals)
         product(sums_bar, orbitals, angular_bar[:, n:m], True)
-        orbitals_of_all_steps(begin, end, values.slope, values.coefficients, batch.neighbor, orbitals)
-        product(sums_bar, orbitals, central_bar[:, n:m], True)
     _chain_rule(
-        potential.factors, values.vector[:, block_begin:block_end], values.distance[block_begin:block_end],
-        values.angular[:, block_begin:block_end], angular_bar, central_bar,
-        values.pair_gradient[:, block_begin:block_end],
+        potential.factors, values.vector[:, begin:end], values.distance[begin:end], values.angular[:, begin:end],
+        angular_bar, values.slope[begin:end], values.radial_bar[begin:end], values.pair_gradient[:, begin:end],
     )  # fmt: skip
 
 
 @helper
-def _chain_rule(factors, vector, distance, angular, angular_bar, central_bar, gradient):
-    """gradient (3, P) += sum_a [Abar_a grad A_a + A_a Cbar_a r_p / r]."""
+def _chain_rule(factors, vector, distance, angular, angular_bar, slope, radial_bar, gradient):
+    """gradient (3, P) += sum_a Abar_a grad A_a + sum_k Rbar_k dR_k/dr r_p / r."""
     for f in range(factors.shape[0]):
         bar, parent, target = angular_bar[factors[f, 0]], angular[factors[f, 2]], gradient[factors[f, 1]]
         power = factors[f, 3]
         for p in range(target.size):
             target[p] += power * parent[p] * bar[p]
     central = np.zeros(distance.size)
-    for a in range(angular.shape[0]):
-        bar, value = central_bar[a], angular[a]
-        for p in range(central.size):
-            central[p] += bar[p] * value[p]
+    for p in range(central.size):
+        for k in range(slope.shape[1]):
+            central[p] += radial_bar[p, k] * slope[p, k]
     for x in range(3):
         target, component = gradient[x], vector[x]
         for p in range(central.size):

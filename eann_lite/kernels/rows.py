@@ -1,6 +1,24 @@
-"""Filling, copying and adding rows of arrays, as plain loops: Numba takes several times as long to compile slices."""
+"""Filling, copying and adding rows of arrays, as plain loops: Numba takes several times as long to compile slices.
+
+And products of single rows of K Gaussians, of pairs and of atoms, as explicit vectors: a loop over K checks for every
+pair again whether its arrays overlap, which takes longer than the row.
+"""
 
 from eann_lite.compiled import helper
+from eann_lite.kernels.vectors import multiply, multiply_add, row_operation
+
+#: multiply_rows(x, p, y, q, z, n): z[n] = x[p] y[q], element by element.
+multiply_rows = row_operation(1, lambda builder, x, y: (multiply(builder, x, y),))
+#: add_products(x, p, y, q, z, n, z, n): z[n] += x[p] y[q].
+add_products = row_operation(1, lambda builder, x, y, z: (multiply_add(builder, x, y, z),))
+#: sum_two_products(u, p, v, q, x, p, y, q, z, n): z[n] = u[p] v[q] + x[p] y[q].
+sum_two_products = row_operation(
+    1, lambda builder, u, v, x, y: (multiply_add(builder, u, v, multiply(builder, x, y)),)
+)
+#: add_row(x, p, z, n, z, n): z[n] += x[p].
+add_row = row_operation(1, lambda builder, x, z: (builder.fadd(x, z),))
+#: scale_row(x, p, factor, z, n): z[n] = factor x[p].
+scale_row = row_operation(1, lambda builder, x, factor: (multiply(builder, x, factor),))
 
 
 @helper

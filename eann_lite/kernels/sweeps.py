@@ -74,8 +74,7 @@ def _step_reverse(b, t, potential, batch, values):
         fill_rows(start, stop, values.output_bar, potential.energy_scale)
         networks.backward(start, stop, s, t, potential.energy_maps, potential, values, values.output_bar)
     contraction.densities_reverse(start, stop, t, potential, values)
-    if t > 0 or values.shared.shape[0] > 0:
-        orbitals.messages(start, stop, t, potential, batch, values)
+    orbitals.messages(start, stop, t, potential, batch, values)
     if t == 0:
         orbitals.pair_gradients(start, stop, potential, batch, values)
 

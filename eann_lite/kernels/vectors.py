@@ -39,7 +39,13 @@ def _at(builder, address, kind):
     return builder.bitcast(address, kind.as_pointer())
 
 
-def _multiply_add(builder, a, b, c):
+def multiply(builder, a, b):
+    """a b."""
+    return builder.fmul(a, b, flags=_CONTRACT)
+
+
+def multiply_add(builder, a, b, c):
+    """a b + c."""
     return builder.fadd(builder.fmul(a, b, flags=_CONTRACT), c, flags=_CONTRACT)
 
 
@@ -101,7 +107,7 @@ def product_tile(rows, width):
                 for r in range(rows):
                     number = _at(builder, _address(builder, x_rows[r], (loop.index, x_strides[1])), _DOUBLE)
                     number = _repeated(builder, builder.load(number), width)
-                    builder.store(_multiply_add(builder, number, row, builder.load(sums[r])), sums[r])
+                    builder.store(multiply_add(builder, number, row, builder.load(sums[r])), sums[r])
             for total, place in zip(sums, y_tiles):
                 builder.store(builder.load(total), place, align=8)
             return context.get_dummy_value()
@@ -138,3 +144,44 @@ def transposed_product_tile(typing_context, x, n, y, m, z, row, column):
 
     four = types.UniTuple(types.intp, 4)
     return types.void(x, types.intp, y, four, z, types.intp, types.intp), generate
+
+
+def row_operation(n_results, formula):
+    """Intrinsic operation(x, p, y, q, ..., numbers, ..., z, n): rows z[n] from rows x[p], y[q], ... and numbers.
+
+    Arrays (n, K) with contiguous rows, each followed by the index of its row; numbers are floats; the last ``n_results``
+    rows are written.  formula(builder, *rows, *numbers) gives as many vectors.  A row may stand among both.
+    """
+
+    @intrinsic
+    def operation(typing_context, *arguments):
+        def generate(context, builder, signature, packed):
+            (kinds,), values = signature.args, cgutils.unpack_tuple(builder, packed[0])
+            rows, numbers = [], []
+            for n, (kind, value) in enumerate(zip(kinds, values)):
+                if isinstance(kind, types.Array):
+                    base, strides, shape = _open(context, builder, kind, value)
+                    index = context.cast(builder, values[n + 1], kinds[n + 1], types.intp)
+                    rows.append(_address(builder, base, (index, strides[0])))
+                elif isinstance(kind, types.Float):
+                    numbers.append(value)
+            targets = rows[-n_results:]
+            _along_row(builder, shape[1], rows[:-n_results], numbers, targets, formula)
+            return context.get_dummy_value()
+
+        return types.void(types.StarArgTuple.from_types(arguments)), generate
+
+    return operation
+
+
+def _along_row(builder, length, sources, numbers, targets, formula):
+    """Code of ``row_operation``: four elements at a time, then one by one."""
+    size, four = ir.Constant(_INDEX, 8), ir.Constant(_INDEX, 4)
+    in_fours = builder.mul(builder.sdiv(length, four), four)
+    for begin, end, width in ((ir.Constant(_INDEX, 0), in_fours, 4), (in_fours, length, 1)):
+        kind = ir.VectorType(_DOUBLE, width) if width > 1 else _DOUBLE
+        constants = [_repeated(builder, number, width) if width > 1 else number for number in numbers]
+        with cgutils.for_range_slice(builder, begin, end, ir.Constant(_INDEX, width)) as (k, _):
+            elements = [builder.load(_at(builder, _address(builder, row, (k, size)), kind), align=8) for row in sources]
+            for row, result in zip(targets, formula(builder, *elements, *constants)):
+                builder.store(result, _at(builder, _address(builder, row, (k, size)), kind), align=8)

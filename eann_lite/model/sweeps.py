@@ -47,7 +47,7 @@ class Monomials:
 
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need, and network stores that else serve step by step.
-FOR_DERIVATIVES = ("shared", "radial_bar", "act_gate")
+FOR_DERIVATIVES = ("shared", "act_gate")
 PASSING = ("lin", "pre_bar", "act_bar", "lin_bar")
 
 
