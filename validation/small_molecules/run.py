@@ -4,7 +4,7 @@
         [--out DIR] [--set NAME=VALUE ...]
 
     3bpa     450 of the 500 training structures at 300 K (a tenth of them for validation), tested on the other 50: the
-             published 300 K test file is not among the data, so this test comes from the same run as the training
+             published 300 K test file is not among the data, so this test comes from the training file, too
     ethanol  950 structures of rMD17 (split 1) and 50 for validation, tested on the other 1,000 of the file
 
 Errors are per molecule, as in the tables: 3BPA root mean squares, ethanol mean absolute errors, in meV and meV/A.
