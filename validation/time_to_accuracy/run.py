@@ -1,6 +1,6 @@
 """Claim: on one core, two minutes reach the test error that the published training code has after an hour.
 
-    python validation/time_to_accuracy/run.py [--budgets 0.5 1 1.75 4 8] [--data FILE] [--out DIR] [--set NAME=VALUE ...]
+    python validation/time_to_accuracy/run.py [--budgets 0.5 1 1.75 4 8] [--data FILE] [--out DIR] [--set NAME=VALUE]
         [--against FOLDER --against-python PYTHON [--against-minutes 60]] [--quick]
 
 Random CH4 with forces: the first 2,500 structures of ch4_random_forces (a tenth for validation, seed 0), tested on
