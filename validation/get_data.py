@@ -155,8 +155,8 @@ def verified(path, record):
     found = digest(path, kind)
     if found != expected:
         raise Mismatch(
-            f"checksum of {record.file} is {kind}:{found}, expected {record.checksum}. It is damaged, or another version: "
-            f"remove it and download {record.url} again."
+            f"checksum of {record.file} is {kind}:{found}, expected {record.checksum}. It is damaged, or "
+            f"another version: remove it and download {record.url} again."
         )
     return f", {kind} checksum right"
 
