@@ -25,9 +25,14 @@ def row_of(claim, published, ours, holds=None):
 def conclude(rows, path=None):
     """Print the rows, write them to ``path`` if given; the exit status of the case: 1 where one fails."""
     print(table_of(rows))
+    hand_over(rows, path)
+    return 1 if any(row["verdict"] == FAILS for row in rows) else 0
+
+
+def hand_over(rows, path):
+    """Write the rows to ``path``, if there is one."""
     if path is not None:
         path.write_text(json.dumps(rows, indent=1) + "\n")
-    return 1 if any(row["verdict"] == FAILS for row in rows) else 0
 
 
 def table_of(rows, columns=COLUMNS):

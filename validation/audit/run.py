@@ -16,6 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_location import shared_folder  # noqa: E402
+from outcome import add_result_option, hand_over, row_of  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 SHIPPED = HERE.parent / "first_fit" / "model.npz"
@@ -30,19 +31,22 @@ def main():
     )
     parser.add_argument("--quick", action="store_true", help="without the water data")
     parser.add_argument("--out", type=Path, help="keep pages and tables here")
+    add_result_option(parser)
     options = parser.parse_args()
     from eann_lite.audit import audit, audit_table, write_audit
 
     # The first audit compiles kernels, which is not what is timed.
     first = next(iter(cases(None, True)))
     audit(first[1], seconds=1.0, parts=["laws", "modes"])
-    holds = True
+    holds, rows = True, []
     for name, model, data, calculator, broken, warned in cases(shared_folder(options.folder), options.quick):
         found = audit(model, data, calculator=calculator)
         missed = missing(found, broken, warned)
         slow = data is None and found.seconds > LONGEST
         holds &= not missed and not slow
         said = f"MISSED {', '.join(missed)}" if missed else "as it should be"
+        ours = f"{len(found.broken)} broken, {said}; {found.seconds:.0f} s"
+        rows.append(row_of(f"audit of {name}", None, ours, not missed and not slow))
         print(f"{name:22s} {found.verdict:8s} {len(found.broken):2d} broken, {said}; {found.seconds:.0f} s")
         for check in found.broken:
             print(f"    {check.name}: {check.value:.3g} {check.unit} (limit {check.limit})")
@@ -52,6 +56,7 @@ def main():
             write_audit(found, folder)
             (folder / "audit.txt").write_text(audit_table(found) + "\n")
     print("holds" if holds else "FAILS")
+    hand_over(rows, options.result)
     return 0 if holds else 1
 
 

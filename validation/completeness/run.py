@@ -18,6 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_location import shared_folder  # noqa: E402
+from outcome import add_result_option, hand_over, row_of  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 #: Carbon and the three hydrogen atoms that X- and X+ share; the fourth follows (Angstrom).
@@ -317,6 +318,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("shared", nargs="?", type=Path, help="holds data/; default: EANN_LITE_SHARED or ../shared")
     parser.add_argument("--quick", action="store_true", help="write no files")
+    add_result_option(parser)
     options = parser.parse_args()
     shared = shared_folder(options.shared)
     parts = {"a": ("(a) CH4, X- and X+: relative differences", methane_checks())}
@@ -337,6 +339,11 @@ def main():
         draw_ranks(HERE / "ranks.png")
         results = {key: {name: check[0] for name, check in checks.items()} for key, (_, checks) in parts.items()}
         (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    told = [
+        row_of(title, None, f"{sum(holds(*check) for check in checks.values())} of {len(checks)} as claimed", held)
+        for (title, checks), held in zip(parts.values(), good)
+    ]
+    hand_over(told, options.result)
     print("holds" if all(good) else "FAILS")
     return 0 if all(good) else 1
 

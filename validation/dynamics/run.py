@@ -15,6 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from outcome import add_result_option, hand_over, row_of  # noqa: E402
+
 BOND_LIMIT, ANGLE_LIMIT, DRIFT_LIMIT = 0.01, 0.1, 1e-6
 
 
@@ -24,6 +27,7 @@ def main():
     parser.add_argument("--picoseconds", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the numbers here")
+    add_result_option(parser)
     options = parser.parse_args()
     from ase import units
     from ase.io import read
@@ -66,16 +70,22 @@ def main():
         "mean_temperature_K": np.mean(temperatures), "picoseconds": options.picoseconds,
     }  # fmt: skip
     result = {name: float(value) for name, value in result.items()}
-    holds = (
-        abs(result["bond_angstrom"] - bond_reference) < BOND_LIMIT
-        and result["angle_deviation_degrees"] < ANGLE_LIMIT
-        and abs(drift) < DRIFT_LIMIT
-    )
+    right_bond = abs(result["bond_angstrom"] - bond_reference) < BOND_LIMIT
+    right_angles = result["angle_deviation_degrees"] < ANGLE_LIMIT
+    holds = right_bond and right_angles and abs(drift) < DRIFT_LIMIT
     for name, value in result.items():
         print(f"{name:32s} {value:.6g}")
     print("holds" if holds else "FAILS")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
+    shape = f"{result['bond_angstrom']:.4f}, {result['angle_deviation_degrees']:.0e} degrees off"
+    claim = f"CH4, {options.picoseconds:g} ps of NVE: drift below {DRIFT_LIMIT:g} eV/atom/ps"
+    rows = [
+        row_of("relaxed CH4: C-H, A, and tetrahedral", f"{bond_reference:.4f} (reference method)", shape,
+               right_bond and right_angles),
+        row_of(claim, None, f"{drift:.1e}", abs(drift) < DRIFT_LIMIT),
+    ]  # fmt: skip
+    hand_over(rows, options.result)
     return 0 if holds else 1
 
 

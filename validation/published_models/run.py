@@ -17,6 +17,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 from data_location import shared_folder  # noqa: E402
+from outcome import add_result_option, hand_over, row_of  # noqa: E402
 
 #: Sets of the quick form.
 SMALL = ("mlearn_Cu_test", "mlearn_Ge_test")
@@ -51,17 +52,31 @@ def main(arguments=None):
     parser.add_argument("--data", help="folder with data/ and golden/")
     parser.add_argument("--quick", action="store_true", help="golden numbers and the small sets only")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
+    add_result_option(parser)
     options = parser.parse_args(arguments)
     shared = shared_folder(options.data)
     if shared is None:
         parser.error("no data: give --data FOLDER or set EANN_LITE_SHARED to the folder with data/ and golden/")
     rows = run(shared, options.quick, (lambda row: None) if options.json else print_row)
     passed = bool(rows) and all(row["passed"] for row in rows)
+    hand_over([told(row) for row in rows], options.result)
     if options.json:
         print(json.dumps({"quick": options.quick, "passed": passed, "rows": rows}, indent=1))
     else:
         print("ok" if passed else "FAILED: something is out of its tolerance" if rows else "FAILED: nothing to check")
     return 0 if passed else 1
+
+
+def told(row):
+    """Claim, published number, ours and verdict of a row."""
+    if "deviation" in row:
+        claim, ours = f"{row['model']} gives the published code's numbers", f"largest deviation {row['deviation']:.0e}"
+        return row_of(claim, "its numbers", ours, row["passed"])
+    if "known" not in row:
+        return row_of(f"{row['model']} is refused with the reason", None, row["verdict"], row["passed"])
+    known = ", ".join(f"{name} {number:g}" for name, number in row["known"].items())
+    ours = ", ".join(f"{name} {row[name]:.2f}" for name in row["known"])
+    return row_of(f"{row['model']} on {row['data']}, meV/atom", f"{known} ({row['source']})", ours, row["passed"])
 
 
 def run(shared, quick, tell):

@@ -19,6 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from outcome import add_result_option, hand_over, row_of  # noqa: E402
+
 
 def command(data, out, resume):
     """A small fit of about a minute with frequent checkpoints."""
@@ -39,6 +42,7 @@ def main():
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--quick", action="store_true", help="3 kills")
     parser.add_argument("--seed", type=int, default=0)
+    add_result_option(parser)
     options = parser.parse_args()
     kills = 3 if options.quick else options.kills
     rng = random.Random(options.seed)
@@ -75,7 +79,10 @@ def main():
             arrays = [name for name in one.files if name != "header"]
             same_bits = all(one[name].tobytes() == other[name].tobytes() for name in arrays)
         print(f"{done} kills: {len(arrays)} arrays same bits: {same_bits}; model files same bytes: {same_bytes}")
-        return 0 if same_bits and same_bytes and done > 0 else 1
+        held = same_bits and same_bytes and done > 0
+        claim = "a fit that is killed and resumed ends with the same bits"
+        hand_over([row_of(claim, None, f"{done} kills, same bytes: {same_bytes}", held)], options.result)
+        return 0 if held else 1
     finally:
         shutil.rmtree(folder)
 
