@@ -33,7 +33,7 @@ KEYS = {
     "energy_mae_mev": "energy MAE, meV",
     "forces_rmse_mev_per_ang": "forces RMSE, meV/A",
 }
-#: Case -> training file, structures, minutes; limits, bars, limits of --quick and published numbers by the order of KEYS
+#: Case -> training file, structures, minutes; then limits, bars, limits of --quick, published numbers, each as in KEYS.
 CASES = {
     "forces": {
         "file": FORCES, "structures": 2500, "minutes": 15.0, "limits": (50.0, 32.0, 170.0), "bars": (32.0, 18.0, 130.0),
