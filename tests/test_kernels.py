@@ -25,6 +25,7 @@ from eann_lite import Specification, formulas, reference
 from eann_lite.batches import draw_batch, pack_structures
 from eann_lite.compiled import Kernel, compile_loops
 from eann_lite.kernels.dense import product, transposed_products
+from eann_lite.kernels.rows import add_products, add_row, multiply_rows, scale_row, sum_two_products
 from eann_lite.model.specification import ACTIVATIONS
 from eann_lite.training.objective import loss_gradient
 
@@ -230,6 +231,28 @@ def test_products_are_those_of_numpy_for_every_remainder_of_their_tiles(rows, in
         assert around[1:-1, 1:-2] == pytest.approx(x @ w + (0.0 if fresh else y), rel=1e-13, abs=1e-13)
         around[1:-1, 1:-2] = 7.0
         assert np.all(around == 7.0)
+
+
+@compile_loops
+def jitted_row_operations(x, p, y, q, z):
+    multiply_rows(x, p, y, q, z, 0)
+    add_products(x, p, y, q, z, 1, z, 1)
+    sum_two_products(x, p, y, q, y, p, x, q, z, 2)
+    add_row(x, p, z, 3, z, 3)
+    scale_row(x, q, 2.5, z, 4)
+
+
+@given(st.integers(0, 13), st.integers(0, 4), st.integers(0, 4), seeds)
+def test_operations_on_single_rows_are_those_of_numpy_for_every_length(columns, p, q, seed):
+    rng = np.random.default_rng(seed)
+    x, y, before = (rng.normal(size=(5, columns)) for _ in range(3))
+    around = np.full((7, columns + 5), 7.0)
+    around[1:-1, 2:-3] = before
+    jitted_row_operations(x, p, y, q, around[1:-1, 2:-3])
+    expected = [x[p] * y[q], before[1] + x[p] * y[q], x[p] * y[q] + y[p] * x[q], before[3] + x[p], 2.5 * x[q]]
+    assert around[1:-1, 2:-3] == pytest.approx(np.array(expected), rel=1e-14, abs=1e-14)
+    around[1:-1, 2:-3] = 7.0
+    assert np.all(around == 7.0)
 
 
 @given(st.integers(0, 3), st.integers(0, 10), st.integers(1, 19), seeds)
