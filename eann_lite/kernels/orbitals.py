@@ -56,8 +56,8 @@ def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
 def messages(start, stop, t, potential, batch, values):
     """``message`` of the pairs p: i->j of these atoms, R_k(r_p) S^t_pk: what they pass back to c^t_jk; none at step 0.
 
-    Rbar_pk (``radial_bar``) = sum_t c^t_jk S^t_pk is summed up from the last step to the first.  Where values.shared has
-    place for them, S^t are kept, too.
+    Rbar_pk (``radial_bar``) = sum_t c^t_jk S^t_pk is summed up from the last step to the first.  Where values.shared
+    has place for them, S^t are kept, too.
     """
     first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients[t]
     message, radial_bar = values.message, values.radial_bar

@@ -3,7 +3,7 @@
 Left to itself LLVM does not vectorise loops over 8 Gaussians with a length it does not know: it would have to check at
 run time that none of the arrays overlap.  These few pieces say what is meant: vectors of ``width`` numbers along
 the last, contiguous axis.  LLVM cuts them into whatever the machine has.  They know nothing of the model; the loops
-around them are in ``dense``.
+around them are in ``dense``, those on single rows in ``rows``.
 """
 
 from llvmlite import ir
@@ -149,8 +149,8 @@ def transposed_product_tile(typing_context, x, n, y, m, z, row, column):
 def row_operation(n_results, formula):
     """Intrinsic operation(x, p, y, q, ..., numbers, ..., z, n): rows z[n] from rows x[p], y[q], ... and numbers.
 
-    Arrays (n, K) with contiguous rows, each followed by the index of its row; numbers are floats; the last ``n_results``
-    rows are written.  formula(builder, *rows, *numbers) gives as many vectors.  A row may stand among both.
+    Arrays (n, K) with contiguous rows, each followed by the index of its row; numbers are floats; the last
+    ``n_results`` rows are written.  formula(builder, *rows, *numbers) gives as many vectors.  A row may stand among both.
     """
 
     @intrinsic

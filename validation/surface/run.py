@@ -5,9 +5,11 @@
 36 Ni and one CO2, from the example of the published REANN code (its validation part): 800 structures drawn at random
 (by seed 0) are fitted, a tenth of them for validation; the other 191 are the test.  They are drawn because the file is
 in the order of sampling: its last 191 hold molecules that fell apart, as deep as 2 eV below all others (README.md).
-Limit: energy RMSE 0.6 meV/atom.  No published value is at hand.  The structures of the file are periodic in all three directions; where their vacuum is
-wider than the cutoff, the fitted model must give them the same energy and forces with periodicity in two directions
-only, so the test structures are evaluated both ways (limits 1e-12 relative in energy, 1e-9 eV/A in forces).
+Limit: energy RMSE 0.6 meV/atom.  No published value is at hand.
+
+The structures of the file are periodic in all three directions; where their vacuum is wider than the cutoff, the fitted
+model must give them the same energy and forces with periodicity in two directions only, so the test structures are
+evaluated both ways (limits 1e-12 relative in energy, 1e-9 eV/A in forces).
 ``--quick``: 160 structures, 12 epochs, limits of the spread of the energies and of half of that of the forces.
 """
 
