@@ -8,9 +8,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from outcome import add_result_option
 
-def add_fit_options(parser, minutes, data_file):
+
+def add_fit_options(parser, minutes, data_file, out="keep the fit's directory here"):
     """Flags that all cases with a fit share; ``minutes`` is the time of the claim (None: the case has its own flag)."""
+    add_result_option(parser)
+    parser.add_argument("--quick", action="store_true", help="the short form")
+    parser.add_argument("--out", type=Path, help=out)
     if minutes is not None:
         parser.add_argument(
             "--minutes", type=positive, default=minutes, help="wall time of the fit (default: %(default)g)"

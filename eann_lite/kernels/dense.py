@@ -31,7 +31,7 @@ def _product(x, w, y, fresh):
         while n + 4 <= n_rows:
             _tile_4x8(x, n, w, o, y, fresh)
             n += 4
-        # A single row waits for its own sums: three of them one by one take as long as nine together.
+        # Not one by one: a single row has too few sums to keep the processor busy while each waits for itself.
         if n_rows - n == 3:
             _tile_3x8(x, n, w, o, y, fresh)
         elif n_rows - n == 2:

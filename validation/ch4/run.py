@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_location import data_file  # noqa: E402
 from fits import add_fit_options, fit_and_test, flags_of, positive  # noqa: E402
-from outcome import add_result_option, conclude, row_of  # noqa: E402
+from outcome import conclude, row_of  # noqa: E402
 
 FORCES, ENERGIES = "ch4_random_forces.extxyz.gz", "ch4_random_energies.extxyz.gz"
 KEYS = {
@@ -58,11 +58,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--case", choices=list(CASES), default="forces")
     parser.add_argument("--minutes", type=positive, help="wall time of the fit (default: of the case)")
-    parser.add_argument("--quick", action="store_true", help="the short form")
     parser.add_argument("--train-structures", type=int, help="the first so many structures (default: of the case)")
-    parser.add_argument("--out", type=Path, help="keep the fit's directory here")
     add_fit_options(parser, None, "the training file of the case; others are looked for beside it")
-    add_result_option(parser)
     options = parser.parse_args()
     case = CASES[options.case]
     length = case["quick flags"] if options.quick else {"minutes": options.minutes or case["minutes"]}

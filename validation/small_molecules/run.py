@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_location import data_file  # noqa: E402
 from fits import add_fit_options, fit_and_test, flags_of  # noqa: E402
-from outcome import add_result_option, conclude, row_of  # noqa: E402
+from outcome import conclude, row_of  # noqa: E402
 
 #: Case -> file, which error, training structures, validation (structures or fraction), test structures,
 #: published (energy, forces) by method.
@@ -44,10 +44,7 @@ QUICK = {"epochs": 30, "batch": 4, "cutoff": 5.0, "recursions": 1}
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--case", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--quick", action="store_true", help="the short form")
-    parser.add_argument("--out", type=Path, help="keep the fits' directories in this folder")
-    add_fit_options(parser, 60.0, "folder of the files")
-    add_result_option(parser)
+    add_fit_options(parser, 60.0, "folder of the files", "keep the fits' directories in this folder")
     options = parser.parse_args()
     return conclude([row for name in options.case for row in case_rows(name, options)], options.result)
 

@@ -24,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_location import data_file  # noqa: E402
 from fits import add_fit_options, fit_and_test, flags_of  # noqa: E402
-from outcome import add_result_option, conclude, row_of  # noqa: E402
+from outcome import conclude, row_of  # noqa: E402
 
 DATA = "co2_ni100_val.extxyz.gz"
 N_TRAIN, SPLIT_SEED = 800, 0
@@ -37,9 +37,6 @@ ENERGY_LIMIT, FORCES_LIMIT = 1e-12, 1e-9
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add_fit_options(parser, 60.0, DATA)
-    add_result_option(parser)
-    parser.add_argument("--quick", action="store_true", help="the short form")
-    parser.add_argument("--out", type=Path, help="keep the fit's directory here")
     options = parser.parse_args()
     from eann_lite import load, read_structures
 

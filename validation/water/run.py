@@ -30,7 +30,7 @@ import properties  # noqa: E402
 from curves import behind_from, draw_curves, grid_of  # noqa: E402
 from data_location import data_file, shared_folder  # noqa: E402
 from fits import add_fit_options, fit_and_test, flags_of, positive, rows_of  # noqa: E402
-from outcome import add_result_option, conclude, row_of  # noqa: E402
+from outcome import conclude, row_of  # noqa: E402
 
 DATA = "water_revpbe0d3.extxyz.gz"
 N_TRAIN, N_VALID, N_TEST = 420, 50, 52
@@ -48,10 +48,7 @@ NONE_AT_HAND = "no published value at hand"
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    add_fit_options(parser, 150.0, DATA)
-    add_result_option(parser)
-    parser.add_argument("--quick", action="store_true", help="the short form")
-    parser.add_argument("--out", type=Path, help="directory of the fit, or of the rows and figures")
+    add_fit_options(parser, 150.0, DATA, "directory of the fit, or of the rows and figures")
     parser.add_argument("--learning-curve", action="store_true", help="fits of 50 ... 400 frames with T = 0 ... 3")
     parser.add_argument("--minutes-each", type=positive, default=30.0, help="wall time of each of them (default: 30)")
     parser.add_argument("--n", nargs="+", type=int, default=SIZES, help="their numbers of training frames")
