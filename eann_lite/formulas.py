@@ -115,15 +115,6 @@ def cutoff_curvature(r, r_c):
 
 
 @formula
-def radial_gaussian(gaussian, alpha_d, f_c, f_c_slope):
-    """R = exp(-alpha d^2) f_c(r) with d = r - center, and dR/dr, from the Gaussian, alpha d, and f_c and its slope.
-
-    The Gaussian comes from outside because kernels take the exponentials of many pairs in one long loop.
-    """
-    return gaussian * f_c, gaussian * (f_c_slope - 2.0 * alpha_d * f_c)
-
-
-@formula
 def radial_curvature(r, alpha, center, f_c, f_c_slope, f_c_curvature):
     """d2R/dr2 = exp(-alpha d^2) [f_c'' - 4 alpha d f_c' + (4 alpha^2 d^2 - 2 alpha) f_c] with d = r - center."""
     d = r - center

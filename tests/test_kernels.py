@@ -25,7 +25,9 @@ from eann_lite import Specification, formulas, reference
 from eann_lite.batches import draw_batch, pack_structures
 from eann_lite.compiled import Kernel, compile_loops
 from eann_lite.kernels.dense import product, transposed_products
-from eann_lite.kernels.rows import add_products, add_row, multiply_rows, scale_row, sum_two_products
+from eann_lite.kernels.radial import gaussian_arguments, radial_slopes
+from eann_lite.kernels.rows import add_products, multiply_and_add, multiply_rows, scale_row, sum_two_products
+from eann_lite.kernels.vectors import sum_of_rows
 from eann_lite.model.specification import ACTIVATIONS
 from eann_lite.training.objective import loss_gradient
 
@@ -105,7 +107,7 @@ def test_pairs_beyond_the_cutoff_in_the_list_add_exactly_nothing(model, structur
         forces, virials = sweeps.reverse()
         values = sweeps.values
         beyond = values.distance >= specification.reach
-        assert not values.radial[beyond].any() and not values.slope[beyond].any()
+        assert not values.radial[beyond].any() and not values.log_slope[beyond].any()
         assert not values.pair_gradient[:, beyond].any()
         results.append((batch, energies, forces, virials.sum(axis=0)))
     (few, *exact), (many, *found) = results
@@ -178,6 +180,16 @@ def test_cutoff_function_is_that_of_the_reference_and_ends_at_zero(r, cutoff):
     assert formulas.cutoff_function(cutoff, cutoff) == formulas.cutoff_function(cutoff + 1.0, cutoff) == (0.0, 0.0)
 
 
+@compile_loops
+def jitted_radial_function(r, alpha, center, f_c, log_slope):
+    """R and dR/dr of one Gaussian."""
+    centers, exponents, radial, slope = np.full((1, 1), center), np.full((1, 1), alpha), np.empty((1, 1)), np.empty((1, 1))
+    gaussian_arguments(centers, 0, exponents, 0, r, radial, 0)
+    radial[0, 0] = f_c * formulas.exponential(radial[0, 0])
+    radial_slopes(radial, 0, centers, 0, exponents, 0, r, log_slope, slope, 0)
+    return radial[0, 0], slope[0, 0]
+
+
 @given(st.floats(0.1, 4.0), st.floats(0.1, 3.0), st.floats(0.0, 4.0))
 def test_slopes_of_a_gaussian_are_its_derivatives(r, alpha, center):
     """Complex step of the formula written a second time."""
@@ -191,9 +203,8 @@ def test_slopes_of_a_gaussian_are_its_derivatives(r, alpha, center):
         switch_slope = -np.pi / cutoff * np.sin(np.pi * r / cutoff) * switch
         return np.exp(-alpha * (r - center) ** 2) * (switch_slope - 2 * alpha * (r - center) * switch**2)
 
-    d = r - center
-    gaussian = formulas.exponential(-alpha * d * d)
-    value, slope = formulas.radial_gaussian(gaussian, alpha * d, *formulas.cutoff_function(r, cutoff))
+    f_c, f_c_slope = formulas.cutoff_function(r, cutoff)
+    value, slope = jitted_radial_function(r, alpha, center, f_c, f_c_slope / f_c)
     expected = (radial(r, alpha, center), radial(r + 1j * step, alpha, center).imag / step)
     assert (value, slope) == pytest.approx(expected, rel=1e-11, abs=1e-13)
     expected = [
@@ -238,20 +249,38 @@ def jitted_row_operations(x, p, y, q, z):
     multiply_rows(x, p, y, q, z, 0)
     add_products(x, p, y, q, z, 1, z, 1)
     sum_two_products(x, p, y, q, y, p, x, q, z, 2)
-    add_row(x, p, z, 3, z, 3)
+    multiply_and_add(x, p, y, q, x, q, z, 5, z, 3, z, 5)
     scale_row(x, q, 2.5, z, 4)
 
 
 @given(st.integers(0, 13), st.integers(0, 4), st.integers(0, 4), seeds)
 def test_operations_on_single_rows_are_those_of_numpy_for_every_length(columns, p, q, seed):
     rng = np.random.default_rng(seed)
-    x, y, before = (rng.normal(size=(5, columns)) for _ in range(3))
-    around = np.full((7, columns + 5), 7.0)
+    x, y, before = (rng.normal(size=(rows, columns)) for rows in (5, 5, 6))
+    around = np.full((8, columns + 5), 7.0)
     around[1:-1, 2:-3] = before
     jitted_row_operations(x, p, y, q, around[1:-1, 2:-3])
-    expected = [x[p] * y[q], before[1] + x[p] * y[q], x[p] * y[q] + y[p] * x[q], before[3] + x[p], 2.5 * x[q]]
+    expected = [
+        x[p] * y[q], before[1] + x[p] * y[q], x[p] * y[q] + y[p] * x[q], x[p] * x[q], 2.5 * x[q], before[5] + y[q] * x[q],
+    ]  # fmt: skip
     assert around[1:-1, 2:-3] == pytest.approx(np.array(expected), rel=1e-14, abs=1e-14)
     around[1:-1, 2:-3] = 7.0
+    assert np.all(around == 7.0)
+
+
+@compile_loops
+def jitted_sum_of_rows(x, rows, begin, end, z, n):
+    sum_of_rows(x, rows, begin, end, z, n)
+
+
+@given(st.integers(0, 13), st.integers(0, 3), st.integers(0, 9), seeds)
+def test_sums_of_rows_are_those_of_numpy_for_every_number_of_rows_and_length(columns, begin, count, seed):
+    rng = np.random.default_rng(seed)
+    x, rows = rng.normal(size=(5, columns)), rng.integers(0, 5, begin + count + 1)
+    around = np.full((3, columns + 2), 7.0)
+    jitted_sum_of_rows(x, rows, begin, begin + count, around[:, 1:-1], 1)
+    assert around[1, 1:-1] == pytest.approx(7.0 + x[rows[begin : begin + count]].sum(axis=0), rel=1e-13, abs=1e-13)
+    around[1, 1:-1] = 7.0
     assert np.all(around == 7.0)
 
 

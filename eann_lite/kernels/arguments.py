@@ -78,10 +78,11 @@ class Batch(NamedTuple):
 class Values(NamedTuple):
     """What the forward and the reverse sweep leave: "x_bar" is the derivative of the energy with respect to x.
 
-    vector (3, P), distance (P,), angular (A, P), radial and its slope dR/dr (P, K), pair_gradient (3, P) = dE/dr_p;
-    message (P, K), radial_bar (P, K) and shared (T + 1, P, K): see ``kernels.orbitals``; where only
-    energies and forces are asked for, shared and act_gate have length 0 along their first axis, and of the network
-    stores all but act_slope (and pre, with layer normalisation) have one part that serves all steps in turn;
+    vector (3, P), rows 1 to 3 of angular (A, P) where L is at least 1; distance and log_slope = f_c'/f_c (P,);
+    radial and its slope dR/dr (P, K); pair_gradient (3, P) = dE/dr_p; message and radial_bar (P, K), shared (T + 1, P, K):
+    see ``kernels.orbitals``; where only energies and forces are asked for, slope, shared and the network stores but
+    act_slope (and pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``;
+    density_bar then has one part that serves all steps in turn;
     coefficients (T + 1, N, K), sums (T + 1, N, A, K), sums_bar (N, A, T + 1, K), density (T + 1, N, M);
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
     """
@@ -89,6 +90,7 @@ class Values(NamedTuple):
     vector: np.ndarray
     distance: np.ndarray
     angular: np.ndarray
+    log_slope: np.ndarray
     radial: np.ndarray
     slope: np.ndarray
     message: np.ndarray

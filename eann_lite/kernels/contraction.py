@@ -52,7 +52,7 @@ def densities_reverse(start, stop, t, potential, values):
     contraction, transposed = potential.contraction, potential.contraction_transposed
     degree, weight = potential.degree, potential.weight
     sums, sums_bar = values.sums[t, start:stop], values.sums_bar[start:stop, :, t]
-    density_bar = values.density_bar[t, start:stop]
+    density_bar = values.density_bar[t % values.density_bar.shape[0], start:stop]
     d = np.empty(density_bar.shape)
     for a in range(degree.size):
         product(sums[:, a], contraction[degree[a]], d, True)

@@ -9,26 +9,18 @@ import math
 import numpy as np
 
 from eann_lite.compiled import helper
-from eann_lite.formulas import cutoff_function, exponential, radial_gaussian
+from eann_lite.formulas import cutoff_function, exponential
+from eann_lite.kernels.radial import gaussian_arguments, radial_slopes
 from eann_lite.kernels.rows import fill_rows, scale_row
-from eann_lite.kernels.vectors import multiply, row_operation
-
-
-def _displacement(builder, center, exponent, r):
-    d = builder.fsub(r, center)
-    return d, multiply(builder, exponent, d)
-
-
-#: _displacements(centers, s, exponents, s, r, d, p, alpha_d, p): d_k = r - r_sk and alpha_sk d_k.
-_displacements = row_operation(2, _displacement)
 
 
 @helper
 def pair_geometry(start, stop, potential, batch, values):
-    """Fill vector, distance, angular, radial = R_k and slope = dR_k/dr of the pairs of atoms start to stop.
+    """Fill vector, distance, angular, radial = R_k and log_slope = f_c'/f_c of the pairs of atoms start to stop.
 
     Monomial a is monomial ``parent[a]`` times component ``axis[a]`` of the vector, without its square-root weight,
-    which the contraction applies.  Beyond the cutoff (pairs of a skin list) radial and slope are zero.
+    which the contraction applies.  Beyond the cutoff (pairs of a skin list) radial and log_slope are zero.  Where
+    values.slope has place, dR_k/dr is kept, too.
     """
     begin, end = batch.first[start], batch.first[stop]
     _vectors(start, stop, batch.first, batch.neighbor, batch.positions, batch.image, values.vector)
@@ -37,9 +29,13 @@ def pair_geometry(start, stop, potential, batch, values):
         square = vector[0, p] * vector[0, p] + vector[1, p] * vector[1, p] + vector[2, p] * vector[2, p]
         distance[p] = math.sqrt(square)
     _monomials(potential.parent, potential.axis, vector, values.angular[:, begin:end])
-    _radial_functions(
-        batch.neighbor[begin:end], batch.species, potential, distance, values.radial[begin:end], values.slope[begin:end]
-    )
+    neighbor, radial, log_slope = batch.neighbor[begin:end], values.radial[begin:end], values.log_slope[begin:end]
+    _radial_functions(neighbor, batch.species, potential, distance, radial, log_slope)
+    if values.slope.shape[0] > 0:
+        slope, centers, exponents = values.slope[begin:end], potential.centers, potential.exponents
+        for p in range(end - begin):
+            s = batch.species[neighbor[p]]
+            radial_slopes(radial, p, centers, s, exponents, s, distance[p], log_slope[p], slope, p)
 
 
 @helper
@@ -52,29 +48,30 @@ def _vectors(start, stop, first, neighbor, positions, image, vector):
 
 @helper
 def _monomials(parent, axis, vector, angular):
+    """All but those of degree 1, which are the vector itself."""
     for p in range(angular.shape[1]):
         angular[0, p] = 1.0
-    for a in range(1, parent.size):
+    for a in range(4, parent.size):
         source, component, target = angular[parent[a]], vector[axis[a]], angular[a]
         for p in range(target.size):
             target[p] = source[p] * component[p]
 
 
 @helper
-def _radial_functions(neighbor, species, potential, distance, radial, slope):
+def _radial_functions(neighbor, species, potential, distance, radial, log_slope):
     """The exponentials stand in a loop of their own over pairs and Gaussians: twice as fast as K of them a time."""
-    f_c, f_c_slope = np.empty(distance.size), np.empty(distance.size)
+    f_c = np.empty(distance.size)
     for p in range(distance.size):
-        f_c[p], f_c_slope[p] = cutoff_function(distance[p], potential.cutoff)
+        f_c[p], slope = cutoff_function(distance[p], potential.cutoff)
+        log_slope[p] = slope / f_c[p] if f_c[p] > 0.0 else 0.0
     for p in range(distance.size):
         s = species[neighbor[p]]
-        _displacements(potential.centers, s, potential.exponents, s, distance[p], radial, p, slope, p)
-    gaussian, alpha_d = radial.reshape(radial.size), slope.reshape(slope.size)
+        gaussian_arguments(potential.centers, s, potential.exponents, s, distance[p], radial, p)
+    gaussian = radial.reshape(radial.size)
     for n in range(gaussian.size):
-        gaussian[n] = exponential(-alpha_d[n] * gaussian[n])
+        gaussian[n] = exponential(gaussian[n])
     for p in range(distance.size):
-        for k in range(radial.shape[1]):
-            radial[p, k], slope[p, k] = radial_gaussian(radial[p, k], slope[p, k], f_c[p], f_c_slope[p])
+        scale_row(radial, p, f_c[p], radial, p)
 
 
 @helper

@@ -7,8 +7,9 @@ where asked, its layer normalisation) of what came before:
                                   lin_n = [LN] act(pre_n)  for n >= 1
 
 Table ``maps`` (one row per map, columns below) holds widths and offsets into the flat parameter vector, counted from
-the network's own start.  Stored arrays are flat: the rows (N, width) of map n stand at N * row_offset.  Arguments
-that all functions share: atoms start to stop of element s; step t with its maps.
+the network's own start.  Stored arrays are flat: the rows (N, width) of map n stand at N * row_offset.  What no later
+sweep reads has no place in a store (length 0): then the rows of the block at hand are made and forgotten, which saves
+memory and its traffic.  Arguments that all functions share: atoms start to stop of element s; step t with its maps.
 """
 
 import math
@@ -27,17 +28,21 @@ EPSILON = 1e-5  # of the layer normalisation
 
 
 @helper
-def _rows(store, n_atoms, maps, n):
-    """Rows (N, width) of map n in a flat store."""
+def _rows(store, place, maps, n):
+    """Rows (stop - start, width) of map n for some atoms; place: step, atoms start and stop of all in the store."""
+    t, start, stop, n_atoms = place
     width = maps[n, IN]
-    start = n_atoms * maps[n, ROW]
-    return store[start : start + n_atoms * width].reshape((n_atoms, width))
+    begin = n_atoms * maps[n, ROW]
+    return store[t, begin + start * width : begin + stop * width].reshape((stop - start, width))
 
 
 @helper
-def _of_step(store, t):
-    """The part of step t of a flat store; one that serves all steps in turn has a single part."""
-    return store[t % store.shape[0]]
+def _kept_or_new(store, place, maps):
+    """The store with the place of these atoms in it or, where there is none, a new one for these atoms alone."""
+    if store.shape[0] > 0:
+        return store, place
+    n_atoms, last = place[2] - place[1], maps.shape[0] - 1
+    return np.empty((1, n_atoms * (maps[last, ROW] + maps[last, IN]))), (0, 0, n_atoms, n_atoms)
 
 
 @helper
@@ -105,16 +110,16 @@ def _unit_row(kind, alpha, beta, pre_row):
 
 
 @helper
-def _activate(start, stop, kind, alpha, beta, pre, gate, lin, slope):
-    """Gates, activations and their slopes of the rows start to stop, kept for derivatives."""
+def _activate(kind, alpha, beta, pre, gate, lin, slope):
+    """Gates, activations and their slopes of some rows, kept for derivatives."""
     # Two loops, since LLVM vectorises only loops with few arrays that might overlap; each over the atoms on its own, so
     # that the kind of activation is asked for outside of it.
-    for i in range(start, stop):
+    for i in range(lin.shape[0]):
         for u in range(lin.shape[1]):
             g = activation_gate(kind, pre[i, u], beta[u])
             gate[i, u] = g
             lin[i, u], _ = activation(kind, pre[i, u], g, alpha[u], beta[u])
-    for i in range(start, stop):
+    for i in range(lin.shape[0]):
         for u in range(lin.shape[1]):
             _, slope[i, u] = activation(kind, pre[i, u], gate[i, u], alpha[u], beta[u])
 
@@ -122,84 +127,86 @@ def _activate(start, stop, kind, alpha, beta, pre, gate, lin, slope):
 @helper
 def forward(start, stop, s, t, maps, potential, values, output):
     """output (N, out) += result of every atom's network, and the stored pre, act_gate, act_slope, lin of all maps."""
-    n_atoms = output.shape[0]
-    last = maps.shape[0] - 1
+    place = (t, start, stop, output.shape[0])
+    n_rows, last = stop - start, maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]
-    shift, scale, density = potential.density_shift[t, s], potential.density_scale[t, s], values.density[t]
-    inputs = _rows(_of_step(values.lin, t), n_atoms, maps, 0)
-    for i in range(start, stop):
+    shift, scale, density = potential.density_shift[t, s], potential.density_scale[t, s], values.density[t, start:stop]
+    lin_store, lin_place = _kept_or_new(values.lin, place, maps)
+    pre_store, pre_place = _kept_or_new(values.pre, place, maps)
+    inputs = _rows(lin_store, lin_place, maps, 0)
+    for i in range(n_rows):
         for m in range(density.shape[1]):
             inputs[i, m] = (density[i, m] - shift[m]) * scale[m]
     for n in range(last + 1):
         width, out = maps[n, IN], maps[n, OUT]
-        lin = _rows(_of_step(values.lin, t), n_atoms, maps, n)
+        lin = _rows(lin_store, lin_place, maps, n)
         if n > 0:
-            pre, slope = _rows(_of_step(values.pre, t), n_atoms, maps, n), _rows(values.act_slope[t], n_atoms, maps, n)
+            pre, slope = _rows(pre_store, pre_place, maps, n), _rows(values.act_slope, place, maps, n)
             alpha, beta = _unit_parameters(theta, maps, n)
             kind = maps[n, KIND]
             if values.act_gate.shape[0] > 0:
-                _activate(start, stop, kind, alpha, beta, pre, _rows(values.act_gate[t], n_atoms, maps, n), lin, slope)
+                _activate(kind, alpha, beta, pre, _rows(values.act_gate, place, maps, n), lin, slope)
             else:
-                for i in range(start, stop):
+                for i in range(n_rows):
                     for u in range(width):
                         gate = activation_gate(kind, pre[i, u], beta[u])
                         lin[i, u], slope[i, u] = activation(kind, pre[i, u], gate, alpha[u], beta[u])
             if maps[n, SCALE] >= 0:
                 norm_scale, norm_shift = _vector(theta, maps[n, SCALE], width), _vector(theta, maps[n, SHIFT], width)
-                for i in range(start, stop):
+                for i in range(n_rows):
                     _normalise(lin[i])
                     for u in range(width):
                         lin[i, u] = lin[i, u] * norm_scale[u] + norm_shift[u]
-        target = output if n == last else _rows(_of_step(values.pre, t), n_atoms, maps, n + 1)
+        target = output[start:stop] if n == last else _rows(pre_store, pre_place, maps, n + 1)
         if maps[n, WEIGHT] < 0:
-            copy_rows(start, stop, lin, target)
+            copy_rows(0, n_rows, lin, target)
             continue
         bias = _vector(theta, maps[n, BIAS], out)
-        for i in range(start, stop):
+        for i in range(n_rows):
             for o in range(out):
                 target[i, o] = bias[o] + (target[i, o] if n == last else 0.0)
         if maps[n, RESIDUAL] >= 0:
-            add_rows(start, stop, _rows(_of_step(values.pre, t), n_atoms, maps, maps[n, RESIDUAL]), target)
-        product(lin[start:stop], _matrix(theta, maps[n, WEIGHT], width, out), target[start:stop], False)
+            add_rows(0, n_rows, _rows(pre_store, pre_place, maps, maps[n, RESIDUAL]), target)
+        product(lin, _matrix(theta, maps[n, WEIGHT], width, out), target, False)
 
 
 @helper
 def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output_dot):
     """output_dot (N, out) += derivative along the densities' tangent, and the stored tangents of pre, lin of all maps."""
-    n_atoms = output_dot.shape[0]
-    last = maps.shape[0] - 1
+    place = (t, start, stop, output_dot.shape[0])
+    n_rows, last = stop - start, maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]
-    scale, density_dot = potential.density_scale[t, s], tangents.density[t]
-    inputs = _rows(tangents.lin[t], n_atoms, maps, 0)
-    for i in range(start, stop):
+    scale, density_dot = potential.density_scale[t, s], tangents.density[t, start:stop]
+    inputs = _rows(tangents.lin, place, maps, 0)
+    for i in range(n_rows):
         for m in range(density_dot.shape[1]):
             inputs[i, m] = density_dot[i, m] * scale[m]
     for n in range(last + 1):
         width = maps[n, IN]
-        lin_dot = _rows(tangents.lin[t], n_atoms, maps, n)
+        lin_dot = _rows(tangents.lin, place, maps, n)
         if n > 0:
-            slope, pre_dot = _rows(values.act_slope[t], n_atoms, maps, n), _rows(tangents.pre[t], n_atoms, maps, n)
-            for i in range(start, stop):
+            slope, pre_dot = _rows(values.act_slope, place, maps, n), _rows(tangents.pre, place, maps, n)
+            for i in range(n_rows):
                 for u in range(width):
                     lin_dot[i, u] = slope[i, u] * pre_dot[i, u]
             if maps[n, SCALE] >= 0:
-                pre = _rows(values.pre[t], n_atoms, maps, n)
+                pre = _rows(values.pre, place, maps, n)
                 alpha, beta = _unit_parameters(theta, maps, n)
                 norm_scale = _vector(theta, maps[n, SCALE], width)
-                for i in range(start, stop):
+                for i in range(n_rows):
                     unit, inverse = _unit_row(maps[n, KIND], alpha, beta, pre[i])
                     _project(lin_dot[i], unit, inverse)
                     for u in range(width):
                         lin_dot[i, u] *= norm_scale[u]
-        target = output_dot if n == last else _rows(tangents.pre[t], n_atoms, maps, n + 1)
+        target = output_dot[start:stop] if n == last else _rows(tangents.pre, place, maps, n + 1)
         if maps[n, WEIGHT] < 0:
-            copy_rows(start, stop, lin_dot, target)
+            copy_rows(0, n_rows, lin_dot, target)
             continue
         if n < last:
-            fill_rows(start, stop, target, 0.0)
+            fill_rows(0, n_rows, target, 0.0)
         if maps[n, RESIDUAL] >= 0:
-            add_rows(start, stop, _rows(tangents.pre[t], n_atoms, maps, maps[n, RESIDUAL]), target)
-        product(lin_dot[start:stop], _matrix(theta, maps[n, WEIGHT], width, maps[n, OUT]), target[start:stop], False)
+            add_rows(0, n_rows, _rows(tangents.pre, place, maps, maps[n, RESIDUAL]), target)
+        product(lin_dot, _matrix(theta, maps[n, WEIGHT], width, maps[n, OUT]), target, False)
 
 
 @helper
@@ -208,62 +215,62 @@ def backward(start, stop, s, t, maps, potential, values, output_bar):
 
     Without layer normalisation anywhere act_bar and lin_bar may be the same array.
     """
-    n_atoms = output_bar.shape[0]
-    last = maps.shape[0] - 1
+    place = (t, start, stop, output_bar.shape[0])
+    n_rows, last = stop - start, maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]
+    density_bar = values.density_bar[t % values.density_bar.shape[0], start:stop]
+    pre_bar_store, pre_bar_place = _kept_or_new(values.pre_bar, place, maps)
+    lin_bar_store, lin_bar_place = _kept_or_new(values.lin_bar, place, maps)
     for n in range(last, -1, -1):
         width = maps[n, IN]
-        source = output_bar if n == last else _rows(_of_step(values.pre_bar, t), n_atoms, maps, n + 1)
-        lin_bar = _rows(_of_step(values.lin_bar, t), n_atoms, maps, n)
-        _back_through_map(start, stop, s, t, maps, n, potential, source, lin_bar, values.density_bar[t])
+        source = output_bar[start:stop] if n == last else _rows(pre_bar_store, pre_bar_place, maps, n + 1)
+        lin_bar = _rows(lin_bar_store, lin_bar_place, maps, n)
+        _back_through_map(s, t, maps, n, potential, source, lin_bar, density_bar)
         if n > 0:
-            act_bar, slope = (
-                _rows(_of_step(values.act_bar, t), n_atoms, maps, n),
-                _rows(values.act_slope[t], n_atoms, maps, n),
-            )
-            pre_bar = _rows(_of_step(values.pre_bar, t), n_atoms, maps, n)
+            slope, pre_bar = _rows(values.act_slope, place, maps, n), _rows(pre_bar_store, pre_bar_place, maps, n)
+            act_bar = _rows(values.act_bar, place, maps, n) if values.act_bar.shape[0] > 0 else lin_bar
             if maps[n, SCALE] >= 0:
-                pre = _rows(_of_step(values.pre, t), n_atoms, maps, n)
+                pre = _rows(values.pre, place, maps, n)
                 alpha, beta = _unit_parameters(theta, maps, n)
                 norm_scale = _vector(theta, maps[n, SCALE], width)
-                for i in range(start, stop):
+                for i in range(n_rows):
                     unit, inverse = _unit_row(maps[n, KIND], alpha, beta, pre[i])
                     for u in range(width):
                         act_bar[i, u] = lin_bar[i, u] * norm_scale[u]
                     _project(act_bar[i], unit, inverse)
             elif lin_bar.ctypes.data != act_bar.ctypes.data:
-                copy_rows(start, stop, lin_bar, act_bar)
-            for i in range(start, stop):
+                copy_rows(0, n_rows, lin_bar, act_bar)
+            for i in range(n_rows):
                 for u in range(width):
                     pre_bar[i, u] = slope[i, u] * act_bar[i, u]
-        _add_residual(start, stop, maps, n, n_atoms, _of_step(values.pre_bar, t))
+        _add_residual(maps, n, pre_bar_store, pre_bar_place)
 
 
 @helper
-def _back_through_map(start, stop, s, t, maps, n, potential, source, lin_bar, density_bar):
+def _back_through_map(s, t, maps, n, potential, source, lin_bar, density_bar):
     """lin_bar = source W^T of map n; at map 0 also what that means for the densities of these atoms."""
     theta = potential.transposed[potential.starts[t, s] :]
     if maps[n, WEIGHT] < 0:
-        copy_rows(start, stop, source, lin_bar)
+        copy_rows(0, lin_bar.shape[0], source, lin_bar)
     else:
-        weight = _matrix(theta, maps[n, WEIGHT], maps[n, OUT], maps[n, IN])
-        product(source[start:stop], weight, lin_bar[start:stop], True)
+        product(source, _matrix(theta, maps[n, WEIGHT], maps[n, OUT], maps[n, IN]), lin_bar, True)
     if n == 0:
         scale = potential.density_scale[t, s]
-        for i in range(start, stop):
+        for i in range(density_bar.shape[0]):
             for m in range(density_bar.shape[1]):
                 density_bar[i, m] = lin_bar[i, m] * scale[m]
 
 
 @helper
-def _add_residual(start, stop, maps, n, n_atoms, pre_bar):
+def _add_residual(maps, n, pre_bar_store, place):
     """Where map n starts a block, add the adjoint of that block's result to the adjoint of its start.
 
     What entered a block also left it unchanged.
     """
     for end in range(maps.shape[0]):
         if n > 0 and maps[end, RESIDUAL] == n:
-            add_rows(start, stop, _rows(pre_bar, n_atoms, maps, end + 1), _rows(pre_bar, n_atoms, maps, n))
+            pre_bar = _rows(pre_bar_store, place, maps, n)
+            add_rows(0, pre_bar.shape[0], _rows(pre_bar_store, place, maps, end + 1), pre_bar)
 
 
 @helper
@@ -272,46 +279,40 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
 
     Without ``moving`` the atoms stand still, and only the tangents of the seeds' adjoints count.
     """
-    n_atoms = output_bar_dot.shape[0]
-    last = maps.shape[0] - 1
+    place = (t, start, stop, output_bar_dot.shape[0])
+    n_rows, last = stop - start, maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]
     for n in range(last, -1, -1):
         width = maps[n, IN]
-        source = output_bar_dot if n == last else _rows(tangents.pre_bar[t], n_atoms, maps, n + 1)
-        lin_bar_dot = _rows(tangents.lin_bar[t], n_atoms, maps, n)
-        _back_through_map(start, stop, s, t, maps, n, potential, source, lin_bar_dot, tangents.density_bar[t])
+        source = output_bar_dot[start:stop] if n == last else _rows(tangents.pre_bar, place, maps, n + 1)
+        lin_bar_dot = _rows(tangents.lin_bar, place, maps, n)
+        _back_through_map(s, t, maps, n, potential, source, lin_bar_dot, tangents.density_bar[t, start:stop])
         if n > 0:
-            pre, slope = _rows(values.pre[t], n_atoms, maps, n), _rows(values.act_slope[t], n_atoms, maps, n)
-            act_bar, act_bar_dot = (
-                _rows(values.act_bar[t], n_atoms, maps, n),
-                _rows(tangents.act_bar[t], n_atoms, maps, n),
-            )
-            pre_dot, pre_bar_dot = (
-                _rows(tangents.pre[t], n_atoms, maps, n),
-                _rows(tangents.pre_bar[t], n_atoms, maps, n),
-            )
+            pre, slope = _rows(values.pre, place, maps, n), _rows(values.act_slope, place, maps, n)
+            act_bar, act_bar_dot = _rows(values.act_bar, place, maps, n), _rows(tangents.act_bar, place, maps, n)
+            pre_dot, pre_bar_dot = _rows(tangents.pre, place, maps, n), _rows(tangents.pre_bar, place, maps, n)
             alpha, beta = _unit_parameters(theta, maps, n)
             if maps[n, SCALE] >= 0:
-                lin_bar = _rows(values.lin_bar[t], n_atoms, maps, n)
+                lin_bar = _rows(values.lin_bar, place, maps, n)
                 norm_scale = _vector(theta, maps[n, SCALE], width)
                 still = np.zeros(width)
-                for i in range(start, stop):
+                for i in range(n_rows):
                     _norm_reverse_tangent(
                         maps[n, KIND], alpha, beta, norm_scale, pre[i], slope[i], pre_dot[i] if moving else still,
                         lin_bar[i], act_bar[i], lin_bar_dot[i], act_bar_dot[i], moving,
                     )  # fmt: skip
             elif lin_bar_dot.ctypes.data != act_bar_dot.ctypes.data:
-                copy_rows(start, stop, lin_bar_dot, act_bar_dot)
-            for i in range(start, stop):
+                copy_rows(0, n_rows, lin_bar_dot, act_bar_dot)
+            for i in range(n_rows):
                 for u in range(width):
                     pre_bar_dot[i, u] = slope[i, u] * act_bar_dot[i, u]
             if moving:
-                kind, gate = maps[n, KIND], _rows(values.act_gate[t], n_atoms, maps, n)
-                for i in range(start, stop):
+                kind, gate = maps[n, KIND], _rows(values.act_gate, place, maps, n)
+                for i in range(n_rows):
                     for u in range(width):
                         curvature = activation_curvature(kind, pre[i, u], gate[i, u], alpha[u], beta[u])
                         pre_bar_dot[i, u] += curvature * pre_dot[i, u] * act_bar[i, u]
-        _add_residual(start, stop, maps, n, n_atoms, tangents.pre_bar[t])
+        _add_residual(maps, n, tangents.pre_bar, place)
 
 
 @helper
@@ -364,58 +365,58 @@ def weight_gradients(
     threads does not matter.  A task that starts at row 0 also writes the bias and the parameters of the map's
     activation and normalisation.  Without ``moving`` only the tangents of the seeds' adjoints count.
     """
-    n_atoms = output_bar.shape[0]
     last = maps.shape[0] - 1
     s, n, row, row_end = tasks[task, 0], tasks[task, 1], tasks[task, 2], tasks[task, 3]
     start, stop = batch.segments[s, 0], batch.segments[s, 1]
+    place = (t, start, stop, output_bar.shape[0])
     grad = gradient[potential.starts[t, s] :]
     if maps[n, WEIGHT] >= 0:
-        target_dot = output_bar_dot if n == last else _rows(tangents.pre_bar[t], n_atoms, maps, n + 1)
+        target_dot = output_bar_dot[start:stop] if n == last else _rows(tangents.pre_bar, place, maps, n + 1)
         weight = _matrix(grad, maps[n, WEIGHT], maps[n, IN], maps[n, OUT])[row:row_end]
-        _add_outer(start, stop, _rows(values.lin[t], n_atoms, maps, n)[:, row:row_end], target_dot, weight)
+        _add_outer(_rows(values.lin, place, maps, n)[:, row:row_end], target_dot, weight)
         if moving:
-            target = output_bar if n == last else _rows(values.pre_bar[t], n_atoms, maps, n + 1)
-            _add_outer(start, stop, _rows(tangents.lin[t], n_atoms, maps, n)[:, row:row_end], target, weight)
+            target = output_bar[start:stop] if n == last else _rows(values.pre_bar, place, maps, n + 1)
+            _add_outer(_rows(tangents.lin, place, maps, n)[:, row:row_end], target, weight)
         if row == 0:
             bias = _vector(grad, maps[n, BIAS], maps[n, OUT])
-            for i in range(start, stop):
+            for i in range(target_dot.shape[0]):
                 for o in range(maps[n, OUT]):
                     bias[o] += target_dot[i, o]
     if row == 0:
         if maps[n, ALPHA] >= 0 or maps[n, SCALE] >= 0:
             theta = potential.vector[potential.starts[t, s] :]
-            _unit_gradients(start, stop, t, maps, n, n_atoms, moving, theta, values, tangents, grad)
+            _unit_gradients(place, maps, n, moving, theta, values, tangents, grad)
 
 
 @helper
-def _add_outer(start, stop, lin, target, weight):
-    """weight += lin^T target, summed over the atoms start to stop: 32 at a time, which stay in the first cache."""
-    for begin in range(start, stop, 32):
-        end = min(begin + 32, stop)
+def _add_outer(lin, target, weight):
+    """weight += lin^T target, summed over the atoms: 32 at a time, which stay in the first cache."""
+    for begin in range(0, lin.shape[0], 32):
+        end = min(begin + 32, lin.shape[0])
         product(lin[begin:end].T, target[begin:end], weight, False)
 
 
 @helper
-def _unit_gradients(start, stop, t, maps, n, n_atoms, moving, theta, values, tangents, grad):
-    """What the atoms start to stop add to the gradients of the activations and the normalisation of map n."""
+def _unit_gradients(place, maps, n, moving, theta, values, tangents, grad):
+    """What some atoms add to the gradients of the activations and the normalisation of map n."""
     width, kind = maps[n, IN], maps[n, KIND]
     alpha, beta = _unit_parameters(theta, maps, n)
-    pre, pre_dot = _rows(values.pre[t], n_atoms, maps, n), _rows(tangents.pre[t], n_atoms, maps, n)
-    slope, gates = _rows(values.act_slope[t], n_atoms, maps, n), _rows(values.act_gate[t], n_atoms, maps, n)
-    act_bar, act_bar_dot = _rows(values.act_bar[t], n_atoms, maps, n), _rows(tangents.act_bar[t], n_atoms, maps, n)
-    lin_bar, lin_bar_dot = _rows(values.lin_bar[t], n_atoms, maps, n), _rows(tangents.lin_bar[t], n_atoms, maps, n)
+    pre, pre_dot = _rows(values.pre, place, maps, n), _rows(tangents.pre, place, maps, n)
+    slope, gates = _rows(values.act_slope, place, maps, n), _rows(values.act_gate, place, maps, n)
+    act_bar, act_bar_dot = _rows(values.act_bar, place, maps, n), _rows(tangents.act_bar, place, maps, n)
+    lin_bar, lin_bar_dot = _rows(values.lin_bar, place, maps, n), _rows(tangents.lin_bar, place, maps, n)
     if maps[n, ALPHA] >= 0:
         alpha_bar, beta_bar = _vector(grad, maps[n, ALPHA], width), _vector(grad, maps[n, BETA], width)
         # Without ``moving`` tangents of pre and adjoints of the activations were not computed: zeros in their place.
         still = np.zeros(width)
-        for i in range(start, stop):
+        for i in range(pre.shape[0]):
             x, gate, bar_dot = pre[i], gates[i], act_bar_dot[i]
             x_dot, bar = pre_dot[i] if moving else still, act_bar[i] if moving else still
             for u in range(width):
                 value, _, slope_value, _ = activation_parameter_slopes(kind, x[u], gate[u], alpha[u], beta[u])
                 alpha_bar[u] += bar_dot[u] * value + bar[u] * x_dot[u] * slope_value
         # A loop for each of the two, as in _activate.
-        for i in range(start, stop):
+        for i in range(pre.shape[0]):
             x, gate, bar_dot = pre[i], gates[i], act_bar_dot[i]
             x_dot, bar = pre_dot[i] if moving else still, act_bar[i] if moving else still
             for u in range(width):
@@ -423,7 +424,7 @@ def _unit_gradients(start, stop, t, maps, n, n_atoms, moving, theta, values, tan
                 beta_bar[u] += bar_dot[u] * value + bar[u] * x_dot[u] * slope_value
     if maps[n, SCALE] >= 0:
         still = np.zeros(width)
-        for i in range(start, stop):
+        for i in range(pre.shape[0]):
             unit, unit_dot, _, _ = _unit_tangent(kind, alpha, beta, pre[i], slope[i], pre_dot[i] if moving else still)
             for u in range(width):
                 grad[maps[n, SCALE] + u] += lin_bar_dot[i, u] * unit[u]

@@ -12,7 +12,9 @@ import numpy as np
 from eann_lite.compiled import helper
 from eann_lite.formulas import radial_parameter_slopes
 from eann_lite.kernels.dense import product, transposed_products
-from eann_lite.kernels.rows import add_products, add_row, fill_rows, multiply_rows, sum_two_products
+from eann_lite.kernels.radial import slope_sum
+from eann_lite.kernels.rows import add_products, fill_rows, multiply_and_add, multiply_rows, sum_two_products
+from eann_lite.kernels.vectors import sum_of_rows
 
 
 @helper
@@ -68,12 +70,12 @@ def messages(start, stop, t, potential, batch, values):
         begin, end = first[i], first[i + 1]
         shared = values.shared[t, begin:end] if keep else scratch[: end - begin]
         product(values.angular[:, begin:end].T, values.sums_bar[i, :, t], shared, True)
+        if last:
+            fill_rows(begin, end, radial_bar, 0.0)
         if t > 0:
             for p in range(begin, end):
-                multiply_rows(radial, p, shared, p - begin, message, p)
-        if last:
-            for p in range(begin, end):
-                multiply_rows(coefficients, neighbor[p], shared, p - begin, radial_bar, p)
+                n, j = p - begin, neighbor[p]
+                multiply_and_add(radial, p, coefficients, j, shared, n, radial_bar, p, message, p, radial_bar, p)
         else:
             for p in range(begin, end):
                 add_products(coefficients, neighbor[p], shared, p - begin, radial_bar, p, radial_bar, p)
@@ -115,8 +117,7 @@ def gather(start, stop, batch, message, coefficients_bar):
     The pairs that end at j are the reversed pairs of its own list.
     """
     for j in range(start, stop):
-        for q in range(batch.first[j], batch.first[j + 1]):
-            add_row(message, batch.reverse[q], coefficients_bar, j, coefficients_bar, j)
+        sum_of_rows(message, batch.reverse, batch.first[j], batch.first[j + 1], coefficients_bar, j)
 
 
 @helper
@@ -169,24 +170,27 @@ def pair_gradients(start, stop, potential, batch, values):
         sums_bar, orbitals = values.sums_bar[i].reshape(shape[1], scratch.shape[0]), scratch[:, : m - n]
         orbitals_of_all_steps(first[i], first[i + 1], values.radial, values.coefficients, batch.neighbor, orbitals)
         product(sums_bar, orbitals, angular_bar[:, n:m], True)
+    central = np.empty(end - begin)
+    for p in range(begin, end):
+        s = batch.species[batch.neighbor[p]]
+        central[p - begin] = slope_sum(
+            values.radial_bar, p, values.radial, p, potential.centers, s, potential.exponents, s, values.distance[p],
+            values.log_slope[p],
+        )  # fmt: skip
     _chain_rule(
         potential.factors, values.vector[:, begin:end], values.distance[begin:end], values.angular[:, begin:end],
-        angular_bar, values.slope[begin:end], values.radial_bar[begin:end], values.pair_gradient[:, begin:end],
+        angular_bar, central, values.pair_gradient[:, begin:end],
     )  # fmt: skip
 
 
 @helper
-def _chain_rule(factors, vector, distance, angular, angular_bar, slope, radial_bar, gradient):
-    """gradient (3, P) += sum_a Abar_a grad A_a + sum_k Rbar_k dR_k/dr r_p / r."""
+def _chain_rule(factors, vector, distance, angular, angular_bar, central, gradient):
+    """gradient (3, P) += sum_a Abar_a grad A_a + central r_p / r."""
     for f in range(factors.shape[0]):
         bar, parent, target = angular_bar[factors[f, 0]], angular[factors[f, 2]], gradient[factors[f, 1]]
         power = factors[f, 3]
         for p in range(target.size):
             target[p] += power * parent[p] * bar[p]
-    central = np.zeros(distance.size)
-    for p in range(central.size):
-        for k in range(slope.shape[1]):
-            central[p] += radial_bar[p, k] * slope[p, k]
     for x in range(3):
         target, component = gradient[x], vector[x]
         for p in range(central.size):

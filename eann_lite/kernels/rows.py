@@ -15,8 +15,10 @@ add_products = row_operation(1, lambda builder, x, y, z: (multiply_add(builder, 
 sum_two_products = row_operation(
     1, lambda builder, u, v, x, y: (multiply_add(builder, u, v, multiply(builder, x, y)),)
 )
-#: add_row(x, p, z, n, z, n): z[n] += x[p].
-add_row = row_operation(1, lambda builder, x, z: (builder.fadd(x, z),))
+#: multiply_and_add(x, p, y, q, u, r, z, n, v, m, z, n): v[m] = x[p] u[r] and z[n] += y[q] u[r].
+multiply_and_add = row_operation(
+    2, lambda builder, x, y, u, z: (multiply(builder, x, u), multiply_add(builder, y, u, z))
+)
 #: scale_row(x, p, factor, z, n): z[n] = factor x[p].
 scale_row = row_operation(1, lambda builder, x, factor: (multiply(builder, x, factor),))
 

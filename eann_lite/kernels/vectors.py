@@ -146,11 +146,12 @@ def transposed_product_tile(typing_context, x, n, y, m, z, row, column):
     return types.void(x, types.intp, y, four, z, types.intp, types.intp), generate
 
 
-def row_operation(n_results, formula):
+def row_operation(n_results, formula, summed=False):
     """Intrinsic operation(x, p, y, q, ..., numbers, ..., z, n): rows z[n] from rows x[p], y[q], ... and numbers.
 
     Arrays (n, K) with contiguous rows, each followed by the index of its row; numbers are floats; the last
     ``n_results`` rows are written.  formula(builder, *rows, *numbers) gives as many vectors.  A row may stand among both.
+    With ``summed`` it gives one vector more, the sum of whose elements is what the operation returns.
     """
 
     @intrinsic
@@ -165,23 +166,87 @@ def row_operation(n_results, formula):
                     rows.append(_address(builder, base, (index, strides[0])))
                 elif isinstance(kind, types.Float):
                     numbers.append(value)
-            targets = rows[-n_results:]
-            _along_row(builder, shape[1], rows[:-n_results], numbers, targets, formula)
-            return context.get_dummy_value()
+            sources, targets = rows[: len(rows) - n_results], rows[len(rows) - n_results :]
+            total = _along_row(builder, shape[1], sources, numbers, targets, formula, summed)
+            return total if summed else context.get_dummy_value()
 
-        return types.void(types.StarArgTuple.from_types(arguments)), generate
+        result = types.float64 if summed else types.void
+        return result(types.StarArgTuple.from_types(arguments)), generate
 
     return operation
 
 
-def _along_row(builder, length, sources, numbers, targets, formula):
-    """Code of ``row_operation``: four elements at a time, then one by one."""
-    size, four = ir.Constant(_INDEX, 8), ir.Constant(_INDEX, 4)
-    in_fours = builder.mul(builder.sdiv(length, four), four)
-    for begin, end, width in ((ir.Constant(_INDEX, 0), in_fours, 4), (in_fours, length, 1)):
+def _along_row(builder, length, sources, numbers, targets, formula, summed):
+    """Code of ``row_operation``: eight elements at a time, then four, then one by one; their sum, in an order of its own."""
+    size = ir.Constant(_INDEX, 8)
+    begin, total = ir.Constant(_INDEX, 0), cgutils.alloca_once_value(builder, ir.Constant(_DOUBLE, 0.0))
+    for width in (8, 4, 1):
+        step = ir.Constant(_INDEX, width)
+        end = builder.mul(builder.sdiv(length, step), step)
         kind = ir.VectorType(_DOUBLE, width) if width > 1 else _DOUBLE
         constants = [_repeated(builder, number, width) if width > 1 else number for number in numbers]
-        with cgutils.for_range_slice(builder, begin, end, ir.Constant(_INDEX, width)) as (k, _):
+        with cgutils.for_range_slice(builder, begin, end, step) as (k, _):
             elements = [builder.load(_at(builder, _address(builder, row, (k, size)), kind), align=8) for row in sources]
-            for row, result in zip(targets, formula(builder, *elements, *constants)):
+            results = formula(builder, *elements, *constants)
+            for row, result in zip(targets, results):
                 builder.store(result, _at(builder, _address(builder, row, (k, size)), kind), align=8)
+            if summed:
+                builder.store(builder.fadd(builder.load(total), _sum(builder, results[-1], width)), total)
+        begin = end
+    return builder.load(total)
+
+
+def _sum(builder, vector, width):
+    """Sum of the elements of a vector: halves first."""
+    while width > 1:
+        width //= 2
+        low, high = (_lanes(builder, vector, vector, range(start, start + width)) for start in (0, width))
+        vector = builder.fadd(low, high)
+    return vector if isinstance(vector.type, ir.DoubleType) else builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+
+@intrinsic
+def sum_of_rows(typing_context, x, rows, begin, end, z, n):
+    """z[n] += the sum of x[rows[p]] for p from begin to end; x (.., K) and z (.., K) with contiguous rows.
+
+    The sums stay in registers, four of them side by side, so that none waits for the one before.
+    """
+
+    def generate(context, builder, signature, arguments):
+        x_base, x_strides, _ = _open(context, builder, signature.args[0], arguments[0])
+        rows_base, rows_strides, _ = _open(context, builder, signature.args[1], arguments[1])
+        z_base, z_strides, z_shape = _open(context, builder, signature.args[4], arguments[4])
+        begin, end, four = arguments[2], arguments[3], ir.Constant(_INDEX, 4)
+        in_fours = builder.add(begin, builder.mul(builder.sdiv(builder.sub(end, begin), four), four))
+        target = _address(builder, z_base, (arguments[5], z_strides[0]))
+
+        def along(kind, k):
+            """The sum of the elements from k on, as one vector."""
+            sums = [cgutils.alloca_once(builder, kind) for _ in range(4)]
+            for total in sums:
+                builder.store(ir.Constant(kind, None), total)
+
+            def add(p, total):
+                row = builder.load(_at(builder, _address(builder, rows_base, (p, rows_strides[0])), _INDEX))
+                place = _at(builder, _address(builder, x_base, (row, x_strides[0]), (k, ir.Constant(_INDEX, 8))), kind)
+                builder.store(builder.fadd(builder.load(total), builder.load(place, align=8)), total)
+
+            with cgutils.for_range_slice(builder, begin, in_fours, four) as (p, _):
+                for c, total in enumerate(sums):
+                    add(_plus(builder, p, c), total)
+            with cgutils.for_range_slice(builder, in_fours, end, ir.Constant(_INDEX, 1)) as (p, _):
+                add(p, sums[0])
+            pairs = [builder.fadd(builder.load(sums[c]), builder.load(sums[c + 1])) for c in (0, 2)]
+            place = _at(builder, _address(builder, target, (k, ir.Constant(_INDEX, 8))), kind)
+            builder.store(builder.fadd(builder.load(place, align=8), builder.fadd(*pairs)), place, align=8)
+
+        start = ir.Constant(_INDEX, 0)
+        for width in (8, 4, 1):
+            step = ir.Constant(_INDEX, width)
+            stop = builder.mul(builder.sdiv(z_shape[1], step), step)
+            with cgutils.for_range_slice(builder, start, stop, step) as (k, _):
+                along(ir.VectorType(_DOUBLE, width) if width > 1 else _DOUBLE, k)
+            start = stop
+        return context.get_dummy_value()
+
+    return types.void(x, rows, types.intp, types.intp, z, types.intp), generate

@@ -46,9 +46,12 @@ class Monomials:
             self.parent[a], self.axis[a] = parent, x
 
 
-#: Arrays of ``Values`` that only derivatives of energies and forces need, and network stores that else serve step by step.
-FOR_DERIVATIVES = ("shared", "act_gate")
-PASSING = ("lin", "pre_bar", "act_bar", "lin_bar")
+#: Arrays of ``Values`` that only derivatives of energies and forces need.
+FOR_DERIVATIVES = ("slope", "shared", "act_gate", "lin", "pre_bar", "act_bar", "lin_bar")
+#: Numbers in a cache line.
+LINE = 8
+#: Arrays of ``Values`` that may be others, or parts of them.
+SHARED = ("vector", "lin_bar")
 
 
 class Buffers:
@@ -61,8 +64,15 @@ class Buffers:
         size = math.prod(shape)
         flat = self._store.get(name)
         if flat is None or flat.size < size:
-            flat = self._store[name] = np.empty(max(size, 1))
+            flat = self._store[name] = _aligned(size)
         return flat[:size].reshape(shape)
+
+
+def _aligned(size):
+    """New array (size,) that begins with a cache line: rows of eight numbers then never lie across two."""
+    flat = np.empty(size + LINE)
+    begin = -(flat.ctypes.data // flat.itemsize) % LINE
+    return flat[begin : begin + size]
 
 
 class Sweeps:
@@ -155,15 +165,17 @@ class Sweeps:
         # Without layer normalisation the adjoints before and after it are the same.
         normed = any(stage.normed for stage in self.stages)
         if not keep:
-            shapes |= {name: (0, *shapes[name][1:]) for name in FOR_DERIVATIVES}
-            passing = PASSING if normed else (*PASSING, "pre")
-            shapes |= {name: (1, *shapes[name][1:]) for name in passing}
-        stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name != "lin_bar"}
+            # The reverse of a layer normalisation takes what came before its activations.
+            unused = FOR_DERIVATIVES if normed else (*FOR_DERIVATIVES, "pre")
+            shapes |= {name: (0, *shapes[name][1:]) for name in unused}
+            shapes["density_bar"] = (1, *shapes["density_bar"][1:])
+        stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name not in SHARED}
+        vector = stores["angular"][1:4] if self.specification.max_degree else self.buffers("vector", *shapes["vector"])
         lin_bar = self.buffers("lin_bar", *shapes["lin_bar"]) if normed else stores["act_bar"]
-        return Values(**stores, lin_bar=lin_bar)
+        return Values(**stores, vector=vector, lin_bar=lin_bar)
 
     def last_hidden(self):
-        """Activations (N, width) that the last linear map of the energy networks takes, after ``forward``."""
+        """Activations (N, width) that the last linear map of the energy networks takes, after ``forward`` with ``keep``."""
         from eann_lite.kernels.networks import IN, ROW
 
         n_atoms, last = self.batch.species.size, self.stages[-1].maps[-1]
@@ -174,7 +186,8 @@ class Sweeps:
         """Shapes of the arrays of ``Values`` and ``Tangents`` for a batch."""
         spec = self.specification
         n_atoms, n_pairs, n_steps = batch.species.size, batch.neighbor.size, spec.recursions + 1
-        shapes = {"vector": (3, n_pairs), "distance": (n_pairs,), "angular": (spec.monomials, n_pairs)}
+        shapes = {"vector": (3, n_pairs), "angular": (spec.monomials, n_pairs)}
+        shapes |= dict.fromkeys(("distance", "log_slope"), (n_pairs,))
         shapes |= dict.fromkeys(("radial", "slope", "message", "radial_bar"), (n_pairs, spec.radial))
         shapes |= {"pair_gradient": (3, n_pairs), "shared": (n_steps, n_pairs, spec.radial)}
         store = (n_steps, n_atoms * max(stage.row_width for stage in self.stages))

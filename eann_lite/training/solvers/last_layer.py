@@ -27,7 +27,7 @@ def solve_last_layer(sweeps, vector, labelled):
     features, residuals = [], []
     for chosen in batches_of_atoms(labelled.packed.offsets, known, 1024):
         batch = draw_batch(labelled.packed, chosen, len(specification.elements))
-        energies = sum_by_structure(batch, sweeps.forward(batch))
+        energies = sum_by_structure(batch, sweeps.forward(batch, keep=True))
         last = sweeps.last_hidden()
         hidden = last.shape[1]
         columns = np.zeros((batch.species.size, len(names) * (hidden + 1)))
