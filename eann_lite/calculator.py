@@ -13,7 +13,7 @@ from eann_lite.batches import draw_batch, packed_with_pairs, species_of
 from eann_lite.compiled import set_threads
 from eann_lite.errors import InputError
 from eann_lite.extrapolation import OUTSIDE, ExtrapolationWarning, warning_text
-from eann_lite.model.sweeps import Sweeps
+from eann_lite.model.sweeps import PRECISIONS, Sweeps
 from eann_lite.neighbors import SkinList, neighbor_pairs
 
 #: Places of xx, yy, zz, yz, xz, xy in a (3, 3) stress, as ASE orders them.
@@ -28,6 +28,7 @@ class EANNCalculator(Calculator):
     | model | needed | a ``Model``, or the path of a model file; its parameters are copied | |
     | skin | 0.5 | neighbours are listed this far beyond the cutoff, anew once an atom moved half of it | Angstrom |
     | threads | None | threads of this calculator; None: as many as Numba uses at the time | |
+    | precision | "float64" | or "float32": about twice as fast, forces to about 1e-5 of the largest; for dynamics | |
 
     | property | shape | unit |
     |---|---|---|
@@ -45,7 +46,7 @@ class EANNCalculator(Calculator):
     ASE raises PropertyNotImplementedError elsewhere.  Results are those of ``model.evaluate`` and do not depend on skin
     or threads, up to the order of sums.  Asking for the energy alone computes no forces.  Atoms are never changed.
 
-    Raises InputError for a model file that cannot be read, a bad skin or number of threads, and when asked about
+    Raises InputError for a model file that cannot be read, a bad skin, number of threads or precision, and when asked about
     atoms: for an element that the model does not know, a position that is not a number, a cell without volume in
     a periodic direction, two atoms at one place, and for energies or forces that overflow.
 
@@ -63,7 +64,7 @@ class EANNCalculator(Calculator):
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "extrapolation"]
     ignored_changes = {"initial_charges", "initial_magmoms"}
 
-    def __init__(self, model, skin=0.5, threads=None):
+    def __init__(self, model, skin=0.5, threads=None, precision="float64"):
         super().__init__()
         if isinstance(model, (str, os.PathLike)):
             from eann_lite.io.model_file import load
@@ -73,11 +74,13 @@ class EANNCalculator(Calculator):
             before = numba.get_num_threads()
             set_threads(threads)
             set_threads(before)
+        if precision not in PRECISIONS:
+            raise InputError(f"precision = {precision!r}: expected one of {', '.join(PRECISIONS)}.")
         self.threads = threads
         self.specification = model.specification
         self.pairs = SkinList(model.specification.reach, skin)
         # Sweeps of its own: several calculators may share a model.
-        self.sweeps = Sweeps(model.specification, model.constants)
+        self.sweeps = Sweeps(model.specification, model.constants, precision)
         self.sweeps.set_parameters(model.vector)
         self.bounds = model.bounds
         self._warned = False

@@ -13,6 +13,7 @@ from pathlib import Path
 import numba
 
 from eann_lite.linked import HelperCompiler
+from eann_lite.precision import FormulaCompiler
 
 #: Contraction of a*b + c into one rounding is allowed; nothing else that changes results (no reassociation).
 FASTMATH = {"contract", "nsz", "arcp"}
@@ -20,7 +21,7 @@ FASTMATH = {"contract", "nsz", "arcp"}
 
 #: Where compiled functions stand.  These files import nothing else of the package but errors (a test holds them to it),
 #: so their text decides the machine code.
-COMPILED_SOURCES = ("compiled.py", "linked.py", "formulas.py", "neighbors.py", "kernels/*.py")
+COMPILED_SOURCES = ("compiled.py", "linked.py", "precision.py", "formulas.py", "neighbors.py", "kernels/*.py")
 
 
 @lru_cache(maxsize=1)
@@ -44,7 +45,7 @@ def cache_directory():
 
 def formula(function):
     """Decorator of a scalar formula: compiled into whichever kernel calls it, never cached on its own."""
-    return numba.njit(fastmath=FASTMATH, error_model="numpy", forceinline=True)(function)
+    return numba.njit(fastmath=FASTMATH, error_model="numpy", forceinline=True, pipeline_class=FormulaCompiler)(function)
 
 
 def helper(function):

@@ -8,9 +8,9 @@ import math
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
-from eann_lite.compiled import formula
+from eann_lite.compiled import FASTMATH, formula
 
 RELU_LIKE, TANH_LIKE, SILU, TANH, IDENTITY = 0, 1, 2, 3, 4
 #: Activation names of a specification and their codes in kernels.
@@ -27,26 +27,27 @@ ZBL_LENGTH = 0.8854 * 0.529177210903
 @intrinsic
 def _float_bits(typing_context, x):
     def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.IntType(64))
+        return builder.bitcast(arguments[0], ir.IntType(signature.return_type.bitwidth))
 
-    return types.int64(types.float64), generate
+    return (types.int32 if x == types.float32 else types.int64)(x), generate
 
 
 @intrinsic
-def _bits_float(typing_context, i):
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.DoubleType())
+def _power_of_two(typing_context, n):
+    """2^n from the bits of n, int64 or int32, which become the exponent of a float of that size."""
+    bias, shift, kind = (127, 23, types.float32) if n == types.int32 else (1023, 52, types.float64)
 
-    return types.float64(types.int64), generate
+    def generate(context, builder, signature, arguments):
+        bits = arguments[0].type
+        exponent = builder.shl(builder.add(arguments[0], ir.Constant(bits, bias)), ir.Constant(bits, shift))
+        return builder.bitcast(exponent, context.get_value_type(kind))
+
+    return kind(n), generate
 
 
 @formula
-def exponential(x):
-    """exp(x) to 1 ulp, in arithmetic that LLVM vectorises: Numba from PyPI has no vector mathematics library.
-
-    x = n ln 2 + r with |r| <= ln(2) / 2; exp(r) by its Taylor series to r^13 (remainder below 1e-17); 2^n from the
-    bits of n.  Arguments are clamped to [-708, 709], where doubles are normal.
-    """
+def _exponential_double(x):
+    """exp(r) by its Taylor series to r^13 (remainder below 1e-17); arguments are clamped to [-708, 709]."""
     x = min(max(x, -708.0), 709.0)
     # Adding and subtracting 1.5 * 2^52 rounds to the nearest whole number, which then stands in the lowest bits.
     shifted = x * 1.4426950408889634 + 6755399441055744.0
@@ -59,7 +60,40 @@ def exponential(x):
     middle = (1.0 / 720.0 + r * (1.0 / 5040.0)) + square * (1.0 / 40320.0 + r * (1.0 / 362880.0))
     high = (1.0 / 3628800.0 + r * (1.0 / 39916800.0)) + square * (1.0 / 479001600.0 + r * (1.0 / 6227020800.0))
     p = 1.0 + (r + square * (low + fourth * (middle + fourth * high)))
-    return p * _bits_float((_float_bits(shifted) + 1023) << 52)
+    return p * _power_of_two(_float_bits(shifted))
+
+
+@formula
+def _exponential_single(x):
+    """exp(r) by its Taylor series to r^7 (remainder below 6e-9); arguments are clamped to [-87, 88]."""
+    x = min(max(x, -87.0), 88.0)
+    shifted = x * 1.4426950408889634 + 12582912.0
+    n = shifted - 12582912.0
+    r = (x - n * 0.693359375) + n * 2.12194440054690582767e-04
+    square = r * r
+    low = (0.5 + r * (1.0 / 6.0)) + square * (1.0 / 24.0 + r * (1.0 / 120.0))
+    p = 1.0 + (r + square * (low + square * square * (1.0 / 720.0 + r * (1.0 / 5040.0))))
+    return p * _power_of_two(_float_bits(shifted))
+
+
+def _exponential_of(x):
+    """exp(x) in the precision of x; compiled code alone calls it."""
+
+
+@overload(_exponential_of, jit_options={"fastmath": FASTMATH, "forceinline": True})
+def _exponential_by_type(x):
+    if x == types.float32:
+        return lambda x: _exponential_single(x)
+    return lambda x: _exponential_double(x)
+
+
+@formula
+def exponential(x):
+    """exp(x) to 1 ulp, in arithmetic that LLVM vectorises: Numba from PyPI has no vector mathematics library.
+
+    x = n ln 2 + r with |r| <= ln(2) / 2, and exp(x) = 2^n exp(r).  Arguments are clamped to where floats are normal.
+    """
+    return _exponential_of(x)
 
 
 @formula

@@ -11,6 +11,8 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.typed_passes import NativeLowering
 
+from eann_lite.precision import ConstantPrecision
+
 
 class _NoEnvironment:
     """In place of the code generator where Numba gives a function its globals in Python, which helpers do not use."""
@@ -51,7 +53,7 @@ class _LinkedLowering(NativeLowering):
 
 
 class HelperCompiler(CompilerBase):
-    """Numba's passes with ``_LinkedLowering`` in the place of its last but one."""
+    """Numba's passes with ``ConstantPrecision`` before those that know types, and ``_LinkedLowering`` as the last but one."""
 
     def define_pipelines(self):
         """The one pipeline."""
@@ -59,6 +61,8 @@ class HelperCompiler(CompilerBase):
         for part in ("untyped_pipeline", "typed_pipeline", "nopython_lowering_pipeline"):
             passes = getattr(DefaultPassBuilder, f"define_{part}")(self.state).passes
             manager.passes += [(_LinkedLowering if own is NativeLowering else own, text) for own, text in passes]
+            if part == "untyped_pipeline":
+                manager.add_pass(ConstantPrecision, "precision of constants")
         manager.finalize()
         return [manager]
 

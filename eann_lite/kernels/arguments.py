@@ -2,8 +2,9 @@
 
 Shapes: N atoms of the batch, P ordered pairs, S elements, Q structures, T recursions, K Gaussians, L largest degree,
 A monomials, M densities, B blocks.  Network stores are flat, (T + 1, N * row_width): the rows (N, width) of map n of
-step t begin at N * (sum of the widths of the maps before it).  A field of another shape, or a new one, changes
-compiled code, so this file belongs to the sources that the cache watches.
+step t begin at N * (sum of the widths of the maps before it).  Arrays of floats in ``Values``, and what they meet of
+``Potential``, are float64 or float32.  A field of another shape, or a new one, changes compiled code, so this file belongs
+to the sources that the cache watches.
 """
 
 from typing import NamedTuple
@@ -17,7 +18,7 @@ class Potential(NamedTuple):
     cutoff, repulsion_cutoff : Angstrom; repulsion_cutoff is 0 without repulsion.
     exponents, centers, coefficients (S, K) : alpha, r_s and the orbital coefficients of step 0.
     contraction (L + 1, K, M), contraction_transposed (L + 1, M, K).
-    degree, weight, parity, parent, axis (A,), factors (F, 4) : tables of the monomials (``model.monomials``).
+    degree, weight, parent, axis (A,), factors (F, 4), powers (F,) : tables of the monomials (``model.sweeps``).
     numbers (S,) : atomic numbers as floats.  reference_energies (S,) eV; energy_scale eV.
     vector, transposed : all parameters, and the same with every network weight matrix the other way round.
     density_shift, density_scale (T + 1, S, M); starts (T + 1, S): where each network begins in the vector.
@@ -34,10 +35,10 @@ class Potential(NamedTuple):
     contraction_transposed: np.ndarray
     degree: np.ndarray
     weight: np.ndarray
-    parity: np.ndarray
     parent: np.ndarray
     axis: np.ndarray
     factors: np.ndarray
+    powers: np.ndarray
     numbers: np.ndarray
     reference_energies: np.ndarray
     energy_scale: float

@@ -17,7 +17,7 @@ def densities(start, stop, t, potential, values):
     """rho (N, M) of step t from its weighted orbital sums."""
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
     sums, density = values.sums[t, start:stop], values.density[t, start:stop]
-    d = np.empty(density.shape)
+    d = np.empty(density.shape, density.dtype)
     fill_rows(0, stop - start, density, 0.0)
     for a in range(degree.size):
         product(sums[:, a], contraction[degree[a]], d, True)
@@ -53,7 +53,7 @@ def densities_reverse(start, stop, t, potential, values):
     degree, weight = potential.degree, potential.weight
     sums, sums_bar = values.sums[t, start:stop], values.sums_bar[start:stop, :, t]
     density_bar = values.density_bar[t % values.density_bar.shape[0], start:stop]
-    d = np.empty(density_bar.shape)
+    d = np.empty(density_bar.shape, density_bar.dtype)
     for a in range(degree.size):
         product(sums[:, a], contraction[degree[a]], d, True)
         for n in range(d.shape[0]):

@@ -6,10 +6,13 @@ registers run at its single-thread rate or above.
 """
 
 from eann_lite.compiled import helper
-from eann_lite.kernels.vectors import any_layout, product_tile, transposed_product_tile
+from eann_lite.kernels.vectors import any_layout, line, product_tile, transposed_product_tile
 
-_tile_6x8, _tile_4x8, _tile_3x8, _tile_2x8, _tile_1x8 = (product_tile(rows, 8) for rows in (6, 4, 3, 2, 1))
-_tile_4x4, _tile_1x4, _tile_1x1 = (product_tile(rows, width) for rows, width in ((4, 4), (1, 4), (1, 1)))
+#: Tiles of some rows by a cache line, by half and a quarter of it, and of a single number.
+_tile_6, _tile_4, _tile_3, _tile_2, _tile_1 = (product_tile(rows, 64) for rows in (6, 4, 3, 2, 1))
+_half_6, _half_4, _half_1 = (product_tile(rows, 32) for rows in (6, 4, 1))
+_quarter_4, _quarter_1 = (product_tile(rows, 16) for rows in (4, 1))
+_single = product_tile(1, 1)
 
 
 @helper
@@ -21,36 +24,48 @@ def product(x, w, y, fresh):
 
 @helper
 def _product(x, w, y, fresh):
-    n_rows, n_out = x.shape[0], w.shape[1]
+    n_rows, n_out, wide = x.shape[0], w.shape[1], line(y)
     o = 0
-    while o + 8 <= n_out:
+    while o + wide <= n_out:
         n = 0
         while n + 6 <= n_rows and n + 8 != n_rows:
-            _tile_6x8(x, n, w, o, y, fresh)
+            _tile_6(x, n, w, o, y, fresh)
             n += 6
         while n + 4 <= n_rows:
-            _tile_4x8(x, n, w, o, y, fresh)
+            _tile_4(x, n, w, o, y, fresh)
             n += 4
         # Not one by one: a single row has too few sums to keep the processor busy while each waits for itself.
         if n_rows - n == 3:
-            _tile_3x8(x, n, w, o, y, fresh)
+            _tile_3(x, n, w, o, y, fresh)
         elif n_rows - n == 2:
-            _tile_2x8(x, n, w, o, y, fresh)
+            _tile_2(x, n, w, o, y, fresh)
         elif n_rows - n == 1:
-            _tile_1x8(x, n, w, o, y, fresh)
-        o += 8
-    while o + 4 <= n_out:
+            _tile_1(x, n, w, o, y, fresh)
+        o += wide
+    while o + wide // 2 <= n_out:
         n = 0
+        while n + 6 <= n_rows and n + 8 != n_rows:
+            _half_6(x, n, w, o, y, fresh)
+            n += 6
         while n + 4 <= n_rows:
-            _tile_4x4(x, n, w, o, y, fresh)
+            _half_4(x, n, w, o, y, fresh)
             n += 4
         while n < n_rows:
-            _tile_1x4(x, n, w, o, y, fresh)
+            _half_1(x, n, w, o, y, fresh)
             n += 1
-        o += 4
+        o += wide // 2
+    while o + wide // 4 <= n_out:
+        n = 0
+        while n + 4 <= n_rows:
+            _quarter_4(x, n, w, o, y, fresh)
+            n += 4
+        while n < n_rows:
+            _quarter_1(x, n, w, o, y, fresh)
+            n += 1
+        o += wide // 4
     while o < n_out:
         for n in range(n_rows):
-            _tile_1x1(x, n, w, o, y, fresh)
+            _single(x, n, w, o, y, fresh)
         o += 1
 
 

@@ -42,7 +42,7 @@ def _kept_or_new(store, place, maps):
     if store.shape[0] > 0:
         return store, place
     n_atoms, last = place[2] - place[1], maps.shape[0] - 1
-    return np.empty((1, n_atoms * (maps[last, ROW] + maps[last, IN]))), (0, 0, n_atoms, n_atoms)
+    return np.empty((1, n_atoms * (maps[last, ROW] + maps[last, IN])), store.dtype), (0, 0, n_atoms, n_atoms)
 
 
 @helper
@@ -61,7 +61,7 @@ def _unit_parameters(theta, maps, n):
     width = maps[n, IN]
     if maps[n, ALPHA] >= 0:
         return _vector(theta, maps[n, ALPHA], width), _vector(theta, maps[n, BETA], width)
-    return np.ones(width), np.ones(width)
+    return np.ones(width, theta.dtype), np.ones(width, theta.dtype)
 
 
 @helper
@@ -101,7 +101,7 @@ def _project(row, unit, inverse):
 @helper
 def _unit_row(kind, alpha, beta, pre_row):
     """Normalised activations of one row, computed anew, and 1 / sqrt(variance + eps)."""
-    unit = np.empty(pre_row.size)
+    unit = np.empty(pre_row.size, pre_row.dtype)
     for u in range(pre_row.size):
         gate = activation_gate(kind, pre_row[u], beta[u])
         unit[u], _ = activation(kind, pre_row[u], gate, alpha[u], beta[u])

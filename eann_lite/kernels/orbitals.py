@@ -14,7 +14,7 @@ from eann_lite.formulas import radial_parameter_slopes
 from eann_lite.kernels.dense import product, transposed_products
 from eann_lite.kernels.radial import slope_sum
 from eann_lite.kernels.rows import add_products, fill_rows, multiply_and_add, multiply_rows, sum_two_products
-from eann_lite.kernels.vectors import sum_of_rows
+from eann_lite.kernels.vectors import line, sum_of_rows
 
 
 @helper
@@ -31,7 +31,7 @@ def orbital_sums(start, stop, t, potential, batch, values):
     """B_iak of step t = sum over pairs p: i->j of A_a(r_p) R_k(r_p) c_jk."""
     first, neighbor, radial = batch.first, batch.neighbor, values.radial
     coefficients, sums = values.coefficients[t], values.sums[t]
-    orbitals = np.empty((most_pairs(start, stop, first), radial.shape[1]))
+    orbitals = np.empty((most_pairs(start, stop, first), radial.shape[1]), radial.dtype)
     for i in range(start, stop):
         for p in range(first[i], first[i + 1]):
             multiply_rows(radial, p, coefficients, neighbor[p], orbitals, p - first[i])
@@ -64,7 +64,7 @@ def messages(start, stop, t, potential, batch, values):
     first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients[t]
     message, radial_bar = values.message, values.radial_bar
     keep = values.shared.shape[0] > 0
-    scratch = np.empty((most_pairs(start, stop, first), radial.shape[1]))
+    scratch = np.empty((most_pairs(start, stop, first), radial.shape[1]), radial.dtype)
     last = t + 1 == values.coefficients.shape[0]
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
@@ -161,16 +161,17 @@ def pair_gradients(start, stop, potential, batch, values):
     first, shape = batch.first, values.sums_bar.shape
     begin, end = first[start], first[stop]
     # Products run over whole vectors of pairs; what they write beyond the last pair of an atom the next one overwrites.
-    angular_bar = np.empty((shape[1], end - begin + 3))
-    scratch = np.zeros((shape[2] * shape[3], most_pairs(start, stop, first) + 3))
+    half = line(values.radial) // 2
+    angular_bar = np.empty((shape[1], end - begin + half - 1), values.radial.dtype)
+    scratch = np.zeros((shape[2] * shape[3], most_pairs(start, stop, first) + half - 1), values.radial.dtype)
     for i in range(start, stop):
         n = first[i] - begin
-        m = n + (first[i + 1] - first[i] + 3) // 4 * 4
+        m = n + (first[i + 1] - first[i] + half - 1) // half * half
         # Index (t, k) of sums_bar (N, A, T + 1, K) is one index of the product.
         sums_bar, orbitals = values.sums_bar[i].reshape(shape[1], scratch.shape[0]), scratch[:, : m - n]
         orbitals_of_all_steps(first[i], first[i + 1], values.radial, values.coefficients, batch.neighbor, orbitals)
         product(sums_bar, orbitals, angular_bar[:, n:m], True)
-    central = np.empty(end - begin)
+    central = np.empty(end - begin, values.radial.dtype)
     for p in range(begin, end):
         s = batch.species[batch.neighbor[p]]
         central[p - begin] = slope_sum(
@@ -178,17 +179,17 @@ def pair_gradients(start, stop, potential, batch, values):
             values.log_slope[p],
         )  # fmt: skip
     _chain_rule(
-        potential.factors, values.vector[:, begin:end], values.distance[begin:end], values.angular[:, begin:end],
+        potential.factors, potential.powers, values.vector[:, begin:end], values.distance[begin:end], values.angular[:, begin:end],
         angular_bar, central, values.pair_gradient[:, begin:end],
     )  # fmt: skip
 
 
 @helper
-def _chain_rule(factors, vector, distance, angular, angular_bar, central, gradient):
+def _chain_rule(factors, powers, vector, distance, angular, angular_bar, central, gradient):
     """gradient (3, P) += sum_a Abar_a grad A_a + central r_p / r."""
     for f in range(factors.shape[0]):
         bar, parent, target = angular_bar[factors[f, 0]], angular[factors[f, 2]], gradient[factors[f, 1]]
-        power = factors[f, 3]
+        power = powers[f]
         for p in range(target.size):
             target[p] += power * parent[p] * bar[p]
     for x in range(3):

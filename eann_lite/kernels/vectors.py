@@ -1,9 +1,9 @@
 """Explicit vector instructions for the products inside kernels, as Numba intrinsics that write LLVM code.
 
 Left to itself LLVM does not vectorise loops over 8 Gaussians with a length it does not know: it would have to check at
-run time that none of the arrays overlap.  These few pieces say what is meant: vectors of ``width`` numbers along
-the last, contiguous axis.  LLVM cuts them into whatever the machine has.  They know nothing of the model; the loops
-around them are in ``dense``, those on single rows in ``rows``.
+run time that none of the arrays overlap.  These few pieces say what is meant: vectors of some numbers along the last,
+contiguous axis, of float64 or float32 as the arrays are.  LLVM cuts them into whatever the machine has.  They know nothing
+of the model; the loops around them are in ``dense``, those on single rows in ``rows``.
 """
 
 from llvmlite import ir
@@ -12,7 +12,7 @@ from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
-_INDEX, _BYTE, _DOUBLE = ir.IntType(64), ir.IntType(8), ir.DoubleType()
+_INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
 #: A product and a sum may become one instruction with one rounding (as ``compiled.FASTMATH`` allows).
 _CONTRACT = ("contract",)
 
@@ -22,6 +22,12 @@ def _open(context, builder, array_type, value):
     array = context.make_array(array_type)(context, builder, value)
     base = builder.bitcast(array.data, _BYTE.as_pointer())
     return base, cgutils.unpack_tuple(builder, array.strides), cgutils.unpack_tuple(builder, array.shape)
+
+
+def _element(array_type):
+    """LLVM type of the numbers of a float array, and its size in bytes."""
+    single = array_type.dtype == types.float32
+    return (ir.FloatType(), 4) if single else (ir.DoubleType(), 8)
 
 
 def _plus(builder, index, n):
@@ -51,7 +57,7 @@ def multiply_add(builder, a, b, c):
 
 def _repeated(builder, number, width):
     """A vector that holds one number ``width`` times."""
-    undefined = ir.Constant(ir.VectorType(_DOUBLE, width), ir.Undefined)
+    undefined = ir.Constant(ir.VectorType(number.type, width), ir.Undefined)
     one = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width))
 
@@ -60,6 +66,17 @@ def _lanes(builder, a, b, chosen):
     """The chosen lanes of vectors a and b, those of b counted on from those of a."""
     chosen = list(chosen)
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(chosen)), chosen))
+
+
+@intrinsic
+def line(typing_context, x):
+    """How many numbers of an array stand in 64 bytes, a cache line: 8, or 16 of single precision."""
+    n = 64 // _element(x)[1]
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(_INDEX, n)
+
+    return types.intp(x), generate
 
 
 @intrinsic
@@ -72,18 +89,19 @@ def any_layout(typing_context, x):
     return x.copy(layout="A")(x), generate
 
 
-def product_tile(rows, width):
+def product_tile(rows, n_bytes):
     """Intrinsic tile(x, n, w, o, y, fresh): y[n:n+rows, o:o+width] = or (not fresh) += x[n:n+rows] @ w[:, o:o+width].
 
-    x may have any strides; rows of w and y are contiguous.  The sums stay in registers until they are complete.
+    width: the numbers in ``n_bytes``, at least one.  x may have any strides; rows of w and y are contiguous.  The sums stay in
+    registers until they are complete.
     """
-    vector = ir.VectorType(_DOUBLE, width)
-    size = ir.Constant(_INDEX, 8)
 
     @intrinsic
     def tile(typing_context, x, n, w, o, y, fresh):
         def generate(context, builder, signature, arguments):
             n, o, fresh = arguments[1], arguments[3], arguments[5]
+            element, size = _element(signature.args[0])
+            vector, size = ir.VectorType(element, max(1, n_bytes // size)), ir.Constant(_INDEX, size)
             x_base, x_strides, x_shape = _open(context, builder, signature.args[0], arguments[0])
             w_base, w_strides, _ = _open(context, builder, signature.args[2], arguments[2])
             y_base, y_strides, _ = _open(context, builder, signature.args[4], arguments[4])
@@ -97,19 +115,19 @@ def product_tile(rows, width):
             with builder.if_else(fresh) as (empty, continued):
                 with empty:
                     for total in sums:
-                        builder.store(ir.Constant(vector, [0.0] * width), total)
+                        builder.store(ir.Constant(vector, None), total)
                 with continued:
                     for total, place in zip(sums, y_tiles):
-                        builder.store(builder.load(place, align=8), total)
+                        builder.store(builder.load(place, align=4), total)
             with cgutils.for_range(builder, x_shape[1]) as loop:
                 row = _address(builder, w_column, (loop.index, w_strides[0]))
-                row = builder.load(_at(builder, row, vector), align=8)
+                row = builder.load(_at(builder, row, vector), align=4)
                 for r in range(rows):
-                    number = _at(builder, _address(builder, x_rows[r], (loop.index, x_strides[1])), _DOUBLE)
-                    number = _repeated(builder, builder.load(number), width)
+                    number = _at(builder, _address(builder, x_rows[r], (loop.index, x_strides[1])), element)
+                    number = _repeated(builder, builder.load(number), vector.count)
                     builder.store(multiply_add(builder, number, row, builder.load(sums[r])), sums[r])
             for total, place in zip(sums, y_tiles):
-                builder.store(builder.load(total), place, align=8)
+                builder.store(builder.load(total), place, align=4)
             return context.get_dummy_value()
 
         return types.void(x, types.intp, w, types.intp, y, types.boolean), generate
@@ -120,9 +138,10 @@ def product_tile(rows, width):
 @intrinsic
 def transposed_product_tile(typing_context, x, n, y, m, z, row, column):
     """z[row + k, column + c] = x[n + c, k] y[m[c], k] for 4 rows c and 8 columns k; m is a tuple of 4 rows of y."""
-    vector, size = ir.VectorType(_DOUBLE, 8), ir.Constant(_INDEX, 8)
 
     def generate(context, builder, signature, arguments):
+        element, size = _element(signature.args[0])
+        vector, size = ir.VectorType(element, 8), ir.Constant(_INDEX, size)
         x_base, x_strides, _ = _open(context, builder, signature.args[0], arguments[0])
         y_base, y_strides, _ = _open(context, builder, signature.args[2], arguments[2])
         z_base, z_strides, _ = _open(context, builder, signature.args[4], arguments[4])
@@ -130,7 +149,7 @@ def transposed_product_tile(typing_context, x, n, y, m, z, row, column):
         for c, m_c in enumerate(cgutils.unpack_tuple(builder, arguments[3])):
             a = _address(builder, x_base, (_plus(builder, arguments[1], c), x_strides[0]))
             b = _address(builder, y_base, (m_c, y_strides[0]))
-            a, b = (builder.load(_at(builder, address, vector), align=8) for address in (a, b))
+            a, b = (builder.load(_at(builder, address, vector), align=4) for address in (a, b))
             products.append(builder.fmul(a, b))
         for half in (0, 4):
             # Columns k and k + 1 of rows 0 and 1, of rows 2 and 3, and both together.
@@ -138,8 +157,8 @@ def transposed_product_tile(typing_context, x, n, y, m, z, row, column):
                 upper, lower = (_lanes(builder, products[c], products[c + 1], (k, k + 8, k + 1, k + 9)) for c in (0, 2))
                 for offset, lanes in ((0, (0, 1, 4, 5)), (1, (2, 3, 6, 7))):
                     place = (_plus(builder, arguments[5], k + offset), z_strides[0]), (arguments[6], size)
-                    address = _at(builder, _address(builder, z_base, *place), ir.VectorType(_DOUBLE, 4))
-                    builder.store(_lanes(builder, upper, lower, lanes), address, align=8)
+                    address = _at(builder, _address(builder, z_base, *place), ir.VectorType(element, 4))
+                    builder.store(_lanes(builder, upper, lower, lanes), address, align=4)
         return context.get_dummy_value()
 
     four = types.UniTuple(types.intp, 4)
@@ -165,31 +184,32 @@ def row_operation(n_results, formula, summed=False):
                     index = context.cast(builder, values[n + 1], kinds[n + 1], types.intp)
                     rows.append(_address(builder, base, (index, strides[0])))
                 elif isinstance(kind, types.Float):
-                    numbers.append(value)
+                    numbers.append(context.cast(builder, value, kind, kinds[0].dtype))
             sources, targets = rows[: len(rows) - n_results], rows[len(rows) - n_results :]
-            total = _along_row(builder, shape[1], sources, numbers, targets, formula, summed)
+            total = _along_row(builder, _element(kinds[0]), shape[1], sources, numbers, targets, formula, summed)
             return total if summed else context.get_dummy_value()
 
-        result = types.float64 if summed else types.void
+        result = arguments[0].dtype if summed else types.void
         return result(types.StarArgTuple.from_types(arguments)), generate
 
     return operation
 
 
-def _along_row(builder, length, sources, numbers, targets, formula, summed):
+def _along_row(builder, element, length, sources, numbers, targets, formula, summed):
     """Code of ``row_operation``: eight elements at a time, then four, then one by one; their sum, in an order of its own."""
-    size = ir.Constant(_INDEX, 8)
-    begin, total = ir.Constant(_INDEX, 0), cgutils.alloca_once_value(builder, ir.Constant(_DOUBLE, 0.0))
+    element, size = element
+    size, begin = ir.Constant(_INDEX, size), ir.Constant(_INDEX, 0)
+    total = cgutils.alloca_once_value(builder, ir.Constant(element, 0.0))
     for width in (8, 4, 1):
         step = ir.Constant(_INDEX, width)
         end = builder.mul(builder.sdiv(length, step), step)
-        kind = ir.VectorType(_DOUBLE, width) if width > 1 else _DOUBLE
+        kind = ir.VectorType(element, width) if width > 1 else element
         constants = [_repeated(builder, number, width) if width > 1 else number for number in numbers]
         with cgutils.for_range_slice(builder, begin, end, step) as (k, _):
-            elements = [builder.load(_at(builder, _address(builder, row, (k, size)), kind), align=8) for row in sources]
+            elements = [builder.load(_at(builder, _address(builder, row, (k, size)), kind), align=4) for row in sources]
             results = formula(builder, *elements, *constants)
             for row, result in zip(targets, results):
-                builder.store(result, _at(builder, _address(builder, row, (k, size)), kind), align=8)
+                builder.store(result, _at(builder, _address(builder, row, (k, size)), kind), align=4)
             if summed:
                 builder.store(builder.fadd(builder.load(total), _sum(builder, results[-1], width)), total)
         begin = end
@@ -202,7 +222,7 @@ def _sum(builder, vector, width):
         width //= 2
         low, high = (_lanes(builder, vector, vector, range(start, start + width)) for start in (0, width))
         vector = builder.fadd(low, high)
-    return vector if isinstance(vector.type, ir.DoubleType) else builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+    return vector if not isinstance(vector.type, ir.VectorType) else builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
 
 
 @intrinsic
@@ -216,7 +236,8 @@ def sum_of_rows(typing_context, x, rows, begin, end, z, n):
         x_base, x_strides, _ = _open(context, builder, signature.args[0], arguments[0])
         rows_base, rows_strides, _ = _open(context, builder, signature.args[1], arguments[1])
         z_base, z_strides, z_shape = _open(context, builder, signature.args[4], arguments[4])
-        begin, end, four = arguments[2], arguments[3], ir.Constant(_INDEX, 4)
+        element, size = _element(signature.args[0])
+        size, begin, end, four = ir.Constant(_INDEX, size), arguments[2], arguments[3], ir.Constant(_INDEX, 4)
         in_fours = builder.add(begin, builder.mul(builder.sdiv(builder.sub(end, begin), four), four))
         target = _address(builder, z_base, (arguments[5], z_strides[0]))
 
@@ -228,8 +249,8 @@ def sum_of_rows(typing_context, x, rows, begin, end, z, n):
 
             def add(p, total):
                 row = builder.load(_at(builder, _address(builder, rows_base, (p, rows_strides[0])), _INDEX))
-                place = _at(builder, _address(builder, x_base, (row, x_strides[0]), (k, ir.Constant(_INDEX, 8))), kind)
-                builder.store(builder.fadd(builder.load(total), builder.load(place, align=8)), total)
+                place = _at(builder, _address(builder, x_base, (row, x_strides[0]), (k, size)), kind)
+                builder.store(builder.fadd(builder.load(total), builder.load(place, align=4)), total)
 
             with cgutils.for_range_slice(builder, begin, in_fours, four) as (p, _):
                 for c, total in enumerate(sums):
@@ -237,15 +258,15 @@ def sum_of_rows(typing_context, x, rows, begin, end, z, n):
             with cgutils.for_range_slice(builder, in_fours, end, ir.Constant(_INDEX, 1)) as (p, _):
                 add(p, sums[0])
             pairs = [builder.fadd(builder.load(sums[c]), builder.load(sums[c + 1])) for c in (0, 2)]
-            place = _at(builder, _address(builder, target, (k, ir.Constant(_INDEX, 8))), kind)
-            builder.store(builder.fadd(builder.load(place, align=8), builder.fadd(*pairs)), place, align=8)
+            place = _at(builder, _address(builder, target, (k, size)), kind)
+            builder.store(builder.fadd(builder.load(place, align=4), builder.fadd(*pairs)), place, align=4)
 
         start = ir.Constant(_INDEX, 0)
         for width in (8, 4, 1):
             step = ir.Constant(_INDEX, width)
             stop = builder.mul(builder.sdiv(z_shape[1], step), step)
             with cgutils.for_range_slice(builder, start, stop, step) as (k, _):
-                along(ir.VectorType(_DOUBLE, width) if width > 1 else _DOUBLE, k)
+                along(ir.VectorType(element, width) if width > 1 else element, k)
             start = stop
         return context.get_dummy_value()
 

@@ -16,8 +16,8 @@ from eann_lite.model.parameters import Layout, contraction_of
 class Monomials:
     """Distinct monomials x^lx y^ly z^lz of degree 0 to L, degree by degree, as tables for the kernels.
 
-    degree, weight (A,): l and l! / (lx! ly! lz!); parity (A,): (-1)^l; parent, axis (A,): monomial a is monomial
-    parent[a] times component axis[a]; factors (F, 4): rows (a, axis, parent, power) of every nonzero derivative.
+    degree, weight (A,): l and l! / (lx! ly! lz!); parent, axis (A,): monomial a is monomial parent[a] times component
+    axis[a]; factors (F, 4): rows (a, axis, parent, power) of every nonzero derivative, and powers (F,) as floats.
 
     >>> Monomials(2).degree.tolist()
     [0, 1, 1, 1, 2, 2, 2, 2, 2, 2]
@@ -33,7 +33,6 @@ class Monomials:
         index = {e: a for a, e in enumerate(exponents)}
         self.degree = np.array([sum(e) for e in exponents])
         self.weight = np.array([math.factorial(sum(e)) / math.prod(map(math.factorial, e)) for e in exponents])
-        self.parity = (-1.0) ** self.degree
         factors = [
             (a, x, index[tuple(n - (y == x) for y, n in enumerate(e))], e[x])
             for a, e in enumerate(exponents)
@@ -41,6 +40,7 @@ class Monomials:
             if e[x]
         ]
         self.factors = np.array(factors, dtype=np.int64).reshape(-1, 4)
+        self.powers = self.factors[:, 3].astype(float)
         self.parent, self.axis = np.zeros(len(exponents), np.int64), np.zeros(len(exponents), np.int64)
         for a, x, parent, _ in factors:
             self.parent[a], self.axis[a] = parent, x
@@ -48,8 +48,10 @@ class Monomials:
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need.
 FOR_DERIVATIVES = ("slope", "shared", "act_gate", "lin", "pre_bar", "act_bar", "lin_bar")
-#: Numbers in a cache line.
-LINE = 8
+#: Bytes of a cache line.
+LINE = 64
+#: Names of the precisions in which energies and forces can be computed, and their kinds of numbers.
+PRECISIONS = {"float64": np.float64, "float32": np.float32}
 #: Arrays of ``Values`` that may be others, or parts of them.
 SHARED = ("vector", "lin_bar")
 
@@ -57,21 +59,23 @@ SHARED = ("vector", "lin_bar")
 class Buffers:
     """Arrays kept from one batch to the next, so that large ones are not given back and zeroed by the system."""
 
-    def __init__(self):
+    def __init__(self, dtype=float):
         self._store = {}
+        self._dtype = np.dtype(dtype)
 
     def __call__(self, name, *shape):
         size = math.prod(shape)
         flat = self._store.get(name)
         if flat is None or flat.size < size:
-            flat = self._store[name] = _aligned(size)
+            flat = self._store[name] = _aligned(size, self._dtype)
         return flat[:size].reshape(shape)
 
 
-def _aligned(size):
+def _aligned(size, dtype):
     """New array (size,) that begins with a cache line: rows of eight numbers then never lie across two."""
-    flat = np.empty(size + LINE)
-    begin = -(flat.ctypes.data // flat.itemsize) % LINE
+    per_line = LINE // dtype.itemsize
+    flat = np.empty(size + per_line, dtype)
+    begin = -(flat.ctypes.data // dtype.itemsize) % per_line
     return flat[begin : begin + size]
 
 
@@ -81,17 +85,21 @@ class Sweeps:
     ``set_parameters`` first; then ``forward``, ``reverse``, ``tangent`` and ``gradient`` in this order on one batch.
     What they leave in ``values`` and ``tangents`` (``kernels.arguments``) lives until the next batch.  Not for use from
     several threads at once.
+
+    precision : float64, or float32 for energies and forces alone: then pairs, networks and all between them are of
+        single precision; distances are taken from positions, and energies and forces summed up, in double precision.
     """
 
-    def __init__(self, specification, constants):
+    def __init__(self, specification, constants, precision="float64"):
         self.specification = specification
         self.constants = constants
         self.layout = Layout.of(specification)
         self.stages = network_stages(specification, self.layout)
         self.monomials = Monomials(specification.max_degree)
-        self.vector = np.empty(self.layout.size)
-        self.transposed = np.empty(self.layout.size)
-        self.buffers = Buffers()
+        self.dtype = PRECISIONS[precision]
+        self.vector = np.empty(self.layout.size, self.dtype)
+        self.transposed = np.empty(self.layout.size, self.dtype)
+        self.buffers = Buffers(self.dtype)
         self.batch = self.values = self.tangents = None
         # Arrays of the last batch serve the next one of the same size.
         self._sizes, self._values = None, {}
@@ -106,27 +114,31 @@ class Sweeps:
         contraction = contraction_of(spec, named)
         transpose_weights(self.stages, self.vector, self.transposed)
         recursion, energy = self.stages[0], self.stages[-1]
+
+        def numbers(array):
+            return np.ascontiguousarray(array, self.dtype)
+
         self.potential = Potential(
             cutoff=spec.cutoff,
             repulsion_cutoff=spec.repulsion_cutoff if spec.repulsion else 0.0,
             exponents=named["radial_exponents"],
             centers=named["radial_centers"],
             coefficients=named["orbital_coefficients"],
-            contraction=contraction,
-            contraction_transposed=np.ascontiguousarray(contraction.transpose(0, 2, 1)),
+            contraction=numbers(contraction),
+            contraction_transposed=numbers(contraction.transpose(0, 2, 1)),
             degree=mono.degree,
-            weight=mono.weight,
-            parity=mono.parity,
+            weight=numbers(mono.weight),
             parent=mono.parent,
             axis=mono.axis,
             factors=mono.factors,
+            powers=numbers(mono.powers),
             numbers=np.array([float(atomic_number(symbol)) for symbol in spec.elements]),
             reference_energies=constants["reference_energies"],
             energy_scale=float(constants["energy_scale"]),
             vector=self.vector,
             transposed=self.transposed,
-            density_shift=constants["density_shift"],
-            density_scale=constants["density_scale"],
+            density_shift=numbers(constants["density_shift"]),
+            density_scale=numbers(constants["density_scale"]),
             starts=np.array([stage.starts for stage in self.stages]),
             recursion_maps=recursion.maps,
             recursion_tasks=recursion.tasks,
@@ -146,6 +158,8 @@ class Sweeps:
         """
         from eann_lite.kernels import sweeps
 
+        if keep and self.dtype != np.float64:
+            raise ValueError("derivatives of energies and forces are computed in float64 alone: expected that precision")
         self.batch = batch
         if self._sizes != (batch.species.size, batch.neighbor.size):
             self._sizes = batch.species.size, batch.neighbor.size
