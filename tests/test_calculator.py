@@ -13,7 +13,7 @@ from ase.io import read
 from ase.md.nose_hoover_chain import IsotropicMTKNPT
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import PERIODIC, deviation, models, random_model, scale_of, seeds, structures
 
@@ -202,6 +202,27 @@ def test_threads_hold_for_the_calculation_only(model):
 def test_an_impossible_number_of_threads_is_refused_at_once(model, threads):
     with pytest.raises(InputError, match=r"threads = .*: expected a whole number from 1 to \d+"):
         EANNCalculator(model, threads=threads)
+
+
+@given(models(), structures())
+@settings(max_examples=40)
+def test_single_precision_gives_the_energy_and_forces_of_double_precision_to_its_round_off(model, structure):
+    atoms = structure.to_atoms()
+    double, single = EANNCalculator(model), EANNCalculator(model, precision="float32")
+    for calculator in (double, single):
+        calculator.calculate(atoms, ("energy", "forces"))
+    assert single.sweeps.values.radial.dtype == np.float32
+    assert single.results["forces"].dtype == np.float64
+    # What is added up for a force may be larger than the force.
+    largest = np.abs(double.sweeps.values.pair_gradient).max(initial=1e-3)
+    assert np.abs(single.results["forces"] - double.results["forces"]).max() < 1e-4 * largest
+    scale = np.abs(double.results["energies"]).max(initial=1.0)
+    assert single.results["energies"] == pytest.approx(double.results["energies"], abs=1e-4 * scale)
+
+
+def test_an_unknown_precision_is_refused_at_once(model):
+    with pytest.raises(InputError, match="precision = 'float16': expected one of float64, float32"):
+        EANNCalculator(model, precision="float16")
 
 
 @pytest.mark.parametrize("skin", [-0.1, float("nan"), "wide"])

@@ -5,11 +5,9 @@ weight[a] = l! / (lx! ly! lz!) multiplies the squares: rho_im = sum_a weight_a D
 D_iam = sum_k W_{l(a) k m} B_iak.  D is computed anew in every sweep: reading it back from memory would take longer.
 """
 
-import numpy as np
-
 from eann_lite.compiled import helper
 from eann_lite.kernels.dense import product
-from eann_lite.kernels.rows import fill_rows
+from eann_lite.kernels.rows import fill_rows, new_rows
 
 
 @helper
@@ -17,7 +15,7 @@ def densities(start, stop, t, potential, values):
     """rho (N, M) of step t from its weighted orbital sums."""
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
     sums, density = values.sums[t, start:stop], values.density[t, start:stop]
-    d = np.empty(density.shape, density.dtype)
+    d = new_rows(stop - start, density.shape[1], density)
     fill_rows(0, stop - start, density, 0.0)
     for a in range(degree.size):
         product(sums[:, a], contraction[degree[a]], d, True)
@@ -38,7 +36,8 @@ def densities_tangent(start, stop, t, potential, values, tangents):
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
     sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
     density_dot = tangents.density[t, start:stop]
-    d, d_dot = np.empty(density_dot.shape), np.empty(density_dot.shape)
+    n_densities = density_dot.shape[1]
+    d, d_dot = new_rows(stop - start, n_densities, density_dot), new_rows(stop - start, n_densities, density_dot)
     fill_rows(0, stop - start, density_dot, 0.0)
     for a in range(degree.size):
         product(sums[:, a], contraction[degree[a]], d, True)
@@ -53,7 +52,7 @@ def densities_reverse(start, stop, t, potential, values):
     degree, weight = potential.degree, potential.weight
     sums, sums_bar = values.sums[t, start:stop], values.sums_bar[start:stop, :, t]
     density_bar = values.density_bar[t % values.density_bar.shape[0], start:stop]
-    d = np.empty(density_bar.shape, density_bar.dtype)
+    d = new_rows(stop - start, density_bar.shape[1], density_bar)
     for a in range(degree.size):
         product(sums[:, a], contraction[degree[a]], d, True)
         for n in range(d.shape[0]):
@@ -73,7 +72,8 @@ def densities_reverse_tangent(start, stop, t, moving, potential, values, tangent
     sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
     sums_bar_dot = tangents.sums_bar[start:stop, :, t]
     density_bar, density_bar_dot = values.density_bar[t, start:stop], tangents.density_bar[t, start:stop]
-    d, d_dot = np.empty(density_bar.shape), np.empty(density_bar.shape)
+    n_densities = density_bar.shape[1]
+    d, d_dot = new_rows(stop - start, n_densities, density_bar), new_rows(stop - start, n_densities, density_bar)
     for a in range(degree.size):
         l = degree[a]
         product(sums[:, a], contraction[l], d, True)

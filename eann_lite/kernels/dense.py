@@ -5,14 +5,90 @@ results may depend on their number, and a call costs more than many of these pro
 registers run at its single-thread rate or above.
 """
 
-from eann_lite.compiled import helper
-from eann_lite.kernels.vectors import any_layout, line, product_tile, transposed_product_tile
+from llvmlite.binding import get_host_cpu_features
 
-#: Tiles of some rows by a cache line, by half and a quarter of it, and of a single number.
-_tile_6, _tile_4, _tile_3, _tile_2, _tile_1 = (product_tile(rows, 64) for rows in (6, 4, 3, 2, 1))
-_half_6, _half_4, _half_1 = (product_tile(rows, 32) for rows in (6, 4, 1))
-_quarter_4, _quarter_1 = (product_tile(rows, 16) for rows in (4, 1))
-_single = product_tile(1, 1)
+from eann_lite.compiled import helper
+from eann_lite.kernels.vectors import (
+    any_layout,
+    gathered_product_tile,
+    line,
+    product_and_use_tile,
+    product_tile,
+    transposed_product_tile,
+)
+
+#: Most rows of a tile of ``gathered_product``: with AVX-512 a processor has twice as many registers, each twice as long.
+TALLEST = 10 if get_host_cpu_features().get("avx512f") else 5
+
+
+def _product_columns(n_bytes):
+    """Helper: the columns of ``product`` from o on that are as wide as ``n_bytes``."""
+    six, four, three, two, one = (product_tile(rows, n_bytes) for rows in (6, 4, 3, 2, 1))
+
+    @helper
+    def columns(x, w, o, y, fresh):
+        n, n_rows = 0, x.shape[0]
+        while n + 6 <= n_rows and n + 8 != n_rows:
+            six(x, n, w, o, y, fresh)
+            n += 6
+        while n + 4 <= n_rows:
+            four(x, n, w, o, y, fresh)
+            n += 4
+        # Not one by one: a single row has too few sums to keep the processor busy while each waits for itself.
+        if n_rows - n == 3:
+            three(x, n, w, o, y, fresh)
+        elif n_rows - n == 2:
+            two(x, n, w, o, y, fresh)
+        elif n_rows - n == 1:
+            one(x, n, w, o, y, fresh)
+
+    return columns
+
+
+def _gathered_columns(n_bytes):
+    """Helper: the columns of ``gathered_product`` from o on that are as wide as ``n_bytes``."""
+    tallest, four, one = (gathered_product_tile(rows, n_bytes) for rows in (TALLEST, 4, 1))
+
+    @helper
+    def columns(x, u, p, v, m, o, y):
+        n, n_rows = 0, x.shape[0]
+        while n + TALLEST <= n_rows:
+            tallest(x, n, u, p, v, m, o, y)
+            n += TALLEST
+        while n + 4 <= n_rows:
+            four(x, n, u, p, v, m, o, y)
+            n += 4
+        while n < n_rows:
+            one(x, n, u, p, v, m, o, y)
+            n += 1
+
+    return columns
+
+
+def _used_columns(n_bytes):
+    """Helper: the columns of ``product_and_uses`` from o on that are as wide as ``n_bytes``."""
+    six, four, one = (product_and_use_tile(rows, n_bytes) for rows in (6, 4, 1))
+
+    @helper
+    def columns(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh):
+        n = begin
+        while n + 6 <= end and n + 8 != end:
+            six(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+            n += 6
+        while n + 4 <= end:
+            four(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+            n += 4
+        while n < end:
+            one(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+            n += 1
+
+    return columns
+
+
+# A cache line, a half and a quarter of it, and a single number.
+_line_of_product, _half_of_product, _quarter_of_product, _one_of_product = map(_product_columns, (64, 32, 16, 1))
+_line_gathered, _half_gathered, _quarter_gathered, _one_gathered = map(_gathered_columns, (64, 32, 16, 1))
+_line_used, _half_used, _quarter_used, _one_used = map(_used_columns, (64, 32, 16, 1))
 
 
 @helper
@@ -24,48 +100,70 @@ def product(x, w, y, fresh):
 
 @helper
 def _product(x, w, y, fresh):
-    n_rows, n_out, wide = x.shape[0], w.shape[1], line(y)
-    o = 0
+    o, n_out, wide = 0, w.shape[1], line(y)
     while o + wide <= n_out:
-        n = 0
-        while n + 6 <= n_rows and n + 8 != n_rows:
-            _tile_6(x, n, w, o, y, fresh)
-            n += 6
-        while n + 4 <= n_rows:
-            _tile_4(x, n, w, o, y, fresh)
-            n += 4
-        # Not one by one: a single row has too few sums to keep the processor busy while each waits for itself.
-        if n_rows - n == 3:
-            _tile_3(x, n, w, o, y, fresh)
-        elif n_rows - n == 2:
-            _tile_2(x, n, w, o, y, fresh)
-        elif n_rows - n == 1:
-            _tile_1(x, n, w, o, y, fresh)
+        _line_of_product(x, w, o, y, fresh)
         o += wide
     while o + wide // 2 <= n_out:
-        n = 0
-        while n + 6 <= n_rows and n + 8 != n_rows:
-            _half_6(x, n, w, o, y, fresh)
-            n += 6
-        while n + 4 <= n_rows:
-            _half_4(x, n, w, o, y, fresh)
-            n += 4
-        while n < n_rows:
-            _half_1(x, n, w, o, y, fresh)
-            n += 1
+        _half_of_product(x, w, o, y, fresh)
         o += wide // 2
     while o + wide // 4 <= n_out:
-        n = 0
-        while n + 4 <= n_rows:
-            _quarter_4(x, n, w, o, y, fresh)
-            n += 4
-        while n < n_rows:
-            _quarter_1(x, n, w, o, y, fresh)
-            n += 1
+        _quarter_of_product(x, w, o, y, fresh)
         o += wide // 4
     while o < n_out:
-        for n in range(n_rows):
-            _single(x, n, w, o, y, fresh)
+        _one_of_product(x, w, o, y, fresh)
+        o += 1
+
+
+@helper
+def gathered_product(x, u, p, v, m, y):
+    """y = x @ w where row c of w is u[p + c] v[m[p + c]], element by element.
+
+    x (n, i) of any strides, y (n, o) and rows of u and v (.., o) contiguous, m: rows of v.
+    """
+    _gathered_product(any_layout(x), u, p, v, m, y)
+
+
+@helper
+def _gathered_product(x, u, p, v, m, y):
+    o, n_out, wide = 0, y.shape[1], line(y)
+    while o + wide <= n_out:
+        _line_gathered(x, u, p, v, m, o, y)
+        o += wide
+    while o + wide // 2 <= n_out:
+        _half_gathered(x, u, p, v, m, o, y)
+        o += wide // 2
+    while o + wide // 4 <= n_out:
+        _quarter_gathered(x, u, p, v, m, o, y)
+        o += wide // 4
+    while o < n_out:
+        _one_gathered(x, u, p, v, m, o, y)
+        o += 1
+
+
+@helper
+def product_and_uses(begin, end, x, w, u, v, m, y, to_y, z, to_z, sums, fresh):
+    """With p = x @ w, of rows begin to end: y = p where ``to_y``, z = u p where ``to_z``, sums = or += v[m] p.
+
+    Products with u and v are element by element; x (n, i) of any strides; w (i, o) and all others with contiguous rows.
+    """
+    _product_and_uses(begin, end, any_layout(x), any_layout(w), u, v, m, y, to_y, z, to_z, sums, fresh)
+
+
+@helper
+def _product_and_uses(begin, end, x, w, u, v, m, y, to_y, z, to_z, sums, fresh):
+    o, n_out, wide = 0, w.shape[1], line(w)
+    while o + wide <= n_out:
+        _line_used(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+        o += wide
+    while o + wide // 2 <= n_out:
+        _half_used(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+        o += wide // 2
+    while o + wide // 4 <= n_out:
+        _quarter_used(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+        o += wide // 4
+    while o < n_out:
+        _one_used(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
         o += 1
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from eann_lite.compiled import helper
 from eann_lite.formulas import activation, activation_curvature, activation_gate, activation_parameter_slopes
 from eann_lite.kernels.dense import product
-from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows
+from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows, new_rows
 
 # Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.
 IN, OUT, ROW, RESIDUAL, KIND, WEIGHT, BIAS, ALPHA, BETA, SCALE, SHIFT = range(11)
@@ -42,7 +42,7 @@ def _kept_or_new(store, place, maps):
     if store.shape[0] > 0:
         return store, place
     n_atoms, last = place[2] - place[1], maps.shape[0] - 1
-    return np.empty((1, n_atoms * (maps[last, ROW] + maps[last, IN])), store.dtype), (0, 0, n_atoms, n_atoms)
+    return new_rows(1, n_atoms * (maps[last, ROW] + maps[last, IN]), store), (0, 0, n_atoms, n_atoms)
 
 
 @helper

@@ -11,9 +11,9 @@ import numpy as np
 
 from eann_lite.compiled import helper
 from eann_lite.formulas import radial_parameter_slopes
-from eann_lite.kernels.dense import product, transposed_products
+from eann_lite.kernels.dense import gathered_product, product, product_and_uses, transposed_products
 from eann_lite.kernels.radial import slope_sum
-from eann_lite.kernels.rows import add_products, fill_rows, multiply_and_add, multiply_rows, sum_two_products
+from eann_lite.kernels.rows import add_products, fill_rows, multiply_rows, new_rows, sum_two_products
 from eann_lite.kernels.vectors import line, sum_of_rows
 
 
@@ -29,13 +29,10 @@ def most_pairs(start, stop, first):
 @helper
 def orbital_sums(start, stop, t, potential, batch, values):
     """B_iak of step t = sum over pairs p: i->j of A_a(r_p) R_k(r_p) c_jk."""
-    first, neighbor, radial = batch.first, batch.neighbor, values.radial
-    coefficients, sums = values.coefficients[t], values.sums[t]
-    orbitals = np.empty((most_pairs(start, stop, first), radial.shape[1]), radial.dtype)
+    first, sums = batch.first, values.sums[t]
     for i in range(start, stop):
-        for p in range(first[i], first[i + 1]):
-            multiply_rows(radial, p, coefficients, neighbor[p], orbitals, p - first[i])
-        product(values.angular[:, first[i] : first[i + 1]], orbitals, sums[i], True)
+        angular = values.angular[:, first[i] : first[i + 1]]
+        gathered_product(angular, values.radial, first[i], values.coefficients[t], batch.neighbor, sums[i])
 
 
 @helper
@@ -43,14 +40,12 @@ def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
     """Derivative of the weighted orbital sums of step t along the tangent direction."""
     first, neighbor, radial, radial_dot = batch.first, batch.neighbor, values.radial, tangents.radial
     coefficients, coefficients_dot, sums_dot = values.coefficients[t], tangents.coefficients[t], tangents.sums[t]
-    shape = (most_pairs(start, stop, first), radial.shape[1])
-    orbitals, orbitals_dot = np.empty(shape), np.empty(shape)
+    orbitals_dot = new_rows(most_pairs(start, stop, first), radial.shape[1], radial)
     for i in range(start, stop):
         for p in range(first[i], first[i + 1]):
             n, j = p - first[i], neighbor[p]
-            multiply_rows(radial, p, coefficients, j, orbitals, n)
             sum_two_products(radial_dot, p, coefficients, j, radial, p, coefficients_dot, j, orbitals_dot, n)
-        product(tangents.angular[:, first[i] : first[i + 1]], orbitals, sums_dot[i], True)
+        gathered_product(tangents.angular[:, first[i] : first[i + 1]], radial, first[i], coefficients, neighbor, sums_dot[i])
         product(values.angular[:, first[i] : first[i + 1]], orbitals_dot, sums_dot[i], False)
 
 
@@ -61,24 +56,14 @@ def messages(start, stop, t, potential, batch, values):
     Rbar_pk (``radial_bar``) = sum_t c^t_jk S^t_pk is summed up from the last step to the first.  Where values.shared
     has place for them, S^t are kept, too.
     """
-    first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients[t]
-    message, radial_bar = values.message, values.radial_bar
-    keep = values.shared.shape[0] > 0
-    scratch = np.empty((most_pairs(start, stop, first), radial.shape[1]), radial.dtype)
-    last = t + 1 == values.coefficients.shape[0]
+    first, radial, coefficients = batch.first, values.radial, values.coefficients[t]
+    keep, last = values.shared.shape[0] > 0, t + 1 == values.coefficients.shape[0]
+    shared = values.shared[t] if keep else radial
     for i in range(start, stop):
-        begin, end = first[i], first[i + 1]
-        shared = values.shared[t, begin:end] if keep else scratch[: end - begin]
-        product(values.angular[:, begin:end].T, values.sums_bar[i, :, t], shared, True)
-        if last:
-            fill_rows(begin, end, radial_bar, 0.0)
-        if t > 0:
-            for p in range(begin, end):
-                n, j = p - begin, neighbor[p]
-                multiply_and_add(radial, p, coefficients, j, shared, n, radial_bar, p, message, p, radial_bar, p)
-        else:
-            for p in range(begin, end):
-                add_products(coefficients, neighbor[p], shared, p - begin, radial_bar, p, radial_bar, p)
+        product_and_uses(
+            first[i], first[i + 1], values.angular.T, values.sums_bar[i, :, t], radial, coefficients, batch.neighbor,
+            shared, keep, values.message, t > 0, values.radial_bar, last,
+        )  # fmt: skip
 
 
 @helper
@@ -91,7 +76,7 @@ def messages_tangent(start, stop, t, moving, potential, batch, values, tangents)
     coefficients, coefficients_dot = values.coefficients[t], tangents.coefficients[t]
     message_dot, radial_bar_dot = tangents.message, tangents.radial_bar
     last = t + 1 == values.coefficients.shape[0]
-    shared_dot = np.empty((most_pairs(start, stop, first), radial.shape[1]))
+    shared_dot = new_rows(most_pairs(start, stop, first), radial.shape[1], radial)
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
         product(values.angular[:, begin:end].T, tangents.sums_bar[i, :, t], shared_dot[: end - begin], True)

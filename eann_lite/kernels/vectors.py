@@ -135,6 +135,111 @@ def product_tile(rows, n_bytes):
     return tile
 
 
+def gathered_product_tile(rows, n_bytes):
+    """Intrinsic tile(x, n, u, p, v, m, o, y): y[n:n+rows, o:o+width] = x[n:n+rows] @ (u[p:] v[m])[:, o:o+width].
+
+    width: the numbers in ``n_bytes``, at least one; row c of the second factor is the product of rows u[p + c] and
+    v[m[p + c]], element by element, made in registers.  x may have any strides; other rows are contiguous.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, n, u, p, v, m, o, y):
+        def generate(context, builder, signature, arguments):
+            n, p, o = arguments[1], arguments[3], arguments[6]
+            element, size = _element(signature.args[0])
+            vector = ir.VectorType(element, max(1, n_bytes // size))
+            column = (o, ir.Constant(_INDEX, size))
+            x_base, x_strides, x_shape = _open(context, builder, signature.args[0], arguments[0])
+            u_base, u_strides, _ = _open(context, builder, signature.args[2], arguments[2])
+            v_base, v_strides, _ = _open(context, builder, signature.args[4], arguments[4])
+            m_base, m_strides, _ = _open(context, builder, signature.args[5], arguments[5])
+            y_base, y_strides, _ = _open(context, builder, signature.args[7], arguments[7])
+            x_rows = [_address(builder, x_base, (_plus(builder, n, r), x_strides[0])) for r in range(rows)]
+            sums = [cgutils.alloca_once(builder, vector) for _ in range(rows)]
+            for total in sums:
+                builder.store(ir.Constant(vector, None), total)
+            with cgutils.for_range(builder, x_shape[1]) as loop:
+                place = builder.add(p, loop.index)
+                a = _at(builder, _address(builder, u_base, (place, u_strides[0]), column), vector)
+                row = builder.load(_at(builder, _address(builder, m_base, (place, m_strides[0])), _INDEX))
+                b = _at(builder, _address(builder, v_base, (row, v_strides[0]), column), vector)
+                both = multiply(builder, builder.load(a, align=4), builder.load(b, align=4))
+                for r in range(rows):
+                    number = _at(builder, _address(builder, x_rows[r], (loop.index, x_strides[1])), element)
+                    number = _repeated(builder, builder.load(number), vector.count)
+                    builder.store(multiply_add(builder, number, both, builder.load(sums[r])), sums[r])
+            for r, total in enumerate(sums):
+                place = _address(builder, y_base, (_plus(builder, n, r), y_strides[0]), column)
+                builder.store(builder.load(total), _at(builder, place, vector), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, types.intp, u, types.intp, v, m, types.intp, y), generate
+
+    return tile
+
+
+def product_and_use_tile(rows, n_bytes):
+    """Intrinsic tile(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh): uses of a product while it is in registers.
+
+    With p = x[n:n+rows] @ w[:, o:o+width] as in ``product_tile``, row by row and in the same columns:
+    y[n] = p where ``to_y``, z[n] = u[n] p where ``to_z``, and sums[n] = or (not fresh) += v[m[n]] p.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh):
+        def generate(context, builder, signature, arguments):
+            n, o, to_y, to_z, fresh = (arguments[c] for c in (1, 3, 8, 10, 12))
+            element, size = _element(signature.args[0])
+            vector = ir.VectorType(element, max(1, n_bytes // size))
+            column = (o, ir.Constant(_INDEX, size))
+            x, w, u, v, m, y, z, sums = (
+                _open(context, builder, signature.args[c], arguments[c]) for c in (0, 2, 4, 5, 6, 7, 9, 11)
+            )
+
+            def place(array, row):
+                return _at(builder, _address(builder, array[0], (row, array[1][0]), column), vector)
+
+            def load(array, row):
+                return builder.load(place(array, row), align=4)
+
+            def store(value, array, row):
+                builder.store(value, place(array, row), align=4)
+
+            indices = [_plus(builder, n, r) for r in range(rows)]
+            x_rows = [_address(builder, x[0], (index, x[1][0])) for index in indices]
+            totals = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(rows)]
+            with cgutils.for_range(builder, x[2][1]) as loop:
+                row = load(w, loop.index)
+                for x_row, total in zip(x_rows, totals):
+                    number = _at(builder, _address(builder, x_row, (loop.index, x[1][1])), element)
+                    number = _repeated(builder, builder.load(number), vector.count)
+                    builder.store(multiply_add(builder, number, row, builder.load(total)), total)
+            products = list(zip(indices, [builder.load(total) for total in totals]))
+            with builder.if_then(to_y):
+                for index, product in products:
+                    store(product, y, index)
+            with builder.if_then(to_z):
+                for index, product in products:
+                    store(multiply(builder, load(u, index), product), z, index)
+            factors = []
+            for index in indices:
+                row = builder.load(_at(builder, _address(builder, m[0], (index, m[1][0])), _INDEX))
+                factors.append(load(v, row))
+            with builder.if_else(fresh) as (empty, continued):
+                with empty:
+                    for (index, product), factor in zip(products, factors):
+                        store(multiply(builder, factor, product), sums, index)
+                with continued:
+                    for (index, product), factor in zip(products, factors):
+                        store(multiply_add(builder, factor, product, load(sums, index)), sums, index)
+            return context.get_dummy_value()
+
+        index, truth = types.intp, types.boolean
+        return types.void(x, index, w, index, u, v, m, y, truth, z, truth, sums, truth), generate
+
+    return tile
+
+
 @intrinsic
 def transposed_product_tile(typing_context, x, n, y, m, z, row, column):
     """z[row + k, column + c] = x[n + c, k] y[m[c], k] for 4 rows c and 8 columns k; m is a tuple of 4 rows of y."""
