@@ -84,7 +84,7 @@ class EANNCalculator(Calculator):
         self.sweeps.set_parameters(model.vector)
         self.bounds = model.bounds
         self._warned = False
-        self._batch = self._shifts = None
+        self._batch = self._shifts = self._cell = None
 
     def export_properties(self):
         """The results that ASE has a name for; it takes no others."""
@@ -184,9 +184,10 @@ class EANNCalculator(Calculator):
             # With the unit cell the images of the batch are the shifts of its pairs.
             packed = packed_with_pairs(positions, species, offsets, np.eye(3)[None], atoms.pbc[None], pairs)
             batch = draw_batch(packed, np.arange(1), len(elements))
-            self._batch, self._shifts = batch, batch.image.copy()
+            self._batch, self._shifts, self._cell = batch, batch.image.copy(), None
         batch = self._batch
         np.take(positions, batch.order, axis=0, out=batch.positions)
-        if atoms.pbc.any():
+        if self._cell is None or (cell != self._cell).any():
             np.matmul(self._shifts, cell, out=batch.image)
+            self._cell = cell.copy()
         return batch

@@ -45,19 +45,33 @@ def _product_columns(n_bytes):
     return columns
 
 
-def _gathered_columns(n_bytes):
+def _narrow_columns(n_bytes, height):
+    """The same with few tiles, which are quickly compiled: for what is left beside whole cache lines."""
+    tall, one = (product_tile(rows, n_bytes) for rows in (height, 1))
+
+    @helper
+    def columns(x, w, o, y, fresh):
+        n, n_rows = 0, x.shape[0]
+        while n + height <= n_rows:
+            tall(x, n, w, o, y, fresh)
+            n += height
+        while n < n_rows:
+            one(x, n, w, o, y, fresh)
+            n += 1
+
+    return columns
+
+
+def _gathered_columns(n_bytes, height):
     """Helper: the columns of ``gathered_product`` from o on that are as wide as ``n_bytes``."""
-    tallest, four, one = (gathered_product_tile(rows, n_bytes) for rows in (TALLEST, 4, 1))
+    tall, one = (gathered_product_tile(rows, n_bytes) for rows in (height, 1))
 
     @helper
     def columns(x, u, p, v, m, o, y):
         n, n_rows = 0, x.shape[0]
-        while n + TALLEST <= n_rows:
-            tallest(x, n, u, p, v, m, o, y)
-            n += TALLEST
-        while n + 4 <= n_rows:
-            four(x, n, u, p, v, m, o, y)
-            n += 4
+        while n + height <= n_rows:
+            tall(x, n, u, p, v, m, o, y)
+            n += height
         while n < n_rows:
             one(x, n, u, p, v, m, o, y)
             n += 1
@@ -65,30 +79,31 @@ def _gathered_columns(n_bytes):
     return columns
 
 
-def _used_columns(n_bytes):
+def _used_columns(n_bytes, height):
     """Helper: the columns of ``product_and_uses`` from o on that are as wide as ``n_bytes``."""
-    six, four, one = (product_and_use_tile(rows, n_bytes) for rows in (6, 4, 1))
+    tall, two, one = (product_and_use_tile(rows, n_bytes) for rows in (height, 2, 1))
 
     @helper
     def columns(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh):
         n = begin
-        while n + 6 <= end and n + 8 != end:
-            six(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
-            n += 6
-        while n + 4 <= end:
-            four(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
-            n += 4
-        while n < end:
+        while n + height <= end:
+            tall(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+            n += height
+        while n + 2 <= end:
+            two(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+            n += 2
+        if n < end:
             one(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
-            n += 1
 
     return columns
 
 
 # A cache line, a half and a quarter of it, and a single number.
-_line_of_product, _half_of_product, _quarter_of_product, _one_of_product = map(_product_columns, (64, 32, 16, 1))
-_line_gathered, _half_gathered, _quarter_gathered, _one_gathered = map(_gathered_columns, (64, 32, 16, 1))
-_line_used, _half_used, _quarter_used, _one_used = map(_used_columns, (64, 32, 16, 1))
+_line_of_product = _product_columns(64)
+_half_of_product, _quarter_of_product, _one_of_product = map(_narrow_columns, (32, 16, 1), (4, 4, 1))
+_line_gathered, _half_gathered = _gathered_columns(64, TALLEST), _gathered_columns(32, TALLEST)
+_quarter_gathered, _one_gathered = _gathered_columns(16, 5), _gathered_columns(1, 1)
+_line_used, _half_used, _quarter_used, _one_used = map(_used_columns, (64, 32, 16, 1), (6, 6, 4, 1))
 
 
 @helper
