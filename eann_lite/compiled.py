@@ -57,7 +57,9 @@ def helper(function):
 
 
 def _cached(function, parallel):
-    dispatcher = numba.njit(nogil=True, fastmath=FASTMATH, error_model="numpy", parallel=parallel)(function)
+    dispatcher = numba.njit(
+        nogil=True, fastmath=FASTMATH, error_model="numpy", parallel=parallel, pipeline_class=FormulaCompiler
+    )(function)
     before = numba.config.CACHE_DIR
     # Numba's cache does not tell the two variants of one function apart: each has a folder of its own.
     numba.config.CACHE_DIR = os.path.join(cache_directory(), "threads" if parallel else "serial")

@@ -29,6 +29,7 @@ from eann_lite.kernels.radial import gaussian_arguments, radial_slopes
 from eann_lite.kernels.rows import add_products, multiply_rows, scale_row, sum_two_products
 from eann_lite.kernels.vectors import sum_of_rows
 from eann_lite.model.specification import ACTIVATIONS
+from eann_lite.model.sweeps import Sweeps
 from eann_lite.training.objective import loss_gradient
 
 # The whole model
@@ -130,6 +131,26 @@ def test_elements_that_are_absent_take_no_part_and_have_no_gradient():
     for name, values in gradient.items():
         if name.startswith(("network", "recursion")):
             assert values.any() == (".C." in name), name
+
+
+@given(models(), structures(), st.booleans(), seeds)
+@settings(max_examples=40)
+def test_gradients_in_single_precision_are_those_of_double_precision_to_round_off(model, structure, moving, seed):
+    rng, specification = np.random.default_rng(seed), model.specification
+    packed = pack_structures([structure], specification.elements, specification.reach)
+    batch = draw_batch(packed, np.arange(1), len(specification.elements))
+    strain = rng.normal(size=(1, 3, 3))
+    arguments = [rng.normal(size=1), rng.normal(size=(batch.species.size, 3)), strain + strain.transpose(0, 2, 1)]
+    found = []
+    for precision in ("float64", "float32"):
+        sweeps = Sweeps(specification, model.constants, precision)
+        sweeps.set_parameters(model.vector)
+        sweeps.forward(batch, keep=True)
+        sweeps.reverse()
+        gradient = sweeps.gradient(*(arguments if moving else arguments[:1]))
+        assert gradient.dtype == sweeps.values.radial.dtype == np.dtype(precision)
+        found.append(gradient)
+    assert np.linalg.norm(found[1] - found[0]) < 1e-4 * np.linalg.norm(found[0])
 
 
 # Formulas

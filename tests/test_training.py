@@ -94,10 +94,11 @@ def test_loss_by_structure_adds_up_to_what_the_gradient_belongs_to():
     assert loss.by_structure(labelled, evaluator.predict(labelled)).sum() == pytest.approx(total, rel=1e-12)
 
 
-def test_threads_and_pieces_do_not_change_a_bit():
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_threads_and_pieces_do_not_change_a_bit(precision):
     structures = as_structures(frames(60))
-    one, vector, labelled = problem(structures)
-    two = Evaluator(one.specification, one.sweeps[0].constants, threads=2)
+    problem_, vector, labelled = problem(structures)
+    one, two = (Evaluator(problem_.specification, problem_.sweeps[0].constants, n, precision) for n in (1, 2))
     results = []
     for evaluator in (one, two):
         evaluator.set_parameters(vector)
@@ -121,16 +122,17 @@ def test_soap_minimises_a_badly_scaled_quadratic_where_matrices_mix():
     np.testing.assert_allclose(x.reshape(6, 6), target, atol=2e-2)
 
 
-def test_soap_goes_on_from_its_state_with_the_same_bits():
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_soap_goes_on_from_its_state_with_the_same_bits(precision):
     rng = np.random.default_rng(2)
     gradients = rng.normal(size=(30, 40))
     places = [(0, 12, (3, 4)), (12, 24, (3, 4)), (24, 34, (5, 2))]
-    one, other = (Soap(40, places, decayed=places, decay=0.1, refresh=5) for _ in range(2))
+    one, other = (Soap(40, places, decayed=places, decay=0.1, refresh=5, precision=precision) for _ in range(2))
     x, y = np.ones(40), np.ones(40)
     for g in gradients[:17]:
         one.step(x, g, 1e-2)
         other.step(y, g, 1e-2)
-    again = Soap(40, places, decayed=places, decay=0.1, refresh=5)
+    again = Soap(40, places, decayed=places, decay=0.1, refresh=5, precision=precision)
     again.restore({name: np.array(value) for name, value in other.state().items()})
     for g in gradients[17:]:
         one.step(x, g, 1e-2)
@@ -256,6 +258,7 @@ def test_reference_energies_share_out_what_compositions_cannot_tell():
         ({"solver": "magic"}, "solver = 'magic': expected one of auto, soap"),
         ({"threads": 4096}, "threads = 4096: expected a whole number from 1 to"),
         ({"valid": 1.5}, "valid = 1.5: expected a file or a fraction"),
+        ({"precision": "half"}, "precision = 'half': expected one of float32, float64."),
         ({"batch": 0}, "batch = 0: expected a whole number of at least 1"),
     ],
 )
@@ -299,6 +302,13 @@ def test_an_output_directory_that_cannot_be_made_is_found_before_the_fit(tmp_pat
 def test_every_solver_name_of_the_settings_has_a_trainer():
     for name in ("soap", "adam", "lbfgs", "least_squares"):
         assert FitSettings(solver=name).solver == name and trainer_class(name) is not None
+
+
+def test_precision_is_single_for_steps_on_batches_alone():
+    train = {"train": as_structures(frames(12))}
+    for solver, precision in (("auto", "float32"), ("adam", "float32"), ("lbfgs", "float64"), ("least_squares", "float64")):
+        assert _resolve(FitSettings(solver=solver), train)[0].precision == precision
+    assert _resolve(FitSettings(precision="float64"), train)[0].precision == "float64"
 
 
 def test_weight_decay_is_larger_where_labels_are_fewer_than_parameters():

@@ -100,7 +100,7 @@ def pair_directions(start, stop, potential, batch, values, tangents, direction, 
     fill_rows(0, angular_dot.shape[0], angular_dot, 0.0)
     for f in range(factors.shape[0]):
         target, source = angular_dot[factors[f, 0]], values.angular[factors[f, 2], begin:end]
-        component, power = vector_dot[factors[f, 1], begin:end], factors[f, 3]
+        component, power = vector_dot[factors[f, 1], begin:end], potential.powers[f]
         for p in range(target.size):
             target[p] += power * source[p] * component[p]
     for p in range(begin, end):

@@ -295,7 +295,7 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
             if maps[n, SCALE] >= 0:
                 lin_bar = _rows(values.lin_bar, place, maps, n)
                 norm_scale = _vector(theta, maps[n, SCALE], width)
-                still = np.zeros(width)
+                still = np.zeros(width, theta.dtype)
                 for i in range(n_rows):
                     _norm_reverse_tangent(
                         maps[n, KIND], alpha, beta, norm_scale, pre[i], slope[i], pre_dot[i] if moving else still,
@@ -319,7 +319,7 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
 def _unit_tangent(kind, alpha, beta, pre_row, slope_row, pre_dot_row):
     """Normalised row, its tangent, 1 / sqrt(variance + eps), and the relative tangent of that."""
     unit, inverse = _unit_row(kind, alpha, beta, pre_row)
-    unit_dot = np.empty(unit.size)
+    unit_dot = np.empty(unit.size, unit.dtype)
     for u in range(unit.size):
         unit_dot[u] = slope_row[u] * pre_dot_row[u]
     along = _project(unit_dot, unit, inverse)
@@ -408,7 +408,7 @@ def _unit_gradients(place, maps, n, moving, theta, values, tangents, grad):
     if maps[n, ALPHA] >= 0:
         alpha_bar, beta_bar = _vector(grad, maps[n, ALPHA], width), _vector(grad, maps[n, BETA], width)
         # Without ``moving`` tangents of pre and adjoints of the activations were not computed: zeros in their place.
-        still = np.zeros(width)
+        still = np.zeros(width, theta.dtype)
         for i in range(pre.shape[0]):
             x, gate, bar_dot = pre[i], gates[i], act_bar_dot[i]
             x_dot, bar = pre_dot[i] if moving else still, act_bar[i] if moving else still
@@ -423,7 +423,7 @@ def _unit_gradients(place, maps, n, moving, theta, values, tangents, grad):
                 _, value, _, slope_value = activation_parameter_slopes(kind, x[u], gate[u], alpha[u], beta[u])
                 beta_bar[u] += bar_dot[u] * value + bar[u] * x_dot[u] * slope_value
     if maps[n, SCALE] >= 0:
-        still = np.zeros(width)
+        still = np.zeros(width, theta.dtype)
         for i in range(pre.shape[0]):
             unit, unit_dot, _, _ = _unit_tangent(kind, alpha, beta, pre[i], slope[i], pre_dot[i] if moving else still)
             for u in range(width):

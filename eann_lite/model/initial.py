@@ -48,7 +48,7 @@ def initial_parameters(specification, seed):
     return {name: parameters[name] for name in shapes}
 
 
-def scale_to_data(specification, parameters, packed, chosen):
+def scale_to_data(specification, parameters, packed, chosen, precision="float64"):
     """Make orbital sums and densities of the structures ``chosen`` of order one.
 
     The contraction is divided by the root mean square of the orbital sums of each degree and Gaussian, so that far
@@ -62,12 +62,12 @@ def scale_to_data(specification, parameters, packed, chosen):
     constants = default_constants(specification)
     parameters = {name: array.copy() for name, array in parameters.items()}
     scales = {name: np.ones_like(array) for name, array in parameters.items()}
-    sweeps = Sweeps(specification, constants)
+    sweeps = Sweeps(specification, constants, precision)
     batch = draw_batch(packed, chosen, len(specification.elements), threaded=False)
     sweeps.set_parameters(sweeps.layout.pack(parameters))
     sweeps.forward(batch)
     if "contraction" in parameters:
-        squares = (sweeps.values.sums[0] ** 2).mean(axis=0) * sweeps.monomials.weight[:, None]
+        squares = (sweeps.values.sums[0].astype(float) ** 2).mean(axis=0) * sweeps.monomials.weight[:, None]
         by_degree = np.zeros((specification.max_degree + 1, specification.radial))
         np.add.at(by_degree, sweeps.monomials.degree, squares)
         largest = by_degree.max(axis=1, keepdims=True)
@@ -82,7 +82,7 @@ def scale_to_data(specification, parameters, packed, chosen):
         sweeps.forward(batch)
         for s, (start, stop) in enumerate(batch.segments):
             if stop > start:
-                density = sweeps.values.density[t, start:stop]
+                density = sweeps.values.density[t, start:stop].astype(float)
                 spread = density.std(axis=0)
                 floor = 1e-3 * spread.max()
                 constants["density_shift"][t, s] = density.mean(axis=0)

@@ -14,10 +14,10 @@ class SweepPool:
     wait for one another only once per request.  A single piece uses the threaded kernels if it is large.
     """
 
-    def __init__(self, specification, constants, threads=1):
+    def __init__(self, specification, constants, threads=1, precision="float64"):
         self.specification = specification
         self.threads = threads
-        self.sweeps = [Sweeps(specification, constants) for _ in range(threads)]
+        self.sweeps = [Sweeps(specification, constants, precision) for _ in range(threads)]
         self.layout = self.sweeps[0].layout
         self._executor = None
 

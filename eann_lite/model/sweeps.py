@@ -86,8 +86,8 @@ class Sweeps:
     What they leave in ``values`` and ``tangents`` (``kernels.arguments``) lives until the next batch.  Not for use from
     several threads at once.
 
-    precision : float64, or float32 for energies and forces alone: then pairs, networks and all between them are of
-        single precision; distances are taken from positions, and energies and forces summed up, in double precision.
+    precision : float64 or float32: then pairs, networks and all between them are of single precision; distances are
+        taken from positions, and energies and forces summed up, in double precision.  Hessians need float64.
     """
 
     def __init__(self, specification, constants, precision="float64"):
@@ -158,8 +158,6 @@ class Sweeps:
         """
         from eann_lite.kernels import sweeps
 
-        if keep and self.dtype != np.float64:
-            raise ValueError("derivatives of energies and forces are computed in float64 alone: expected that precision")
         self.batch = batch
         if self._sizes != (batch.species.size, batch.neighbor.size):
             self._sizes = batch.species.size, batch.neighbor.size
@@ -274,9 +272,9 @@ class Sweeps:
         else:
             self._provide_tangents()
         self.tangents.output_bar[:] = np.asarray(energy_weights)[batch.structure][:, None] * self.potential.energy_scale
-        gradient = np.zeros(self.layout.size)
+        gradient = np.zeros(self.layout.size, self.dtype)
         named = self.layout.unpack(gradient)
-        by_radial = np.zeros((2, len(batch.blocks), len(spec.elements), spec.radial))
+        by_radial = np.zeros((2, len(batch.blocks), len(spec.elements), spec.radial), self.dtype)
         by_contraction = self.buffers("by_contraction", len(batch.blocks), *self.potential.contraction.shape)
         by_contraction[:] = 0.0
         sweeps.reverse_tangent(
@@ -304,6 +302,8 @@ class Sweeps:
         """
         from eann_lite.kernels import sweeps
 
+        if self.dtype != np.float64:
+            raise ValueError("derivatives of forces: expected Sweeps of precision float64, these are of float32")
         self._check_kept()
         batch = self.batch
         n_pairs, n_atoms = batch.neighbor.size, batch.species.size

@@ -171,6 +171,10 @@ def _resolve(settings, parts):
         changes["minutes"] = 2.9
     if settings.solver == "auto":
         changes["solver"] = "soap"
+    if settings.precision is None:
+        # Line searches of full-batch solvers look at differences of the loss that single precision does not show.
+        stochastic = settings.solver in ("auto", "soap", "adam")
+        changes["precision"] = "float32" if stochastic else "float64"
     if settings.repulsion == "auto":
         changes["repulsion"] = "zbl" if _close_contacts(train) else "none"
     settings = replace(settings, **changes)
@@ -290,7 +294,7 @@ class _Run:
         if self.out is not None:
             write_config(settings, self.out / "config.toml")
         parameters, self.constants, scales = self._start()
-        self.evaluator = Evaluator(self.specification, self.constants, self.threads)
+        self.evaluator = Evaluator(self.specification, self.constants, self.threads, settings.precision)
         layout = self.evaluator.layout
         vector, scales = layout.pack(parameters), layout.pack(scales)
         if settings.solver in ("lbfgs", "least_squares"):
@@ -330,11 +334,13 @@ class _Run:
 
         It has no checkpoint of its own: a fit killed here does it again from the end of the stochastic part.
         """
+        from eann_lite.training.objective import Evaluator
         from eann_lite.training.solvers.full_batch import LbfgsTrainer
 
         settings = replace(self.settings, epochs=FINISH_ITERATIONS, minutes=None, patience=None)
+        evaluator = Evaluator(self.specification, self.constants, self.threads)
         last = LbfgsTrainer(
-            self.evaluator, trainer.best, scales, loss, self.sets["train"], self.sets["valid"], settings
+            evaluator, trainer.best, scales, loss, self.sets["train"], self.sets["valid"], settings
         )
         last.best_score, last.best_epoch = trainer.best_score, trainer.best_epoch
         last.history, last.seconds = trainer.history, trainer.seconds
@@ -354,9 +360,11 @@ class _Run:
             initial_parameters(self.specification, self.settings.seed),
             train.packed,
             np.sort(sample),
+            self.settings.precision,
         )
         # What the fixed repulsion alone says is taken off before energies are shared out among the elements.
-        bare = Evaluator(self.specification, constants | {"energy_scale": np.zeros(())}, self.threads)
+        without_networks = constants | {"energy_scale": np.zeros(())}
+        bare = Evaluator(self.specification, without_networks, self.threads, self.settings.precision)
         bare.set_parameters(bare.layout.pack(parameters))
         fixed = bare.predict(train)
         known = ~np.isnan(train.energies)
@@ -422,16 +430,19 @@ class _Run:
         """Bounds of the training densities, errors of the chosen model on every part, and all files."""
         from eann_lite.extrapolation import density_bounds
         from eann_lite.training.metrics import error_metrics
+        from eann_lite.training.objective import Evaluator
 
-        self.evaluator.set_parameters(model.vector)
-        model.bounds = density_bounds(self.evaluator, self.constants, self.sets["train"].packed)
+        # Judged in double precision whatever the fit used: so it is what the model file gives.
+        evaluator = Evaluator(self.specification, self.constants, self.threads)
+        evaluator.set_parameters(model.vector)
+        model.bounds = density_bounds(evaluator, self.constants, self.sets["train"].packed)
         metrics, arrays = {}, {}
         for name in PARTS:
             if name not in self.sets:
                 metrics[name] = None
                 continue
             labelled = self.sets[name]
-            predictions = self.evaluator.predict(labelled)
+            predictions = evaluator.predict(labelled)
             metrics[name] = error_metrics(labelled, predictions)
             arrays |= {
                 f"{name}_energy_true": labelled.energies,

@@ -120,7 +120,7 @@ class Evaluator(SweepPool):
             lambda sweeps, piece, threaded: batch_loss_and_gradient(sweeps, labelled, piece, loss, threaded),
             labelled.packed.offsets, chosen, GRADIENT_ATOMS,
         )  # fmt: skip
-        total, gradient = results[0]
+        total, gradient = results[0][0], results[0][1].astype(float)
         for value, more in results[1:]:
             total += value
             gradient += more

@@ -58,6 +58,9 @@ class FitSettings:
         "training",
         "decoupled weight decay of all matrices (default: from the data, 0.2 for few labels, else 0.1)",
     )
+    precision: str = _option(
+        None, "training", "of the steps of the solver: float32 or float64 (default: float32, for full-batch solvers float64)"
+    )
     energy_weight: float = _option(5.0, "training", "weight of energies in the loss")
     forces_weight: float = _option(1.0, "training", "weight of forces in the loss")
     stress_weight: float = _option(1.0, "training", "weight of stresses in the loss")
@@ -86,6 +89,8 @@ class FitSettings:
         ):
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} = {getattr(self, name)!r}: expected one of {', '.join(allowed)}.")
+        if self.precision not in (None, "float32", "float64"):
+            raise InputError(f"precision = {self.precision!r}: expected one of float32, float64.")
         for name in ("valid", "test"):
             value = getattr(self, name)
             if isinstance(value, (int, float)) and not 0 <= value < 1:

@@ -72,7 +72,7 @@ def dynamics(atoms, calculator, steps, seed=0):
     return lambda: verlet.run(steps)
 
 
-def training_steps(n_structures, batch, steps):
+def training_steps(n_structures, batch, steps, precision="float64"):
     """``steps`` steps of SOAP on batches of CH4 with forces, going on from call to call, as a fit does them."""
     from eann_lite.model.initial import initial_parameters, scale_to_data
     from eann_lite.training.loss import Loss
@@ -84,11 +84,11 @@ def training_steps(n_structures, batch, steps):
     data = labelled_set(first_methanes(n_structures), spec)
     everything = np.arange(n_structures)
     parameters, constants, scales = scale_to_data(spec, initial_parameters(spec, seed=0), data.packed, everything)
-    evaluator, loss = Evaluator(spec, constants, threads=1), Loss()
+    evaluator, loss = Evaluator(spec, constants, 1, precision), Loss()
     scales = evaluator.layout.pack(scales)
     vector = evaluator.layout.pack(parameters) / scales
     matrices = matrix_places(spec, evaluator.layout)
-    solver = Soap(vector.size, matrices, decayed=matrices, decay=0.1)
+    solver = Soap(vector.size, matrices, decayed=matrices, decay=0.1, precision=precision)
     rng = np.random.default_rng(0)
 
     def call():

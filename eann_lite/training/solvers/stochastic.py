@@ -39,6 +39,7 @@ class StochasticTrainer(Trainer):
             matrices if settings.solver != "adam" else [],
             decayed=matrices,
             decay=settings.weight_decay,
+            precision=settings.precision,
         )
         self.average = self.parameters.copy()
         self.loss_sum = 0.0
