@@ -1,4 +1,4 @@
-"""Draw some structures out of a packed set into one batch whose atoms are sorted by element."""
+"""Loops of Python's side: drawing structures out of a packed set into one batch sorted by element; transposing weights."""
 
 import numpy as np
 
@@ -48,3 +48,16 @@ def batch_pairs(order, place, first, neighbor, reverse, image, batch_first, batc
             batch_reverse[q] = batch_first[place[j]] + reverse[p] - first[j]
             for x in range(3):
                 batch_image[q, x] = image[p, x]
+
+
+@compile_loops
+def transpose_matrices(places, vector, out):
+    """Matrices (rows, columns) of a flat vector, written the other way round at their own places of ``out``.
+
+    places (n, 3): where each begins, its rows, its columns.
+    """
+    for n in range(places.shape[0]):
+        begin, rows, columns = places[n, 0], places[n, 1], places[n, 2]
+        for c in range(columns):
+            for r in range(rows):
+                out[begin + c * rows + r] = vector[begin + r * columns + c]

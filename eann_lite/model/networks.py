@@ -90,16 +90,14 @@ def _map_table(specification, layout, name, network, outputs):
     return table
 
 
-def transpose_weights(stages, vector, out):
-    """Copy ``vector`` into ``out`` with every network weight matrix the other way round, at its own offset."""
+def weight_places(stages):
+    """(n, 3): where every network weight matrix begins in the flat vector, its rows and its columns."""
     from eann_lite.kernels import networks as kernel
 
-    out[:] = vector
-    for stage in stages:
-        for start in stage.starts:
-            for row in stage.maps[stage.maps[:, kernel.WEIGHT] >= 0]:
-                width, end = int(row[kernel.IN]), int(row[kernel.OUT])
-                begin = int(start + row[kernel.WEIGHT])
-                matrix = vector[begin : begin + width * end].reshape(width, end)
-                out[begin : begin + width * end].reshape(end, width)[:] = matrix.T
-    return out
+    places = [
+        (start + row[kernel.WEIGHT], row[kernel.IN], row[kernel.OUT])
+        for stage in stages
+        for start in stage.starts
+        for row in stage.maps[stage.maps[:, kernel.WEIGHT] >= 0]
+    ]
+    return np.array(places, dtype=np.int64).reshape(-1, 3)

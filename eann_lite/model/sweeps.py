@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from eann_lite.elements import atomic_number
-from eann_lite.model.networks import network_stages, transpose_weights
+from eann_lite.model.networks import network_stages, weight_places
 from eann_lite.model.parameters import Layout, contraction_of
 
 
@@ -99,6 +99,8 @@ class Sweeps:
         self.dtype = PRECISIONS[precision]
         self.vector = np.empty(self.layout.size, self.dtype)
         self.transposed = np.empty(self.layout.size, self.dtype)
+        self.weights = weight_places(self.stages)
+        self.potential = None
         self.buffers = Buffers(self.dtype)
         self.batch = self.values = self.tangents = None
         # Arrays of the last batch serve the next one of the same size.
@@ -106,26 +108,38 @@ class Sweeps:
 
     def set_parameters(self, vector):
         """Use the flat parameter vector from now on (a copy of it)."""
-        from eann_lite.kernels.arguments import Potential
+        from eann_lite.kernels.packing import transpose_matrices
 
         self.vector[:] = vector
+        self.transposed[:] = self.vector
+        transpose_matrices(self.weights, self.vector, self.transposed)
+        if self.potential is None or self.potential.vector is not self.vector:
+            self.potential = self._new_potential()
+        # All else in it is a part of these vectors, or stays as it is.
+        self.potential.contraction_transposed[:] = self.potential.contraction.transpose(0, 2, 1)
+        for name in ("density_shift", "density_scale"):
+            getattr(self.potential, name)[:] = self.constants[name]
+
+    def _new_potential(self):
+        """``Potential`` whose parameters are parts of ``vector`` and ``transposed``."""
+        from eann_lite.kernels.arguments import Potential
+
         named = self.layout.unpack(self.vector)
         spec, mono, constants = self.specification, self.monomials, self.constants
         contraction = contraction_of(spec, named)
-        transpose_weights(self.stages, self.vector, self.transposed)
         recursion, energy = self.stages[0], self.stages[-1]
 
         def numbers(array):
             return np.ascontiguousarray(array, self.dtype)
 
-        self.potential = Potential(
+        return Potential(
             cutoff=spec.cutoff,
             repulsion_cutoff=spec.repulsion_cutoff if spec.repulsion else 0.0,
             exponents=named["radial_exponents"],
             centers=named["radial_centers"],
             coefficients=named["orbital_coefficients"],
             contraction=numbers(contraction),
-            contraction_transposed=numbers(contraction.transpose(0, 2, 1)),
+            contraction_transposed=np.empty((len(contraction), spec.densities, spec.radial), self.dtype),
             degree=mono.degree,
             weight=numbers(mono.weight),
             parent=mono.parent,
