@@ -4,12 +4,12 @@ import numpy as np
 from systems import first_methanes, labelled, specification
 
 
-def energy_and_forces(model, atoms, properties=("energy", "forces"), threads=None):
+def energy_and_forces(model, atoms, properties=("energy", "forces"), threads=None, precision="float64"):
     """Energy and forces of ASE Atoms from a neighbour list that is already there, through the calculator."""
     from eann_lite import EANNCalculator
 
     # A skin of 0 lists exactly the pairs of the model, and keeps them as long as nothing moves.
-    calculator = EANNCalculator(model, skin=0.0, threads=threads)
+    calculator = EANNCalculator(model, skin=0.0, threads=threads, precision=precision)
 
     def call():
         calculator.reset()
@@ -72,7 +72,7 @@ def dynamics(atoms, calculator, steps, seed=0):
     return lambda: verlet.run(steps)
 
 
-def training_steps(n_structures, batch, steps, precision="float64"):
+def training_steps(n_structures, batch, steps, precision):
     """``steps`` steps of SOAP on batches of CH4 with forces, going on from call to call, as a fit does them."""
     from eann_lite.model.initial import initial_parameters, scale_to_data
     from eann_lite.training.loss import Loss

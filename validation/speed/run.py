@@ -60,6 +60,7 @@ def _reference(report, recursions, stack):
         "forces": calls.energy_and_forces(model, atoms), "gradient": calls.loss_gradient(model, atoms),
         "energy": calls.energy_and_forces(model, atoms, ("energy",)), "again": lambda: model.evaluate(structure),
         "list": calls.neighbour_list(atoms, cutoff),
+        "single": calls.energy_and_forces(model, atoms, precision="float32"),
     }  # fmt: skip
     result, (_, slope) = functions["forces"](), functions["gradient"]()
     ours = {"energy": result["energy"], "forces": result["forces"]}
@@ -74,6 +75,8 @@ def _reference(report, recursions, stack):
         theirs = {tuned: 1e6 * times.median((w, tuned)) / len(atoms) for w, tuned in others if w == what}
         least = work(model.specification, neighbours, what)
         report.add_per_atom(f"{label}, T {recursions}", times, what, len(atoms), least, published=theirs)
+    least = work(model.specification, neighbours, "forces")
+    report.add_per_atom(f"E + F, T {recursions}, float32", times, "single", len(atoms), least, lanes=2)
     if recursions:
         report.add_per_atom("E + F with its list and packing anew, T 3", times, "again", len(atoms))
         report.add_per_atom("neighbour list", times, "list", len(atoms))
@@ -158,10 +161,32 @@ def molecules(report):
 def training(report):
     """Steps of SOAP on batches of 32 CH4 with forces, in twenties: changes of its eigenbases are among them."""
     batch, steps = 32, 20
-    times = report.take_turns({"steps": calls.training_steps(1000, batch, steps)})
+    times = report.take_turns({name: calls.training_steps(1000, batch, steps, name) for name in ("float32", "float64")})
     floor = 5 * work(systems.specification(elements=("C", "H")), 4.0, "gradient").seconds(times.rate)
-    rate = batch * steps / times.median("steps")
-    report.add("training on CH4", rate, "structures/s", 1 / floor, times.spread("steps"), note="floor without SOAP")
+    # A fit takes its steps in float32 unless asked.
+    for name, label, lanes in (("float32", "training on CH4", 2), ("float64", "training on CH4, float64", 1)):
+        rate, note = batch * steps / times.median(name), "floor without SOAP"
+        report.add(label, rate, "structures/s", lanes / floor, times.spread(name), note=note)
+
+
+def precision(report):
+    """Largest deviation of float32 forces from float64 for the models that this repository has, on generated structures."""
+    import numpy as np
+
+    from eann_lite import EANNCalculator, load
+
+    folder = Path(__file__).resolve().parents[1]
+    for path, structures in (
+        (folder / "first_fit" / "model.npz", [s.to_atoms() for s in systems.first_methanes(100)]),
+        (folder / "water" / "model.npz", [systems.water(192)]),
+    ):
+        forces = {}
+        for name in ("float64", "float32"):
+            calculator = EANNCalculator(load(path), precision=name)
+            forces[name] = np.concatenate([calculator.get_property("forces", atoms) for atoms in structures])
+        deviation, largest = np.abs(forces["float32"] - forces["float64"]).max(), np.abs(forces["float64"]).max()
+        note = f"of forces up to {largest:.3g}; {len(structures)} structures"
+        report.add(f"float32 forces off by, {path.parent.name}", deviation, "eV/Angstrom", note=note)
 
 
 def threads(report):
@@ -239,7 +264,7 @@ def startup(report):
 
 GROUPS = {
     group.__name__: group
-    for group in (reference, sizes, hyperparameters, molecules, training, threads, dynamics, memory, startup)
+    for group in (reference, sizes, hyperparameters, molecules, training, precision, threads, dynamics, memory, startup)
 }
 
 
