@@ -166,7 +166,8 @@ def _resolve(settings, parts):
     if settings.cutoff is None:
         changes["cutoff"] = 6.0 if any(s.pbc.any() for s in train) else 7.0
     if settings.batch is None:
-        changes["batch"] = int(np.clip(round(160 / np.mean([s.n_atoms for s in train])), 1, 32))
+        # Steps of single frames, however large, are too noisy (validation/RECIPES.md).
+        changes["batch"] = int(np.clip(round(160 / np.mean([s.n_atoms for s in train])), 4, 32))
     if settings.epochs is None and settings.minutes is None:
         changes["minutes"] = 2.9
     if settings.solver == "auto":

@@ -51,7 +51,7 @@ class FitSettings:
     solver: str = _option("auto", "training", "auto, soap, adam, lbfgs or least_squares")
     epochs: int = _option(None, "training", "passes over the training data (default: limited by minutes)")
     minutes: float = _option(None, "training", "wall time of the fit, all in (default: 2.9 if epochs are not given)")
-    batch: int = _option(None, "training", "structures per step (default: from the data)")
+    batch: int = _option(None, "training", "structures per step (default: from the number of atoms, 4 to 32)")
     step_size: float = _option(2e-3, "training", "largest step size of soap and adam")
     weight_decay: float = _option(
         None,
