@@ -61,33 +61,36 @@ def pack_structures(structures, elements, reach):
     """PackedStructures of a list of ``Structure``, with all pairs closer than ``reach`` (Angstrom)."""
     from eann_lite.neighbors import batch_pairs, check_geometry
 
-    counts = [len(s.numbers) for s in structures]
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    positions = np.empty((offsets[-1], 3))
-    species = np.empty(offsets[-1], dtype=np.int64)
-    for q, structure in enumerate(structures):
-        where = structure.source or f"structure {q}"
-        check_geometry(structure.positions, structure.cell, structure.pbc, where=where)
-        positions[offsets[q] : offsets[q + 1]] = structure.positions
-        species[offsets[q] : offsets[q + 1]] = species_of(structure.numbers, elements, where)
+    sizes = [len(s.numbers) for s in structures]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    positions = np.concatenate([np.asarray(s.positions, dtype=float) for s in structures])
     cells = np.array([s.cell for s in structures], dtype=float).reshape(-1, 3, 3)
     pbc = np.array([s.pbc for s in structures], dtype=bool).reshape(-1, 3)
-    _check_density(structures, reach)
-    pairs = batch_pairs(positions, offsets, cells, pbc, reach)
+    try:
+        species = species_of(np.concatenate([s.numbers for s in structures]), elements, "structures")
+        _check_density(structures, cells, pbc, reach)
+        pairs = batch_pairs(positions, offsets, cells, pbc, reach)
+    except InputError:
+        # All at once is faster; one by one tells which structure it is.
+        for q, structure in enumerate(structures):
+            where = structure.source or f"structure {q}"
+            check_geometry(structure.positions, structure.cell, structure.pbc, where=where)
+            species_of(structure.numbers, elements, where)
+        raise
     return packed_with_pairs(positions, species, offsets, cells, pbc, pairs)
 
 
-def _check_density(structures, reach):
+def _check_density(structures, cells, pbc, reach):
     """Refuse periodic structures so dense that their pairs would not fit in memory: lengths of another unit, mostly."""
-    for q, structure in enumerate(structures):
-        volume = abs(np.linalg.det(structure.cell))
-        neighbors = len(structure.numbers) * 4.19 * reach**3 / volume if np.all(structure.pbc) else 0.0
-        if neighbors > MOST_NEIGHBORS:
-            raise InputError(
-                f"{structure.source or f'structure {q}'}: {len(structure.numbers)} atoms in {volume:.3g} Angstrom^3 have "
-                f"about {neighbors:.0f} neighbours each within {reach:g} Angstrom. Give the unit of lengths "
-                "(length_unit) if it is not Angstrom, or a smaller cutoff."
-            )
+    with np.errstate(all="ignore"):  # What is no cell is refused elsewhere.
+        volumes = np.abs(np.linalg.det(cells))
+        neighbors = np.array([len(s.numbers) for s in structures]) * 4.19 * reach**3 / volumes
+    for q in np.flatnonzero(pbc.all(axis=1) & (neighbors > MOST_NEIGHBORS)):
+        raise InputError(
+            f"{structures[q].source or f'structure {q}'}: {len(structures[q].numbers)} atoms in {volumes[q]:.3g} "
+            f"Angstrom^3 have about {neighbors[q]:.0f} neighbours each within {reach:g} Angstrom. Give the unit of "
+            "lengths (length_unit) if it is not Angstrom, or a smaller cutoff."
+        )
 
 
 def packed_with_pairs(positions, species, offsets, cells, pbc, pairs):

@@ -3,8 +3,8 @@
 Shapes: N atoms of the batch, P ordered pairs, S elements, Q structures, T recursions, K Gaussians, L largest degree,
 A monomials, M densities, B blocks.  Network stores are flat, (T + 1, N * row_width): the rows (N, width) of map n of
 step t begin at N * (sum of the widths of the maps before it).  Arrays of floats in ``Values``, and what they meet of
-``Potential``, are float64 or float32.  A field of another shape, or a new one, changes compiled code, so this file belongs
-to the sources that the cache watches.
+``Potential``, are float64 or float32.  A field of another shape, or a new one, changes compiled code, so this file
+belongs to the sources that the cache watches.
 """
 
 from typing import NamedTuple
@@ -80,12 +80,14 @@ class Values(NamedTuple):
     """What the forward and the reverse sweep leave: "x_bar" is the derivative of the energy with respect to x.
 
     vector (3, P), rows 1 to 3 of angular (A, P) where L is at least 1; distance and log_slope = f_c'/f_c (P,);
-    radial and its slope dR/dr (P, K); pair_gradient (3, P) = dE/dr_p; message and radial_bar (P, K), shared (T + 1, P, K):
-    see ``kernels.orbitals``; where only energies and forces are asked for, slope, shared and the network stores but
-    act_slope (and pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``;
-    density_bar then has one part that serves all steps in turn;
+    radial and its slope dR/dr (P, K); pair_gradient (3, P) = dE/dr_p; message and radial_bar (P, K), shared
+    (T + 1, P, K): see ``kernels.orbitals``;
     coefficients (T + 1, N, K), sums (T + 1, N, A, K), sums_bar (N, A, T + 1, K), density (T + 1, N, M);
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
+
+    Where only energies and forces are asked for, slope, shared and the network stores but act_slope (and pre, with layer
+    normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then has one part that
+    serves all steps in turn.
     """
 
     vector: np.ndarray

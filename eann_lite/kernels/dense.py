@@ -17,7 +17,7 @@ from eann_lite.kernels.vectors import (
     transposed_product_tile,
 )
 
-#: Most rows of a tile of ``gathered_product``: with AVX-512 a processor has twice as many registers, each twice as long.
+#: Most rows of a tile of ``gathered_product``: with AVX-512 there are twice as many registers, each twice as long.
 TALLEST = 10 if get_host_cpu_features().get("avx512f") else 5
 
 

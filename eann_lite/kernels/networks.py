@@ -172,7 +172,7 @@ def forward(start, stop, s, t, maps, potential, values, output):
 
 @helper
 def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output_dot):
-    """output_dot (N, out) += derivative along the densities' tangent, and the stored tangents of pre, lin of all maps."""
+    """output_dot (N, out) += derivative along the densities' tangent, and the tangents of pre, lin of all maps."""
     place = (t, start, stop, output_dot.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]

@@ -45,8 +45,9 @@ def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
         for p in range(first[i], first[i + 1]):
             n, j = p - first[i], neighbor[p]
             sum_two_products(radial_dot, p, coefficients, j, radial, p, coefficients_dot, j, orbitals_dot, n)
-        gathered_product(tangents.angular[:, first[i] : first[i + 1]], radial, first[i], coefficients, neighbor, sums_dot[i])
-        product(values.angular[:, first[i] : first[i + 1]], orbitals_dot, sums_dot[i], False)
+        angular, angular_dot = values.angular[:, first[i] : first[i + 1]], tangents.angular[:, first[i] : first[i + 1]]
+        gathered_product(angular_dot, radial, first[i], coefficients, neighbor, sums_dot[i])
+        product(angular, orbitals_dot, sums_dot[i], False)
 
 
 @helper

@@ -1,5 +1,6 @@
 """The model: hyperparameters, parameters and constants together, and what it says about structures."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,21 +133,24 @@ def _results(sweeps, packed, chosen, threaded, descriptors, bounds):
     forces, virials = sweeps.reverse()
     if bounds is not None:
         distances = bounds.distances(sweeps.values.density[-1], batch)
-    # Back from the batch's order (by element) to the order in which the atoms were given.
+    # Back from the batch's order (by element) to the order in which the atoms were given; each structure has its own
+    # part of arrays that are made here.
     given = np.empty_like(batch.order)
     given[batch.order - packed.offsets[chosen[0]]] = np.arange(batch.order.size)
+    energies, forces, virials = energies[given], forces[given], virials[given]
+    offsets = packed.offsets[chosen[0] : chosen[-1] + 2] - packed.offsets[chosen[0]]
+    totals, strain_derivatives = (np.add.reduceat(atomic, offsets[:-1]) for atomic in (energies, virials))
+    volumes = np.where(packed.pbc[chosen].any(axis=1), np.abs(np.linalg.det(packed.cells[chosen])), 0.0)
     results = []
-    for q in chosen:
-        rows = given[packed.offsets[q] - packed.offsets[chosen[0]] : packed.offsets[q + 1] - packed.offsets[chosen[0]]]
-        strain_derivative = virials[rows].sum(axis=0)
-        volume = abs(np.linalg.det(packed.cells[q])) if packed.pbc[q].any() else 0.0
+    for n, (start, stop) in enumerate(itertools.pairwise(offsets.tolist())):
+        rows = given[start:stop]
         results.append(
             Result(
-                energy=float(energies[rows].sum()),
-                energies=energies[rows],
-                forces=forces[rows],
-                strain_derivative=strain_derivative,
-                stress=strain_derivative / volume if volume > 0 else None,
+                energy=float(totals[n]),
+                energies=energies[start:stop],
+                forces=forces[start:stop],
+                strain_derivative=strain_derivatives[n],
+                stress=strain_derivatives[n] / volumes[n] if volumes[n] > 0 else None,
                 extrapolation=None if bounds is None else distances[rows],
                 orbital_coefficients=sweeps.values.coefficients[:, rows] if descriptors else None,
                 density=sweeps.values.density[:, rows] if descriptors else None,
