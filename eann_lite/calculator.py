@@ -28,7 +28,7 @@ class EANNCalculator(Calculator):
     | model | needed | a ``Model``, or the path of a model file; its parameters are copied | |
     | skin | 0.5 | neighbours are listed this far beyond the cutoff, anew once an atom moved half of it | Angstrom |
     | threads | None | threads of this calculator; None: as many as Numba uses at the time | |
-    | precision | "float64" | or "float32": 1.4 to 1.7 times as fast, for dynamics; forces to 1e-6 of the largest or so | |
+    | precision | "float64" | or "float32", for dynamics: 1.4 to 1.7 times as fast, forces to about 1e-6 of the largest | |
 
     | property | shape | unit |
     |---|---|---|
@@ -43,8 +43,9 @@ class EANNCalculator(Calculator):
     ASE knows no such property: leave it out of what is given to its ``SinglePointCalculator``.
 
     There is a stress only where the structure is periodic in some direction and the three cell vectors span a volume;
-    ASE raises PropertyNotImplementedError elsewhere.  Results are those of ``model.evaluate`` and do not depend on skin
-    or threads, up to the order of sums.  Asking for the energy alone computes no forces.  Atoms are never changed.
+    ASE raises PropertyNotImplementedError elsewhere.  Results are those of ``model.evaluate``, in float32 to its
+    round-off, and do not depend on skin or threads, up to the order of sums.  Asking for the energy alone computes no
+    forces.  Atoms are never changed.
 
     Raises InputError for a model file that cannot be read, a bad skin, number of threads or precision, and when asked about
     atoms: for an element that the model does not know, a position that is not a number, a cell without volume in

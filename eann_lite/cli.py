@@ -515,7 +515,7 @@ def _tell_compilation(tell):
     from eann_lite.compiled import cache_directory
 
     if not os.path.exists(cache_directory()):
-        tell("The kernels are compiled now, once for this version of the package: about half a minute.")
+        tell("The kernels are compiled now, once for this version of the package: about half a minute for each precision.")
 
 
 def _name_files(result, parts, settings):

@@ -45,15 +45,17 @@ def cache_directory():
 
 def formula(function):
     """Decorator of a scalar formula: compiled into whichever kernel calls it, never cached on its own."""
-    return numba.njit(fastmath=FASTMATH, error_model="numpy", forceinline=True, pipeline_class=FormulaCompiler)(function)
+    return numba.njit(
+        fastmath=FASTMATH, error_model="numpy", forceinline=True, pipeline_class=FormulaCompiler
+    )(function)  # fmt: skip
 
 
 def helper(function):
     """Decorator of a function on small arrays that only kernels call: compiled with them, never cached on its own."""
-    options = {} if HelperCompiler is None else {"pipeline_class": HelperCompiler}
     return numba.njit(
-        fastmath=FASTMATH, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, **options
-    )(function)
+        fastmath=FASTMATH, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True,
+        pipeline_class=HelperCompiler or FormulaCompiler,
+    )(function)  # fmt: skip
 
 
 def _cached(function, parallel):

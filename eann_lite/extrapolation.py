@@ -192,7 +192,7 @@ def _of_all_pieces(pool, packed, function, given_order=False):
     def work(sweeps, piece, threaded):
         batch = draw_batch(packed, piece, len(pool.specification.elements), threaded)
         sweeps.forward(batch)
-        found = function(sweeps.values.density[-1].astype(float), batch)
+        found = function(sweeps.values.density[-1], batch)
         if not given_order:
             return found
         given = np.empty_like(found)

@@ -53,7 +53,7 @@ class _LinkedLowering(NativeLowering):
 
 
 class HelperCompiler(CompilerBase):
-    """Numba's passes with ``ConstantPrecision`` before those that know types, and ``_LinkedLowering`` as the last but one."""
+    """Numba's passes with ``ConstantPrecision`` before those that know types, and ``_LinkedLowering`` for the lowering."""
 
     def define_pipelines(self):
         """The one pipeline."""

@@ -1,9 +1,9 @@
 """One text of a formula for float64 and float32: its constants take the precision of its arguments.
 
-A constant of Python is a float64, and one of them in a formula would turn all that follows into float64 as well.  So where
-arguments are of single precision (arrays, also inside of tuples, or numbers) and none is a number of double precision,
-constants become float32 before types are inferred, by a compiler pass of our own (Numba's manual, "Notes on custom
-pipelines").
+A constant of Python is a float64, and one of them in a formula would turn all that follows into float64 as well.  So
+where arguments are of single precision (arrays, also inside of tuples, or numbers) and none is a number of double
+precision, constants become float32 before types are inferred, by a compiler pass of our own (Numba's manual, "Notes on
+custom pipelines").
 """
 
 import numpy as np

@@ -14,6 +14,7 @@ from eann_lite.model.initial import fit_reference_energies, initial_parameters, 
 from eann_lite.model.parameters import Layout
 from eann_lite.model.specification import NetworkSpecification, Specification
 from eann_lite.structures import Structure, as_structures
+from eann_lite.training.checkpoint import load_checkpoint, save_checkpoint
 from eann_lite.training.fit import _resolve
 from eann_lite.training.loss import Loss
 from eann_lite.training.metrics import error_metrics
@@ -214,6 +215,17 @@ def test_resuming_with_other_settings_or_data_is_refused(tmp_path):
         eann_lite.fit(frames(21), resume=True, **settings)
 
 
+def test_a_checkpoint_from_before_there_was_a_choice_of_precision_is_one_of_float64(tmp_path):
+    settings = {"batch": 6, "out": tmp_path, **SMALL}
+    eann_lite.fit(frames(20), epochs=1, precision="float64", **settings)
+    header, arrays = load_checkpoint(tmp_path / "checkpoint.npz")
+    del header["settings"]["precision"]
+    save_checkpoint(tmp_path / "checkpoint.npz", header, arrays)
+    with pytest.raises(InputError, match="was made with precision = 'float64', now precision = 'float32'"):
+        eann_lite.fit(frames(20), epochs=2, resume=True, **settings)
+    assert eann_lite.fit(frames(20), epochs=2, resume=True, precision="float64", **settings).history[-1]["epoch"] == 2
+
+
 def test_an_earlier_fit_in_the_same_directory_is_put_aside(tmp_path):
     settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
     eann_lite.fit(frames(20), **settings)
@@ -259,6 +271,7 @@ def test_reference_energies_share_out_what_compositions_cannot_tell():
         ({"threads": 4096}, "threads = 4096: expected a whole number from 1 to"),
         ({"valid": 1.5}, "valid = 1.5: expected a file or a fraction"),
         ({"precision": "half"}, "precision = 'half': expected one of float32, float64."),
+        ({"precision": "float32", "solver": "lbfgs"}, "precision = 'float32' with solver = 'lbfgs': expected float64"),
         ({"batch": 0}, "batch = 0: expected a whole number of at least 1"),
     ],
 )

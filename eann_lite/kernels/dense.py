@@ -47,7 +47,16 @@ def _product_columns(n_bytes):
 
 def _narrow_columns(n_bytes, height):
     """The same with few tiles, which are quickly compiled: for what is left beside whole cache lines."""
-    tall, one = (product_tile(rows, n_bytes) for rows in (height, 1))
+    one = product_tile(1, n_bytes)
+
+    @helper
+    def row_by_row(x, w, o, y, fresh):
+        for n in range(x.shape[0]):
+            one(x, n, w, o, y, fresh)
+
+    if height == 1:
+        return row_by_row
+    tall = product_tile(height, n_bytes)
 
     @helper
     def columns(x, w, o, y, fresh):
@@ -64,7 +73,16 @@ def _narrow_columns(n_bytes, height):
 
 def _gathered_columns(n_bytes, height):
     """Helper: the columns of ``gathered_product`` from o on that are as wide as ``n_bytes``."""
-    tall, one = (gathered_product_tile(rows, n_bytes) for rows in (height, 1))
+    one = gathered_product_tile(1, n_bytes)
+
+    @helper
+    def row_by_row(x, u, p, v, m, o, y):
+        for n in range(x.shape[0]):
+            one(x, n, u, p, v, m, o, y)
+
+    if height == 1:
+        return row_by_row
+    tall = gathered_product_tile(height, n_bytes)
 
     @helper
     def columns(x, u, p, v, m, o, y):
@@ -81,7 +99,16 @@ def _gathered_columns(n_bytes, height):
 
 def _used_columns(n_bytes, height):
     """Helper: the columns of ``product_and_uses`` from o on that are as wide as ``n_bytes``."""
-    tall, two, one = (product_and_use_tile(rows, n_bytes) for rows in (height, 2, 1))
+    one = product_and_use_tile(1, n_bytes)
+
+    @helper
+    def row_by_row(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh):
+        for n in range(begin, end):
+            one(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+
+    if height == 1:
+        return row_by_row
+    tall, two = (product_and_use_tile(rows, n_bytes) for rows in (height, 2))
 
     @helper
     def columns(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh):

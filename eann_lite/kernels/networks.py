@@ -67,16 +67,16 @@ def _unit_parameters(theta, maps, n):
 @helper
 def _normalise(row):
     """Replace a row by its normalised values; returns 1 / sqrt(variance + eps)."""
-    width = row.size
+    width, number = row.size, row.dtype.type(row.size)
     mean = 0.0
     for u in range(width):
         mean += row[u]
-    mean /= width
+    mean /= number
     variance = 0.0
     for u in range(width):
         row[u] -= mean
         variance += row[u] * row[u]
-    inverse = 1.0 / math.sqrt(variance / width + EPSILON)
+    inverse = 1.0 / math.sqrt(variance / number + EPSILON)
     for u in range(width):
         row[u] *= inverse
     return inverse
@@ -85,14 +85,14 @@ def _normalise(row):
 @helper
 def _project(row, unit, inverse):
     """The (symmetric) Jacobian of the normalisation applied to a row, in place; returns mean(row * unit)."""
-    width = row.size
+    width, number = row.size, row.dtype.type(row.size)
     mean = 0.0
     along = 0.0
     for u in range(width):
         mean += row[u]
         along += row[u] * unit[u]
-    mean /= width
-    along /= width
+    mean /= number
+    along /= number
     for u in range(width):
         row[u] = inverse * (row[u] - mean - unit[u] * along)
     return along
@@ -332,7 +332,7 @@ def _norm_reverse_tangent(
     act_bar_dot_row, moving,
 ):  # fmt: skip
     """Tangent of the reverse of one normalised row: fills act_bar_dot_row."""
-    width = pre_row.size
+    width, number = pre_row.size, pre_row.dtype.type(pre_row.size)
     unit, unit_dot, inverse, relative = _unit_tangent(kind, alpha, beta, pre_row, slope_row, pre_dot_row)
     along = 0.0
     along_dot = 0.0
@@ -345,9 +345,9 @@ def _norm_reverse_tangent(
             g = lin_bar_row[u] * norm_scale[u]
             along += g * unit[u]
             along_dot += g * unit_dot[u]
-    along /= width
-    along_dot /= width
-    mean_dot /= width
+    along /= number
+    along_dot /= number
+    mean_dot /= number
     for u in range(width):
         g_dot = lin_bar_dot_row[u] * norm_scale[u]
         act_bar_dot_row[u] = inverse * (g_dot - mean_dot - unit_dot[u] * along - unit[u] * along_dot)

@@ -165,8 +165,8 @@ def pair_gradients(start, stop, potential, batch, values):
             values.log_slope[p],
         )  # fmt: skip
     _chain_rule(
-        potential.factors, potential.powers, values.vector[:, begin:end], values.distance[begin:end], values.angular[:, begin:end],
-        angular_bar, central, values.pair_gradient[:, begin:end],
+        potential.factors, potential.powers, values.vector[:, begin:end], values.distance[begin:end],
+        values.angular[:, begin:end], angular_bar, central, values.pair_gradient[:, begin:end],
     )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """What SOAP does with the gradients of some matrices of one shape in every step; see ``training.solvers.soap``.
 
 Index n counts the matrices: left (n, r, r), right (n, c, c), q_left (n, r, r), q_right and its transpose (n, c, c),
-momentum and variance (n, r, c), all of one precision, as are the numbers given.  Matrix n is the part of the flat ``gradient`` from starts[n] on.
+momentum and variance (n, r, c), all of one precision, as are the numbers given.  Matrix n is the part of the flat
+``gradient`` from starts[n] on.
 """
 
 import math
@@ -37,8 +38,8 @@ def average_products(gradient, starts, rate, left, right):
 
 @compile_loops
 def directions(
-    gradient, starts, q_left, q_right, q_right_transposed, momentum, variance, beta1, beta2, m_factor, v_factor, epsilon,
-    direction,
+    gradient, starts, q_left, q_right, q_right_transposed, momentum, variance, beta1, beta2, m_factor, v_factor,
+    epsilon, direction,
 ):  # fmt: skip
     """direction (n, r, c) = Q_L [m / (sqrt(v) + epsilon)] Q_R^T with the averages m and v of Q_L^T G Q_R, times factors
     that correct them for their start at zero."""

@@ -2,8 +2,8 @@
 
 Left to itself LLVM does not vectorise loops over 8 Gaussians with a length it does not know: it would have to check at
 run time that none of the arrays overlap.  These few pieces say what is meant: vectors of some numbers along the last,
-contiguous axis, of float64 or float32 as the arrays are.  LLVM cuts them into whatever the machine has.  They know nothing
-of the model; the loops around them are in ``dense``, those on single rows in ``rows``.
+contiguous axis, of float64 or float32 as the arrays are.  LLVM cuts them into whatever the machine has.  They know
+nothing of the model; the loops around them are in ``dense``, what they do on single rows is in ``rows`` and ``radial``.
 """
 
 from llvmlite import ir
@@ -92,8 +92,8 @@ def any_layout(typing_context, x):
 def product_tile(rows, n_bytes):
     """Intrinsic tile(x, n, w, o, y, fresh): y[n:n+rows, o:o+width] = or (not fresh) += x[n:n+rows] @ w[:, o:o+width].
 
-    width: the numbers in ``n_bytes``, at least one.  x may have any strides; rows of w and y are contiguous.  The sums stay in
-    registers until they are complete.
+    width: the numbers in ``n_bytes``, at least one.  x may have any strides; rows of w and y are contiguous.  The sums
+    stay in registers until they are complete.
     """
 
     @intrinsic
@@ -301,7 +301,7 @@ def row_operation(n_results, formula, summed=False):
 
 
 def _along_row(builder, element, length, sources, numbers, targets, formula, summed):
-    """Code of ``row_operation``: eight elements at a time, then four, then one by one; their sum, in an order of its own."""
+    """Code of ``row_operation``: eight elements at a time, then four, then one by one; gives the sum."""
     element, size = element
     size, begin = ir.Constant(_INDEX, size), ir.Constant(_INDEX, 0)
     total = cgutils.alloca_once_value(builder, ir.Constant(element, 0.0))
@@ -327,7 +327,9 @@ def _sum(builder, vector, width):
         width //= 2
         low, high = (_lanes(builder, vector, vector, range(start, start + width)) for start in (0, width))
         vector = builder.fadd(low, high)
-    return vector if not isinstance(vector.type, ir.VectorType) else builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+    if isinstance(vector.type, ir.VectorType):
+        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+    return vector
 
 
 @intrinsic

@@ -107,7 +107,10 @@ class Sweeps:
         self._sizes, self._values = None, {}
 
     def set_parameters(self, vector):
-        """Use the flat parameter vector from now on (a copy of it)."""
+        """Use the flat parameter vector from now on (a copy of it).
+
+        Of the constants density_shift and density_scale are read anew, which scaling to data changes on the way.
+        """
         from eann_lite.kernels.packing import transpose_matrices
 
         self.vector[:] = vector
@@ -201,7 +204,7 @@ class Sweeps:
         return Values(**stores, vector=vector, lin_bar=lin_bar)
 
     def last_hidden(self):
-        """Activations (N, width) that the last linear map of the energy networks takes, after ``forward`` with ``keep``."""
+        """Activations (N, width) that the last map of the energy networks takes, after ``forward`` with ``keep``."""
         from eann_lite.kernels.networks import IN, ROW
 
         n_atoms, last = self.batch.species.size, self.stages[-1].maps[-1]

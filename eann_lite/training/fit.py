@@ -16,6 +16,8 @@ from eann_lite.training.settings import FitSettings
 SCALING_STRUCTURES = 500
 #: Settings that may differ between a fit and its continuation, and that a model file does not tell.
 FREE_ON_RESUME = ("train", "valid", "test", "epochs", "minutes", "threads", "out", "resume", "checkpoint_seconds")
+#: What fits did before a setting existed, for checkpoints without it.
+BEFORE_IT_WAS_A_SETTING = {"precision": "float64"}
 #: Iterations of the second-order finish.
 FINISH_ITERATIONS = 50
 PARTS = ("train", "valid", "test")
@@ -305,7 +307,7 @@ class _Run:
         make = trainer_class(settings.solver)
         trainer = make(self.evaluator, vector, scales, loss, self.sets["train"], self.sets["valid"], settings)
         self._resume(trainer)
-        # A limit in minutes counts what came before the first step too: reading, scaling, compiling.
+        # A limit in minutes counts what came before the first step too: reading, scaling, compiling for the steps.
         trainer.seconds += time.monotonic() - started
         if progress is not None:
             unit = "epochs" if settings.epochs and not settings.minutes else "time"
@@ -408,9 +410,10 @@ class _Run:
         header, arrays = load_checkpoint(path)
         mine = json.loads(json.dumps(self._fixed_settings()))
         for name, value in mine.items():
-            if header["settings"].get(name) != value:
+            made_with = header["settings"].get(name, BEFORE_IT_WAS_A_SETTING.get(name))
+            if made_with != value:
                 raise InputError(
-                    f"{path}: was made with {name} = {header['settings'].get(name)!r}, now {name} = {value!r}. Resume "
+                    f"{path}: was made with {name} = {made_with!r}, now {name} = {value!r}. Resume "
                     "with the same settings, or start anew in another directory (out)."
                 )
         for name, data in self.data.items():

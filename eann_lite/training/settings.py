@@ -50,7 +50,9 @@ class FitSettings:
 
     solver: str = _option("auto", "training", "auto, soap, adam, lbfgs or least_squares")
     epochs: int = _option(None, "training", "passes over the training data (default: limited by minutes)")
-    minutes: float = _option(None, "training", "wall time of the fit, all in (default: 2.9 if epochs are not given)")
+    minutes: float = _option(
+        None, "training", "wall time until the last step, before the report (default: 2.9 if epochs are not given)"
+    )
     batch: int = _option(None, "training", "structures per step (default: from the number of atoms, 4 to 32)")
     step_size: float = _option(2e-3, "training", "largest step size of soap and adam")
     weight_decay: float = _option(
@@ -59,7 +61,7 @@ class FitSettings:
         "decoupled weight decay of all matrices (default: from the data, 0.2 for few labels, else 0.1)",
     )
     precision: str = _option(
-        None, "training", "of the steps of the solver: float32 or float64 (default: float32, for full-batch solvers float64)"
+        None, "training", "of the solver's steps: float32 or float64 (default: float32, for full-batch solvers float64)"
     )
     energy_weight: float = _option(5.0, "training", "weight of energies in the loss")
     forces_weight: float = _option(1.0, "training", "weight of forces in the loss")
@@ -91,6 +93,11 @@ class FitSettings:
                 raise InputError(f"{name} = {getattr(self, name)!r}: expected one of {', '.join(allowed)}.")
         if self.precision not in (None, "float32", "float64"):
             raise InputError(f"precision = {self.precision!r}: expected one of float32, float64.")
+        if self.precision == "float32" and self.solver in ("lbfgs", "least_squares"):
+            raise InputError(
+                f"precision = 'float32' with solver = {self.solver!r}: expected float64, since this solver compares losses "
+                "that single precision does not tell apart. Leave precision out, or use soap or adam."
+            )
         for name in ("valid", "test"):
             value = getattr(self, name)
             if isinstance(value, (int, float)) and not 0 <= value < 1:
