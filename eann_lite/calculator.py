@@ -47,8 +47,8 @@ class EANNCalculator(Calculator):
     round-off, and do not depend on skin or threads, up to the order of sums.  Asking for the energy alone computes no
     forces.  Atoms are never changed.
 
-    Raises InputError for a model file that cannot be read, a bad skin, number of threads or precision, and when asked about
-    atoms: for an element that the model does not know, a position that is not a number, a cell without volume in
+    Raises InputError for a model file that cannot be read, a bad skin, number of threads or precision, and when asked
+    about atoms: for an element that the model does not know, a position that is not a number, a cell without volume in
     a periodic direction, two atoms at one place, and for energies or forces that overflow.
 
     >>> from ase.build import molecule

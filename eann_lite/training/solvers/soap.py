@@ -3,8 +3,8 @@
 N. Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", arXiv 2409.11321.  For a weight matrix with
 gradient G, the averages of G G^T and G^T G have eigenvectors Q_L, Q_R; Adam runs on Q_L^T G Q_R.  Our matrices are at
 most about 128 wide, so the products are cheap; the eigenbases are refreshed by one QR step every ``refresh`` steps.
-Vectors (biases, Gaussian parameters) take plain Adam.  What is kept and computed for matrices may be of single precision:
-a step needs much less than that of a direction, and it takes half the time.
+Vectors (biases, Gaussian parameters) take plain Adam.  What is kept and computed for matrices may be of single
+precision: a step needs much less than that of a direction, and it takes half the time.
 """
 
 import numpy as np
