@@ -10,6 +10,7 @@ from ase.calculators.lj import LennardJones
 
 import eann_lite
 from eann_lite.errors import InputError
+from eann_lite.kernels.preconditioner import turn_bases
 from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
 from eann_lite.model.parameters import Layout
 from eann_lite.model.specification import NetworkSpecification, Specification
@@ -121,6 +122,40 @@ def test_soap_minimises_a_badly_scaled_quadratic_where_matrices_mix():
     for step in range(1500):
         solver.step(x, gradient(x).ravel(), 0.05 * (1 - step / 1500))
     np.testing.assert_allclose(x.reshape(6, 6), target, atol=2e-2)
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(20, 7), (8, 16), (1, 3)])
+def test_bases_of_soap_turn_as_by_qr(shape, precision):
+    rng = np.random.default_rng(3)
+    rows, columns = shape
+    accuracy = 1e-12 if precision == "float64" else 1e-4
+    gradients = rng.normal(size=(2, rows, columns))  # so one of the two averages is of deficient rank
+    gradients[1] *= 1e-16  # near the end of a fit; the averages hold its square
+    averages = [gradients @ gradients.transpose(0, 2, 1), gradients.transpose(0, 2, 1) @ gradients]
+    bases = [np.linalg.qr(rng.normal(size=(2, n, n)))[0] for n in shape]
+    momentum, variance = rng.normal(size=(2, 2, rows, columns))
+    variance = abs(variance)
+    arrays = [array.astype(precision) for array in (*averages, *bases, momentum, variance)]
+    q_left, q_right = arrays[2:4]
+    transposed = np.ascontiguousarray(q_right.transpose(0, 2, 1))
+    turn_bases(*arrays[:4], transposed, *arrays[4:])
+    assert (transposed == q_right.transpose(0, 2, 1)).all()
+    places = []
+    for average, before, after in zip(averages, bases, (q_left, q_right)):
+        product = average @ before
+        place = np.argsort(-np.einsum("nij,nij->nj", before, product), axis=1)
+        places.append(place)
+        expected = np.linalg.qr(np.take_along_axis(product, place[:, None, :], axis=2))[0]
+        rank = min(shape)
+        same = np.einsum("nij,nij->nj", expected[:, :, :rank], after[:, :, :rank])  # columns may change their sign
+        np.testing.assert_allclose(abs(same), 1.0, atol=accuracy)
+        one = np.broadcast_to(np.eye(after.shape[1]), after.shape)
+        np.testing.assert_allclose(after.transpose(0, 2, 1) @ after, one, atol=10 * np.finfo(precision).eps)
+    turned = q_left @ arrays[4] @ transposed
+    np.testing.assert_allclose(turned, bases[0] @ momentum @ bases[1].transpose(0, 2, 1), atol=accuracy)
+    for n in range(2):
+        assert (arrays[5][n] == variance[n].astype(precision)[np.ix_(places[0][n], places[1][n])]).all()
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])

@@ -16,7 +16,7 @@ MATRICES_PER_STACK = 3
 class _Stack:
     """Some matrices of one shape: their place in the vector, averages G G^T and G^T G, and eigenbases.
 
-    momentum and variance live in the eigenbasis: between two changes of it, rotating the averaged gradient is the same
+    momentum and variance live in the eigenbasis: between two turns of it, rotating the averaged gradient is the same
     as averaging the rotated ones, and saves two products a step.
     """
 
@@ -54,21 +54,10 @@ class _Stack:
             *map(number, (soap.beta1, soap.beta2, m_factor, v_factor, soap.epsilon)), direction,
         )  # fmt: skip
         if soap.steps % soap.refresh == 0:
-            self._refresh()
+            preconditioner.turn_bases(
+                self.left, self.right, self.q_left, self.q_right, self.q_right_transposed, self.momentum, self.variance
+            )
         return direction
-
-    def _refresh(self):
-        """One step of orthogonal iteration; columns stay in the order of their eigenvalue estimates."""
-        momentum = self.q_left @ self.momentum @ self.q_right.transpose(0, 2, 1)
-        for side, basis, axis in (("left", "q_left", 1), ("right", "q_right", 2)):
-            q = getattr(self, basis)
-            product = getattr(self, side) @ q
-            order = np.argsort(-np.einsum("nij,nij->nj", q, product), axis=1, kind="stable")
-            setattr(self, basis, np.linalg.qr(np.take_along_axis(product, order[:, None, :], axis=2))[0])
-            along = order[:, :, None] if axis == 1 else order[:, None, :]
-            self.variance = np.take_along_axis(self.variance, along, axis=axis)
-        self.momentum = np.ascontiguousarray(self.q_left.transpose(0, 2, 1) @ momentum @ self.q_right)
-        self._transpose()
 
     def _transpose(self):
         self.q_right_transposed = np.ascontiguousarray(self.q_right.transpose(0, 2, 1))
