@@ -6,9 +6,11 @@ the time of the first call.  It builds on parts of Numba that are not its public
 ``HelperCompiler`` is None and helpers are compiled as usual.
 """
 
+from numba.core import ir
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.lowering import Lower
 from numba.core.typed_passes import NativeLowering
 
 from eann_lite.precision import ConstantPrecision
@@ -40,11 +42,53 @@ class _LinkedLibrary(JITCodeLibrary):
         return 0
 
 
+class _Borrowing(Lower):
+    """Lowering that leaves the reference counts of arguments alone: the caller holds them until the helper returns.
+
+    Otherwise every call of a helper counts all arrays of the tuples it is given up and down again, a hundred and more.
+    """
+
+    def lower_assign(self, ty, inst):
+        """As Numba's, without an own reference for an argument."""
+        if not isinstance(inst.value, ir.Arg):
+            return super().lower_assign(ty, inst)
+        self._borrowed.add(inst.target.name)
+        self._counts = False
+        try:
+            return super().lower_assign(ty, inst)
+        finally:
+            self._counts = True
+
+    def delvar(self, name):
+        """As Numba's; what was borrowed is not given back."""
+        self._counts = name not in self._borrowed
+        try:
+            super().delvar(name)
+        finally:
+            self._counts = True
+
+    def pre_lower(self):
+        """Before the first instruction."""
+        self._borrowed, self._counts = set(), True
+        super().pre_lower()
+
+    def incref(self, typ, val):
+        """One more reference."""
+        if self._counts:
+            super().incref(typ, val)
+
+    def decref(self, typ, val):
+        """One reference less."""
+        if self._counts:
+            super().decref(typ, val)
+
+
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _LinkedLowering(NativeLowering):
     """From typed code to a ``_LinkedLibrary``."""
 
     _name = "linked_lowering"
+    lowering_class = _Borrowing
 
     def run_pass(self, state):
         """Numba's own pass with our library."""

@@ -125,6 +125,8 @@ def _used_columns(n_bytes, height):
     return columns
 
 
+#: Four cache lines of a single row: four sums side by side, where each waits for its own last addition.
+_four_lines_of_one_row = product_tile(1, 256)
 # A cache line, a half and a quarter of it, and a single number.
 _line_of_product = _product_columns(64)
 _half_of_product, _quarter_of_product, _one_of_product = map(_narrow_columns, (32, 16, 1), (4, 4, 1))
@@ -143,6 +145,10 @@ def product(x, w, y, fresh):
 @helper
 def _product(x, w, y, fresh):
     o, n_out, wide = 0, w.shape[1], line(y)
+    if x.shape[0] == 1:
+        while o + 4 * wide <= n_out:
+            _four_lines_of_one_row(x, 0, w, o, y, fresh)
+            o += 4 * wide
     while o + wide <= n_out:
         _line_of_product(x, w, o, y, fresh)
         o += wide

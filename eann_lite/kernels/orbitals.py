@@ -29,10 +29,10 @@ def most_pairs(start, stop, first):
 @helper
 def orbital_sums(start, stop, t, potential, batch, values):
     """B_iak of step t = sum over pairs p: i->j of A_a(r_p) R_k(r_p) c_jk."""
-    first, sums = batch.first, values.sums[t]
+    first, neighbor, angular, radial = batch.first, batch.neighbor, values.angular, values.radial
+    coefficients, sums = values.coefficients[t], values.sums[t]
     for i in range(start, stop):
-        angular = values.angular[:, first[i] : first[i + 1]]
-        gathered_product(angular, values.radial, first[i], values.coefficients[t], batch.neighbor, sums[i])
+        gathered_product(angular[:, first[i] : first[i + 1]], radial, first[i], coefficients, neighbor, sums[i])
 
 
 @helper
@@ -57,13 +57,14 @@ def messages(start, stop, t, potential, batch, values):
     Rbar_pk (``radial_bar``) = sum_t c^t_jk S^t_pk is summed up from the last step to the first.  Where values.shared
     has place for them, S^t are kept, too.
     """
-    first, radial, coefficients = batch.first, values.radial, values.coefficients[t]
+    first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients[t]
+    angular, sums_bar, message, radial_bar = values.angular.T, values.sums_bar, values.message, values.radial_bar
     keep, last = values.shared.shape[0] > 0, t + 1 == values.coefficients.shape[0]
     shared = values.shared[t] if keep else radial
     for i in range(start, stop):
         product_and_uses(
-            first[i], first[i + 1], values.angular.T, values.sums_bar[i, :, t], radial, coefficients, batch.neighbor,
-            shared, keep, values.message, t > 0, values.radial_bar, last,
+            first[i], first[i + 1], angular, sums_bar[i, :, t], radial, coefficients, neighbor, shared, keep, message,
+            t > 0, radial_bar, last,
         )  # fmt: skip
 
 
@@ -102,8 +103,9 @@ def gather(start, stop, batch, message, coefficients_bar):
 
     The pairs that end at j are the reversed pairs of its own list.
     """
+    first, reverse = batch.first, batch.reverse
     for j in range(start, stop):
-        sum_of_rows(message, batch.reverse, batch.first[j], batch.first[j + 1], coefficients_bar, j)
+        sum_of_rows(message, reverse, first[j], first[j + 1], coefficients_bar, j)
 
 
 @helper
@@ -144,24 +146,24 @@ def pair_gradients(start, stop, potential, batch, values):
 
     g_p = sum_a Abar_pa grad A_a + sum_k Rbar_pk dR_k/dr r_p / r, where Abar_pa = sum_tk Bbar^t_iak R_k c^t_jk.
     """
-    first, shape = batch.first, values.sums_bar.shape
-    begin, end = first[start], first[stop]
+    first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients
+    shape, begin, end = values.sums_bar.shape, first[start], first[stop]
     # Products run over whole vectors of pairs; what they write beyond the last pair of an atom the next one overwrites.
-    half = line(values.radial) // 2
-    angular_bar = np.empty((shape[1], end - begin + half - 1), values.radial.dtype)
-    scratch = np.zeros((shape[2] * shape[3], most_pairs(start, stop, first) + half - 1), values.radial.dtype)
+    half = line(radial) // 2
+    angular_bar = np.empty((shape[1], end - begin + half - 1), radial.dtype)
+    scratch = np.zeros((shape[2] * shape[3], most_pairs(start, stop, first) + half - 1), radial.dtype)
     for i in range(start, stop):
         n = first[i] - begin
         m = n + (first[i + 1] - first[i] + half - 1) // half * half
         # Index (t, k) of sums_bar (N, A, T + 1, K) is one index of the product.
         sums_bar, orbitals = values.sums_bar[i].reshape(shape[1], scratch.shape[0]), scratch[:, : m - n]
-        orbitals_of_all_steps(first[i], first[i + 1], values.radial, values.coefficients, batch.neighbor, orbitals)
+        orbitals_of_all_steps(first[i], first[i + 1], radial, coefficients, neighbor, orbitals)
         product(sums_bar, orbitals, angular_bar[:, n:m], True)
-    central = np.empty(end - begin, values.radial.dtype)
+    central = np.empty(end - begin, radial.dtype)
     for p in range(begin, end):
-        s = batch.species[batch.neighbor[p]]
+        s = batch.species[neighbor[p]]
         central[p - begin] = slope_sum(
-            values.radial_bar, p, values.radial, p, potential.centers, s, potential.exponents, s, values.distance[p],
+            values.radial_bar, p, radial, p, potential.centers, s, potential.exponents, s, values.distance[p],
             values.log_slope[p],
         )  # fmt: skip
     _chain_rule(
