@@ -5,7 +5,7 @@ import pytest
 
 from eann_lite.batches import draw_batch, pack_structures
 from eann_lite.errors import InputError
-from eann_lite.model.initial import initial_parameters, scale_to_data
+from eann_lite.model.initial import SPREAD, initial_parameters, scale_to_data
 from eann_lite.model.model import Model
 from eann_lite.model.parameters import Layout, contraction_of, parameter_shapes
 from eann_lite.model.specification import NetworkSpecification, Specification
@@ -97,7 +97,7 @@ def test_scaling_gives_standardised_densities_at_every_step_and_element():
             density = sweeps.values.density[t, start:stop]
             scaled = (density - constants["density_shift"][t, s]) * constants["density_scale"][t, s]
             np.testing.assert_allclose(scaled.mean(axis=0), 0.0, atol=1e-9)
-            np.testing.assert_allclose(scaled.std(axis=0), 1.0, rtol=1e-6)
+            np.testing.assert_allclose(scaled.std(axis=0), SPREAD, rtol=1e-6)
     assert {name: array.shape for name, array in scales.items()} == parameter_shapes(specification)
 
 

@@ -15,7 +15,9 @@ from eann_lite.model.initial import fit_reference_energies, initial_parameters, 
 from eann_lite.model.parameters import Layout
 from eann_lite.model.specification import NetworkSpecification, Specification
 from eann_lite.structures import Structure, as_structures
+from eann_lite.structures.distances import shortest_distances
 from eann_lite.training.checkpoint import load_checkpoint, save_checkpoint
+from eann_lite.training.committee import displaced_copies
 from eann_lite.training.fit import _resolve
 from eann_lite.training.loss import Loss
 from eann_lite.training.metrics import error_metrics
@@ -66,7 +68,7 @@ def test_gradient_of_the_loss_is_its_central_difference(periodic, repulsion):
     structures[1] = Structure(**{**vars(structures[1]), "energy": None, "weight": 2.5})
     structures[2] = Structure(**{**vars(structures[2]), "forces": None, "stress": None})
     evaluator, vector, labelled = problem(structures, repulsion=repulsion)
-    loss = Loss(energy_weight=3.0, forces_weight=0.7, stress_weight=0.4, huber=0.5)
+    loss = Loss(energy_weight=3.0, forces_weight=0.7, stress_weight=0.4, huber=0.5, forces_huber=0.3)
     everything = np.arange(4)
 
     def value(at):
@@ -90,7 +92,7 @@ def test_gradient_of_the_loss_is_its_central_difference(periodic, repulsion):
 def test_loss_by_structure_adds_up_to_what_the_gradient_belongs_to():
     structures = as_structures(frames(5, periodic=True))
     evaluator, vector, labelled = problem(structures)
-    loss = Loss(huber=0.1)
+    loss = Loss(huber=0.1, forces_huber=0.3)
     evaluator.set_parameters(vector)
     total, _ = evaluator.loss_and_gradient(labelled, np.arange(5), loss)
     assert loss.by_structure(labelled, evaluator.predict(labelled)).sum() == pytest.approx(total, rel=1e-12)
@@ -122,6 +124,39 @@ def test_soap_minimises_a_badly_scaled_quadratic_where_matrices_mix():
     for step in range(1500):
         solver.step(x, gradient(x).ravel(), 0.05 * (1 - step / 1500))
     np.testing.assert_allclose(x.reshape(6, 6), target, atol=2e-2)
+
+
+def test_loss_of_forces_is_the_square_of_small_errors_and_linear_in_large_ones():
+    error = np.array([[0.3, 0.0, 0.4], [3.0, 0.0, 4.0], [0.0, 0.0, 0.0]])
+    value, slope = Loss(forces_weight=6.0, forces_huber=2.0).forces(error, np.array([1, 2, 2]))
+    np.testing.assert_allclose(value, [2.0 * 0.25, 2.0 * (2.0 * 5.0 - 2.0), 0.0])
+    np.testing.assert_allclose(slope, [[1.2, 0.0, 1.6], [2.4, 0.0, 3.2], [0.0, 0.0, 0.0]])
+    assert Loss(forces_weight=3.0, forces_huber=np.inf).forces(error, 1)[0].tolist() == [0.25, 25.0, 0.0]
+    with pytest.raises(InputError, match="forces_huber = 0 eV/Angstrom: expected a positive number"):
+        Loss(forces_huber=0)
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_displaced_copies_have_the_mean_of_the_committee_and_no_closer_atoms(periodic):
+    structures = as_structures(frames(6, periodic))
+    models = [eann_lite.fit(structures, epochs=1, seed=seed, out=None, **SMALL).model for seed in (0, 1)]
+    before = [structure.positions.copy() for structure in structures]
+    copies = displaced_copies(models, structures, copies=3, displacement=0.3)
+    assert len(copies) == 18
+    closest = shortest_distances(structures).by_elements
+    for name, (distance, _) in shortest_distances(copies).by_elements.items():
+        assert distance >= closest[name][0]
+    for n, copy in enumerate(copies):
+        moved = copy.positions - structures[n % 6].positions
+        assert 0.0 < np.abs(moved).max() < 1.5 and copy.stress is None
+        found = [model.evaluate(copy) for model in models]
+        assert copy.energy == pytest.approx(np.mean([f.energy for f in found]), abs=1e-9)
+        np.testing.assert_allclose(copy.forces, np.mean([f.forces for f in found], axis=0), atol=1e-9)
+    assert all((structure.positions == old).all() for structure, old in zip(structures, before))
+    again = displaced_copies(models, structures, copies=3, displacement=0.3)
+    assert all((a.positions == b.positions).all() and a.energy == b.energy for a, b in zip(copies, again))
+    with pytest.raises(InputError, match="no models: expected a list with at least one"):
+        displaced_copies([], structures)
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])

@@ -9,6 +9,8 @@ from eann_lite.model.parameters import default_constants, network_names, paramet
 WIDTH = 1.0 / 6.0
 #: Factor on the last weights of a recursion network: messages start small, so a REANN starts as an EANN.
 MESSAGE_FACTOR = 0.1
+#: Standard deviation of what networks take in; with a larger one they learn finer detail in the same number of steps.
+SPREAD = 2.0
 
 
 def initial_parameters(specification, seed):
@@ -52,8 +54,8 @@ def scale_to_data(specification, parameters, packed, chosen, precision="float64"
     """Make orbital sums and densities of the structures ``chosen`` of order one.
 
     The contraction is divided by the root mean square of the orbital sums of each degree and Gaussian, so that far
-    Gaussians (whose monomials grow as r^l) do not drown the near ones; density_shift and density_scale standardise
-    the densities of every step and element.  Returns (parameters, constants, variable_scales): the last is the size
+    Gaussians (whose monomials grow as r^l) do not drown the near ones; density_shift and density_scale give the
+    densities of every step and element a mean of 0 and a standard deviation of SPREAD.  Returns (parameters, constants, variable_scales): the last is the size
     of each parameter that solvers take as one unit (named arrays).
     """
     from eann_lite.batches import draw_batch
@@ -86,7 +88,7 @@ def scale_to_data(specification, parameters, packed, chosen, precision="float64"
                 spread = density.std(axis=0)
                 floor = 1e-3 * spread.max()
                 constants["density_shift"][t, s] = density.mean(axis=0)
-                constants["density_scale"][t, s] = 1.0 / np.maximum(spread, floor) if floor > 0 else 1.0
+                constants["density_scale"][t, s] = SPREAD / np.maximum(spread, floor) if floor > 0 else 1.0
     return parameters, constants, scales
 
 

@@ -17,7 +17,7 @@ SCALING_STRUCTURES = 500
 #: Settings that may differ between a fit and its continuation, and that a model file does not tell.
 FREE_ON_RESUME = ("train", "valid", "test", "epochs", "minutes", "threads", "out", "resume", "checkpoint_seconds")
 #: What fits did before a setting existed, for checkpoints without it.
-BEFORE_IT_WAS_A_SETTING = {"precision": "float64"}
+BEFORE_IT_WAS_A_SETTING = {"precision": "float64", "forces_huber": np.inf}
 #: Iterations of the second-order finish.
 FINISH_ITERATIONS = 50
 PARTS = ("train", "valid", "test")
@@ -293,7 +293,10 @@ class _Run:
 
         keep_freed_memory()
         settings = self.settings
-        loss = Loss(settings.energy_weight, settings.forces_weight, settings.stress_weight, settings.huber)
+        loss = Loss(
+            settings.energy_weight, settings.forces_weight, settings.stress_weight, settings.huber,
+            settings.forces_huber,
+        )  # fmt: skip
         if self.out is not None:
             write_config(settings, self.out / "config.toml")
         parameters, self.constants, scales = self._start()

@@ -91,15 +91,17 @@ def batch_loss_and_gradient(sweeps, labelled, chosen, loss, threaded=None):
 
     forces, virials = sweeps.reverse()
     force_error = forces - label_forces
-    factor = (loss.forces_weight * weights / (3.0 * n_atoms))[batch.structure][:, None]
     force_error[np.isnan(force_error)] = 0.0
-    total += float(np.sum(factor * force_error**2))
+    value, force_weights = loss.forces(force_error, n_atoms[batch.structure])
+    atom_weights = weights[batch.structure]
+    total += float(np.sum(atom_weights * value))
+    force_weights *= atom_weights[:, None]
 
     strain_error = sum_by_structure(batch, virials) - label_strains
     strain_error[np.isnan(strain_error)] = 0.0
     strain_factor = (loss.stress_weight * weights / (9.0 * n_atoms))[:, None, None]
     total += float(np.sum(strain_factor * strain_error**2))
-    gradient = sweeps.gradient(energy_weights, -2.0 * factor * force_error, 2.0 * strain_factor * strain_error)
+    gradient = sweeps.gradient(energy_weights, -force_weights, 2.0 * strain_factor * strain_error)
     return total, gradient
 
 

@@ -67,6 +67,9 @@ class FitSettings:
     forces_weight: float = _option(1.0, "training", "weight of forces in the loss")
     stress_weight: float = _option(1.0, "training", "weight of stresses in the loss")
     huber: float = _option(5.0, "training", "energy error in eV beyond which the loss grows linearly")
+    forces_huber: float = _option(
+        1.0, "training", "error of a force vector in eV/Angstrom beyond which the loss grows linearly"
+    )
     patience: int = _option(None, "training", "stop after this many epochs without a better validation error")
     finish: bool = _option(False, "training", "end with a short second-order optimisation of the full set (L-BFGS)")
     seed: int = _option(0, "training", "seed of the split, the starting parameters and the order of batches")
@@ -81,7 +84,7 @@ class FitSettings:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InputError(f"{name} = {value!r}: expected a whole number of at least 1.")
-        for name in ("minutes", "step_size", "cutoff", "huber", "repulsion_cutoff"):
+        for name in ("minutes", "step_size", "cutoff", "huber", "forces_huber", "repulsion_cutoff"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, (bool, str)) or not value > 0):
                 raise InputError(f"{name} = {value!r}: expected a positive number.")

@@ -23,7 +23,7 @@ def loss_gradient(model, atoms, threads=1):
     """Loss and its gradient for all parameters, on the energy and forces of one labelled system; pairs are there."""
     from eann_lite.training.loss import Loss
 
-    return batch_gradient(model, [labelled(atoms)], Loss(huber=np.inf), threads)
+    return batch_gradient(model, [labelled(atoms)], Loss(huber=np.inf, forces_huber=np.inf), threads)
 
 
 def batch_gradient(model, structures, loss, threads=1):
