@@ -4,11 +4,13 @@ import ast
 from pathlib import Path
 
 import numba
+import numpy as np
 import pytest
+from numba.core.runtime import _nrt_python, rtsys
 
 import eann_lite
 from eann_lite import compiled
-from eann_lite.compiled import COMPILED_SOURCES, set_threads
+from eann_lite.compiled import COMPILED_SOURCES, helper, set_threads
 from eann_lite.errors import InputError
 from eann_lite.linked import HelperCompiler
 
@@ -76,3 +78,38 @@ def test_helpers_are_compiled_as_usual_where_numba_lacks_what_linking_builds_on(
         return 2.0 * x
 
     assert numba.njit(lambda x: doubled(x) + 1.0)(3.0) == 7.0
+
+
+def test_helpers_leave_the_arrays_that_they_borrow_alive_and_give_back_their_own():
+    @helper
+    def doubled(x, n):
+        own = x
+        if n > 0:
+            x = 2.0 * x  # the name of an argument for an array of the helper's own
+        for _ in range(n):
+            own = x[1:]
+            x = own
+        return x, own
+
+    @numba.njit
+    def total(x, times):
+        result = 0.0
+        for n in range(times):
+            first, second = doubled(x, n % 3)
+            result += first.sum() + second.sum()
+        return result
+
+    x = np.arange(5.0)
+    # 0: x and x; 1: 2 x without its first number, twice; 2: without its first two, twice.
+    expected = 2.0 * (10.0 + 20.0 + 18.0)
+    assert total(x, 3) == expected
+    _nrt_python.memsys_enable_stats()
+    try:
+        before = rtsys.get_allocation_stats()
+        assert total(x, 3000) == 1000 * expected
+        after = rtsys.get_allocation_stats()
+    finally:
+        _nrt_python.memsys_disable_stats()
+    assert after.alloc - before.alloc >= 2000
+    assert after.alloc - before.alloc == after.free - before.free
+    assert (x == np.arange(5.0)).all()
