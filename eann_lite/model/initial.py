@@ -79,7 +79,7 @@ def scale_to_data(specification, parameters, packed, chosen, precision="float64"
         parameters["contraction"] /= size[:, :, None]
         scales["contraction"] /= size[:, :, None]
     for t in range(specification.recursions + 1):
-        # Step t's densities depend on the messages of the steps before, so they are standardised in turn.
+        # Step t's densities depend on the messages of the steps before, so they are scaled in turn.
         sweeps.set_parameters(sweeps.layout.pack(parameters))
         sweeps.forward(batch)
         for s, (start, stop) in enumerate(batch.segments):

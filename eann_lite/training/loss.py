@@ -20,7 +20,7 @@ class Loss:
     forces of close contacts do not rule the fit.  Missing labels add nothing.
     """
 
-    energy_weight: float = 5.0
+    energy_weight: float = 1.0
     forces_weight: float = 1.0
     stress_weight: float = 1.0
     huber: float = 5.0

@@ -63,7 +63,7 @@ class FitSettings:
     precision: str = _option(
         None, "training", "of the solver's steps: float32 or float64 (default: float32, for full-batch solvers float64)"
     )
-    energy_weight: float = _option(5.0, "training", "weight of energies in the loss")
+    energy_weight: float = _option(1.0, "training", "weight of energies in the loss")
     forces_weight: float = _option(1.0, "training", "weight of forces in the loss")
     stress_weight: float = _option(1.0, "training", "weight of stresses in the loss")
     huber: float = _option(5.0, "training", "energy error in eV beyond which the loss grows linearly")
