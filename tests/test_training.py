@@ -85,7 +85,7 @@ def test_gradient_of_the_loss_is_its_central_difference(periodic, repulsion):
             return (value(vector + h * direction)[0] - value(vector - h * direction)[0]) / (2 * h)
 
         # The error of the plain difference, of order h^2, is taken out by a second step width.
-        numeric = (4.0 * along(1e-5) - along(2e-5)) / 3.0
+        numeric = (4.0 * along(3e-6) - along(6e-6)) / 3.0
         assert gradient @ direction == pytest.approx(numeric, rel=1e-7, abs=1e-8 * np.abs(gradient).max()), name
 
 

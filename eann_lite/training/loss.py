@@ -71,5 +71,6 @@ class Loss:
 
 def _huber(size, limit):
     """h (size,) and h' / size: squares up to ``limit``, linear beyond."""
-    value = np.where(size <= limit, size**2, limit * (2.0 * size - limit))
-    return value, 2.0 * np.minimum(1.0, limit / np.maximum(size, np.finfo(float).tiny))
+    outside = size > limit
+    value = np.where(outside, limit * (2.0 * size - limit), size**2)
+    return value, 2.0 * np.divide(limit, size, out=np.ones(size.shape), where=outside)
