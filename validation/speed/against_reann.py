@@ -148,7 +148,7 @@ def gradient_call(spec, arrays, tensors):
             parameter.grad = None
         energy, forces = model(tensors["positions"].clone()[None], *batch, image)
         energy_error, force_error = energy - tensors["energy"], forces.view(-1, 3) - tensors["forces"]
-        loss = (5.0 * energy_error.square().sum() + force_error.square().sum() / 3.0) / n_atoms
+        loss = (energy_error.square().sum() + force_error.square().sum() / 3.0) / n_atoms
         loss.backward()
         return {"contraction_gradient": model.density.hyper.grad}
 

@@ -23,7 +23,9 @@ def loss_gradient(model, atoms, threads=1):
     """Loss and its gradient for all parameters, on the energy and forces of one labelled system; pairs are there."""
     from eann_lite.training.loss import Loss
 
-    return batch_gradient(model, [labelled(atoms)], Loss(huber=np.inf, forces_huber=np.inf), threads)
+    # Said in full, as the published code beside it has these weights, whatever the defaults of a fit are.
+    loss = Loss(energy_weight=1.0, forces_weight=1.0, huber=np.inf, forces_huber=np.inf)
+    return batch_gradient(model, [labelled(atoms)], loss, threads)
 
 
 def batch_gradient(model, structures, loss, threads=1):
