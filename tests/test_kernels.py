@@ -27,9 +27,15 @@ from eann_lite.compiled import Kernel, compile_loops
 from eann_lite.kernels.dense import gathered_product, product, product_and_uses, transposed_products
 from eann_lite.kernels.radial import gaussian_arguments, radial_slopes
 from eann_lite.kernels.rows import add_products, multiply_rows, scale_row, sum_two_products
-from eann_lite.kernels.vectors import sum_of_rows
+from eann_lite.kernels.vectors import (
+    products_of_three_rows,
+    recursive_products,
+    recursive_products_reverse,
+    recursive_products_tangent,
+    sum_of_rows,
+)
 from eann_lite.model.specification import ACTIVATIONS
-from eann_lite.model.sweeps import Sweeps
+from eann_lite.model.sweeps import Monomials, Sweeps
 from eann_lite.training.objective import loss_gradient
 
 # The whole model
@@ -151,6 +157,16 @@ def test_gradients_in_single_precision_are_those_of_double_precision_to_round_of
         assert gradient.dtype == sweeps.values.radial.dtype == np.dtype(precision)
         found.append(gradient)
     assert np.linalg.norm(found[1] - found[0]) < 1e-4 * np.linalg.norm(found[0])
+
+
+@given(models(), structures(), st.booleans())
+def test_forces_asked_for_twice_are_the_same(model, structure, keep):
+    sweeps = Sweeps(model.specification, model.constants)
+    sweeps.set_parameters(model.vector)
+    packed = pack_structures([structure], model.specification.elements, model.specification.reach)
+    sweeps.forward(draw_batch(packed, np.arange(1), len(model.specification.elements)), keep)
+    once, again = sweeps.reverse(), sweeps.reverse()
+    assert all(np.array_equal(a, b) for a, b in zip(once, again))
 
 
 # Formulas
@@ -319,13 +335,13 @@ def test_products_with_products_of_gathered_rows_are_those_of_numpy(rows, inner,
 def test_uses_of_a_product_are_those_of_numpy_and_change_nothing_else(begin, rows, outer, choices, precision, seed):
     rng, (dtype, tolerance), (to_y, to_z, fresh) = np.random.default_rng(seed), precision, choices
     end = begin + rows
-    x, w = rng.normal(size=(7, end + 1)).astype(dtype).T, rng.normal(size=(7, outer)).astype(dtype)
+    x, w = rng.normal(size=(7, rows + 1)).astype(dtype).T, rng.normal(size=(7, outer)).astype(dtype)
     u, v = rng.normal(size=(end + 1, outer)).astype(dtype), rng.normal(size=(4, outer)).astype(dtype)
     m = rng.integers(0, 4, end + 1)
     y, z, sums = (np.full((end + 1, outer), n, dtype) for n in (5.0, 6.0, 7.0))
     jitted_product_and_uses(begin, end, x, w, u, v, m, y, to_y, z, to_z, sums, fresh)
-    product_, chosen = x @ w, np.zeros((end + 1, 1), bool)
-    chosen[begin:end] = True
+    product_, chosen = np.zeros((end + 1, outer), dtype), np.zeros((end + 1, 1), bool)
+    product_[begin:end], chosen[begin:end] = x[:rows] @ w, True
     for found, before, expected in (
         (y, 5.0, product_ if to_y else 5.0),
         (z, 6.0, u * product_ if to_z else 6.0),
@@ -382,6 +398,50 @@ def test_products_of_rows_are_those_of_numpy_for_every_remainder_of_their_tiles(
     assert np.array_equal(found[1:-1, :-1], (x * y[rows])[begin:].T)
     found[1:-1, :-1] = 7.0
     assert np.all(found == 7.0)
+
+
+@compile_loops
+def jitted_monomials(x, x_dot, begin, end, parent, axis, z, z_dot, z_bar, x_bar):
+    recursive_products(x, begin, end, parent, axis, z)
+    recursive_products_tangent(x, x_dot, begin, end, parent, axis, z, z_dot)
+    recursive_products_reverse(x, begin, end, parent, axis, z, z_bar, x_bar)
+
+
+@given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 46), PRECISIONS, seeds)
+def test_monomials_their_tangents_and_reverse_are_those_of_the_reference(max_degree, begin, pairs, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    end, tables = begin + pairs, Monomials(max_degree)
+    x, x_dot = rng.normal(size=(2, 3, end + 1)).astype(dtype)
+    z, z_dot = np.full((2, len(tables.parent), pairs + 2), 7.0, dtype)
+    z_bar, x_bar = rng.normal(size=z.shape).astype(dtype), np.full(x.shape, 7.0, dtype)
+    weighted, slopes = reference.monomials(x[:, begin:end].T.astype(float), max_degree)
+    root = np.sqrt(tables.weight)
+    value, slope = weighted / root, slopes / root[:, None]
+    expected_bar = np.full(x.shape, 7.0)
+    expected_bar[:, begin:end] += np.einsum("pax,ap->xp", slope, z_bar[:, :pairs])
+    jitted_monomials(x, x_dot, begin, end, tables.parent, tables.axis, z, z_dot, z_bar, x_bar)
+    assert z[:, :pairs] == pytest.approx(value.T, rel=tolerance, abs=tolerance)
+    along = np.einsum("pax,xp->ap", slope, x_dot[:, begin:end])
+    assert z_dot[:, :pairs] == pytest.approx(along, rel=tolerance, abs=20 * tolerance)
+    assert x_bar == pytest.approx(expected_bar, rel=tolerance, abs=100 * tolerance)
+    assert np.all(z[:, pairs:] == 7.0) and np.all(z_dot[:, pairs:] == 7.0)
+
+
+@compile_loops
+def jitted_products_of_three_rows(x, y, begin, end, z, sums):
+    products_of_three_rows(x, y, begin, end, z, sums)
+
+
+@given(st.integers(0, 3), st.integers(0, 26), PRECISIONS, seeds)
+def test_products_of_three_rows_are_those_of_numpy_in_double_precision(begin, count, precision, seed):
+    rng, (dtype, _) = np.random.default_rng(seed), precision
+    end = begin + count
+    x, y = rng.normal(size=(2, 3, end + 1)).astype(dtype)
+    z, sums = np.full((3, 3), 7.0), np.full(3, 7.0)
+    jitted_products_of_three_rows(x, y, begin, end, z, sums)
+    x, y = x[:, begin:end].astype(float), y[:, begin:end].astype(float)
+    assert z == pytest.approx(x @ y.T, rel=1e-13, abs=1e-13)
+    assert sums == pytest.approx(y.sum(axis=1), rel=1e-13, abs=1e-13)
 
 
 @given(st.lists(structures(), min_size=1, max_size=5), st.integers(0, 2**20))

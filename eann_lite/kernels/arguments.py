@@ -2,9 +2,9 @@
 
 Shapes: N atoms of the batch, P ordered pairs, S elements, Q structures, T recursions, K Gaussians, L largest degree,
 A monomials, M densities, B blocks.  Network stores are flat, (T + 1, N * row_width): the rows (N, width) of map n of
-step t begin at N * (sum of the widths of the maps before it).  Arrays of floats in ``Values``, and what they meet of
-``Potential``, are float64 or float32.  A field of another shape, or a new one, changes compiled code, so this file
-belongs to the sources that the cache watches.
+step t begin at N * (sum of the widths of maps 1 to n - 1), those of map 0 after all others.  Arrays of floats in
+``Values``, and what they meet of ``Potential``, are float64 or float32.  A field of another shape, or a new one,
+changes compiled code, so this file belongs to the sources that the cache watches.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class Potential(NamedTuple):
     cutoff, repulsion_cutoff : Angstrom; repulsion_cutoff is 0 without repulsion.
     exponents, centers, coefficients (S, K) : alpha, r_s and the orbital coefficients of step 0.
     contraction (L + 1, K, M), contraction_transposed (L + 1, M, K).
-    degree, weight, parent, axis (A,), factors (F, 4), powers (F,) : tables of the monomials (``model.sweeps``).
+    degree, weight, parent, axis (A,) : tables of the monomials (``model.sweeps``).
     numbers (S,) : atomic numbers as floats.  reference_energies (S,) eV; energy_scale eV.
     vector, transposed : all parameters, and the same with every network weight matrix the other way round.
     density_shift, density_scale (T + 1, S, M); starts (T + 1, S): where each network begins in the vector.
@@ -37,8 +37,6 @@ class Potential(NamedTuple):
     weight: np.ndarray
     parent: np.ndarray
     axis: np.ndarray
-    factors: np.ndarray
-    powers: np.ndarray
     numbers: np.ndarray
     reference_energies: np.ndarray
     energy_scale: float
@@ -79,10 +77,10 @@ class Batch(NamedTuple):
 class Values(NamedTuple):
     """What the forward and the reverse sweep leave: "x_bar" is the derivative of the energy with respect to x.
 
-    vector (3, P), rows 1 to 3 of angular (A, P) where L is at least 1; distance and log_slope = f_c'/f_c (P,);
+    vector (3, P); distance and log_slope = f_c'/f_c (P,);
     radial and its slope dR/dr (P, K); pair_gradient (3, P) = dE/dr_p; message and radial_bar (P, K), shared
     (T + 1, P, K): see ``kernels.orbitals``;
-    coefficients (T + 1, N, K), sums (T + 1, N, A, K), sums_bar (N, A, T + 1, K), density (T + 1, N, M);
+    coefficients (T + 1, N, K), sums and sums_bar (N, A, T + 1, K), density (T + 1, N, M);
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
 
     Where only energies and forces are asked for, slope, shared and the network stores but act_slope (and pre, with layer
@@ -92,7 +90,6 @@ class Values(NamedTuple):
 
     vector: np.ndarray
     distance: np.ndarray
-    angular: np.ndarray
     log_slope: np.ndarray
     radial: np.ndarray
     slope: np.ndarray
@@ -121,7 +118,6 @@ class Tangents(NamedTuple):
 
     vector: np.ndarray
     distance: np.ndarray
-    angular: np.ndarray
     radial: np.ndarray
     message: np.ndarray
     radial_bar: np.ndarray

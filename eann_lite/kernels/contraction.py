@@ -14,7 +14,7 @@ from eann_lite.kernels.rows import fill_rows, new_rows
 def densities(start, stop, t, potential, values):
     """rho (N, M) of step t from its weighted orbital sums."""
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
-    sums, density = values.sums[t, start:stop], values.density[t, start:stop]
+    sums, density = values.sums[start:stop, :, t], values.density[t, start:stop]
     d = new_rows(stop - start, density.shape[1], density)
     fill_rows(0, stop - start, density, 0.0)
     for a in range(degree.size):
@@ -34,7 +34,7 @@ def _add_squares(factor, d, e, density):
 def densities_tangent(start, stop, t, potential, values, tangents):
     """Derivative of the densities of step t along the tangent direction."""
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
-    sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
+    sums, sums_dot = values.sums[start:stop, :, t], tangents.sums[start:stop, :, t]
     density_dot = tangents.density[t, start:stop]
     n_densities = density_dot.shape[1]
     d, d_dot = new_rows(stop - start, n_densities, density_dot), new_rows(stop - start, n_densities, density_dot)
@@ -47,10 +47,10 @@ def densities_tangent(start, stop, t, potential, values, tangents):
 
 @helper
 def densities_reverse(start, stop, t, potential, values):
-    """Bbar_iak of step t from rhobar (N, M)."""
+    """Bbar_iak of step t from rhobar (N, M); it may stand where B_iak stood, which nobody reads after it."""
     contraction, transposed = potential.contraction, potential.contraction_transposed
     degree, weight = potential.degree, potential.weight
-    sums, sums_bar = values.sums[t, start:stop], values.sums_bar[start:stop, :, t]
+    sums, sums_bar = values.sums[start:stop, :, t], values.sums_bar[start:stop, :, t]
     density_bar = values.density_bar[t % values.density_bar.shape[0], start:stop]
     d = new_rows(stop - start, density_bar.shape[1], density_bar)
     for a in range(degree.size):
@@ -69,7 +69,7 @@ def densities_reverse_tangent(start, stop, t, moving, potential, values, tangent
     """
     contraction, transposed = potential.contraction, potential.contraction_transposed
     degree, weight = potential.degree, potential.weight
-    sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
+    sums, sums_dot = values.sums[start:stop, :, t], tangents.sums[start:stop, :, t]
     sums_bar_dot = tangents.sums_bar[start:stop, :, t]
     density_bar, density_bar_dot = values.density_bar[t, start:stop], tangents.density_bar[t, start:stop]
     n_densities = density_bar.shape[1]

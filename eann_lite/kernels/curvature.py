@@ -5,7 +5,8 @@ import numpy as np
 from eann_lite.compiled import helper
 from eann_lite.formulas import cutoff_curvature, cutoff_function, radial_curvature, zbl_curvature, zbl_pair
 from eann_lite.kernels.dense import product
-from eann_lite.kernels.orbitals import most_pairs, orbitals_of_all_steps
+from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_tangent
+from eann_lite.kernels.orbitals import orbitals_of_all_steps
 
 
 @helper
@@ -24,53 +25,58 @@ def slope_tangents(start, stop, potential, batch, values, tangents, slope_dot):
 @helper
 def pair_gradients_tangent(start, stop, potential, batch, values, tangents, slope_dot, gradient_dot):
     """gradient_dot (3, P): tangent of what ``orbitals.pair_gradients`` adds to the pair gradients."""
-    first, neighbor = batch.first, batch.neighbor
+    first, neighbor, radial = batch.first, batch.neighbor, values.radial
     coefficients, coefficients_dot = values.coefficients, tangents.coefficients
-    block_begin, block_end = first[start], first[stop]
-    n_monomials, n_orbitals = values.angular.shape[0], coefficients.shape[0] * coefficients.shape[2]
+    n_monomials, n_orbitals = values.sums.shape[1], coefficients.shape[0] * coefficients.shape[2]
+    angular = columns_of_pairs(n_monomials, start, stop, first, radial)
+    angular_dot = columns_of_pairs(n_monomials, start, stop, first, radial)
+    scratch = columns_of_pairs(n_orbitals, start, stop, first, radial)
     # bars[0] is Abar_pa, bars[1] is Cbar_pa, whose orbitals have dR_k/dr in place of R_k; bars_dot are their tangents.
-    bars = np.empty((2, n_monomials, block_end - block_begin))
-    bars_dot = np.empty((2, n_monomials, block_end - block_begin))
-    scratch = np.empty((n_orbitals, most_pairs(start, stop, first)))
+    bars, bars_dot = np.empty((2, *angular.shape)), np.empty((2, *angular.shape))
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
-        n, m = begin - block_begin, end - block_begin
         sums_bar = values.sums_bar[i].reshape(n_monomials, n_orbitals)
         sums_bar_dot = tangents.sums_bar[i].reshape(n_monomials, n_orbitals)
-        orbitals = scratch[:, : m - n]
+        orbitals = scratch[:, : end - begin]
         for kind in range(2):
             radial = values.radial if kind == 0 else values.slope
             radial_dot = tangents.radial if kind == 0 else slope_dot
+            bar, bar_dot = bars[kind, :, : end - begin], bars_dot[kind, :, : end - begin]
             orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals)
-            product(sums_bar, orbitals, bars[kind, :, n:m], True)
-            product(sums_bar_dot, orbitals, bars_dot[kind, :, n:m], True)
+            product(sums_bar, orbitals, bar, True)
+            product(sums_bar_dot, orbitals, bar_dot, True)
             orbitals_of_all_steps(begin, end, radial_dot, coefficients, neighbor, orbitals)
-            product(sums_bar, orbitals, bars_dot[kind, :, n:m], False)
+            product(sums_bar, orbitals, bar_dot, False)
             orbitals_of_all_steps(begin, end, radial, coefficients_dot, neighbor, orbitals)
-            product(sums_bar, orbitals, bars_dot[kind, :, n:m], False)
-    _chain_rule_tangent(block_begin, block_end, potential.factors, values, tangents, bars, bars_dot, gradient_dot)
+            product(sums_bar, orbitals, bar_dot, False)
+        monomials(i, potential, batch, values, angular)
+        monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)
+        _chain_rule_tangent(
+            begin, end, potential.parent, potential.axis, values, tangents, angular, angular_dot, bars, bars_dot,
+            gradient_dot,
+        )  # fmt: skip
 
 
 @helper
-def _chain_rule_tangent(block_begin, block_end, factors, values, tangents, bars, bars_dot, gradient_dot):
-    """Tangent of sum_a [Abar_a grad A_a + A_a Cbar_a r_p / r]."""
-    angular, angular_dot = values.angular, tangents.angular
-    for p in range(block_begin, block_end):
-        n = p - block_begin
+def _chain_rule_tangent(begin, end, parent, axis, values, tangents, angular, angular_dot, bars, bars_dot, gradient_dot):
+    """Tangent of sum_a [Abar_a grad A_a + A_a Cbar_a r_p / r]; bars[0] and bars_dot[0] are lost."""
+    vector, vector_dot = values.vector, tangents.vector
+    for p in range(begin, end):
+        n = p - begin
         central = 0.0
         central_dot = 0.0
-        for a in range(angular.shape[0]):
-            central += angular[a, p] * bars[1, a, n]
-            central_dot += angular_dot[a, p] * bars[1, a, n] + angular[a, p] * bars_dot[1, a, n]
+        for a in range(parent.size):
+            central += angular[a, n] * bars[1, a, n]
+            central_dot += angular_dot[a, n] * bars[1, a, n] + angular[a, n] * bars_dot[1, a, n]
         r, r_dot = values.distance[p], tangents.distance[p]
         for x in range(3):
-            gradient_dot[x, p] = (central_dot - central * r_dot / r) / r * values.vector[x, p]
-            gradient_dot[x, p] += central / r * tangents.vector[x, p]
-        for f in range(factors.shape[0]):
-            a, x, parent, power = factors[f, 0], factors[f, 1], factors[f, 2], factors[f, 3]
-            gradient_dot[x, p] += power * (
-                angular_dot[parent, p] * bars[0, a, n] + angular[parent, p] * bars_dot[0, a, n]
-            )
+            gradient_dot[x, p] = (central_dot - central * r_dot / r) / r * vector[x, p] + central / r * vector_dot[x, p]
+        # Monomial a is its parent times a component: what it means for both, the highest degree first.
+        for a in range(parent.size - 1, 0, -1):
+            bar, bar_dot, b, x = bars[0, a, n], bars_dot[0, a, n], parent[a], axis[a]
+            gradient_dot[x, p] += bar_dot * angular[b, n] + bar * angular_dot[b, n]
+            bars[0, b, n] += bar * vector[x, p]
+            bars_dot[0, b, n] += bar_dot * vector[x, p] + bar * vector_dot[x, p]
 
 
 @helper

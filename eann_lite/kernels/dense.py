@@ -104,7 +104,7 @@ def _used_columns(n_bytes, height):
     @helper
     def row_by_row(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh):
         for n in range(begin, end):
-            one(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+            one(x, n - begin, w, o, n, u, v, m, y, to_y, z, to_z, sums, fresh)
 
     if height == 1:
         return row_by_row
@@ -114,13 +114,13 @@ def _used_columns(n_bytes, height):
     def columns(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh):
         n = begin
         while n + height <= end:
-            tall(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+            tall(x, n - begin, w, o, n, u, v, m, y, to_y, z, to_z, sums, fresh)
             n += height
         while n + 2 <= end:
-            two(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+            two(x, n - begin, w, o, n, u, v, m, y, to_y, z, to_z, sums, fresh)
             n += 2
         if n < end:
-            one(x, n, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+            one(x, n - begin, w, o, n, u, v, m, y, to_y, z, to_z, sums, fresh)
 
     return columns
 
@@ -191,9 +191,10 @@ def _gathered_product(x, u, p, v, m, y):
 
 @helper
 def product_and_uses(begin, end, x, w, u, v, m, y, to_y, z, to_z, sums, fresh):
-    """With p = x @ w, of rows begin to end: y = p where ``to_y``, z = u p where ``to_z``, sums = or += v[m] p.
+    """With p = x @ w, in rows begin to end: y = p where ``to_y``, z = u p where ``to_z``, sums = or += v[m] p.
 
-    Products with u and v are element by element; x (n, i) of any strides; w (i, o) and all others with contiguous rows.
+    Products with u and v are element by element; x (end - begin, i) of any strides; w (i, o) and all others with
+    contiguous rows.
     """
     _product_and_uses(begin, end, any_layout(x), any_layout(w), u, v, m, y, to_y, z, to_z, sums, fresh)
 

@@ -1,7 +1,7 @@
-"""Pair vectors, radial Gaussians and angular monomials of every pair, and their tangents.
+"""Pair vectors, distances and radial Gaussians of every pair, and their tangents.
 
 The loops run over all pairs of a block of atoms, which stand side by side: row x of ``vector`` (3, P) is a component of
-all pairs, row a of ``angular`` (A, P) a monomial.  So they are long, and LLVM vectorises them.
+all pairs.  So they are long, and LLVM vectorises them.
 """
 
 import math
@@ -11,16 +11,15 @@ import numpy as np
 from eann_lite.compiled import helper
 from eann_lite.formulas import cutoff_function, exponential
 from eann_lite.kernels.radial import gaussian_arguments, radial_slopes
-from eann_lite.kernels.rows import fill_rows, scale_row
+from eann_lite.kernels.rows import scale_row
 
 
 @helper
 def pair_geometry(start, stop, potential, batch, values):
-    """Fill vector, distance, angular, radial = R_k and log_slope = f_c'/f_c of the pairs of atoms start to stop.
+    """Fill vector, distance, radial = R_k and log_slope = f_c'/f_c of the pairs of atoms start to stop.
 
-    Monomial a is monomial ``parent[a]`` times component ``axis[a]`` of the vector, without its square-root weight,
-    which the contraction applies.  Beyond the cutoff (pairs of a skin list) radial and log_slope are zero.  Where
-    values.slope has place, dR_k/dr is kept, too.
+    Beyond the cutoff (pairs of a skin list) radial and log_slope are zero.  Where values.slope has place, dR_k/dr is
+    kept, too.
     """
     begin, end = batch.first[start], batch.first[stop]
     _vectors(start, stop, batch.first, batch.neighbor, batch.positions, batch.image, values.vector)
@@ -28,7 +27,6 @@ def pair_geometry(start, stop, potential, batch, values):
     for p in range(end - begin):
         square = vector[0, p] * vector[0, p] + vector[1, p] * vector[1, p] + vector[2, p] * vector[2, p]
         distance[p] = math.sqrt(square)
-    _monomials(potential.parent, potential.axis, vector, values.angular[:, begin:end])
     neighbor, radial, log_slope = batch.neighbor[begin:end], values.radial[begin:end], values.log_slope[begin:end]
     _radial_functions(neighbor, batch.species, potential, distance, radial, log_slope)
     if values.slope.shape[0] > 0:
@@ -44,17 +42,6 @@ def _vectors(start, stop, first, neighbor, positions, image, vector):
         for p in range(first[i], first[i + 1]):
             for x in range(3):
                 vector[x, p] = positions[neighbor[p], x] - positions[i, x] + image[p, x]
-
-
-@helper
-def _monomials(parent, axis, vector, angular):
-    """All but those of degree 1, which are the vector itself."""
-    for p in range(angular.shape[1]):
-        angular[0, p] = 1.0
-    for a in range(4, parent.size):
-        source, component, target = angular[parent[a]], vector[axis[a]], angular[a]
-        for p in range(target.size):
-            target[p] = source[p] * component[p]
 
 
 @helper
@@ -75,15 +62,13 @@ def _radial_functions(neighbor, species, potential, distance, radial, log_slope)
 
 
 @helper
-def pair_directions(start, stop, potential, batch, values, tangents, direction, strain):
-    """Tangents of vector, distance, monomials and radial functions of the pairs of atoms start to stop.
+def pair_directions(start, stop, batch, values, tangents, direction, strain):
+    """Tangents of vector, distance and radial functions of the pairs of atoms start to stop.
 
     Atoms move along direction (N, 3) and structure q is strained by strain (Q, 3, 3), symmetric:
-    r_p_dot = direction_j - direction_i + r_p strain.  factors (F, 4): rows (a, axis, parent, power) with
-    dA_a / dx_axis = power * A_parent, for every nonzero derivative.
+    r_p_dot = direction_j - direction_i + r_p strain.
     """
-    first, neighbor, factors = batch.first, batch.neighbor, potential.factors
-    begin, end = first[start], first[stop]
+    first, neighbor = batch.first, batch.neighbor
     vector, vector_dot = values.vector, tangents.vector
     for i in range(start, stop):
         q = batch.structure[i]
@@ -96,12 +81,5 @@ def pair_directions(start, stop, potential, batch, values, tangents, direction, 
                 vector_dot[x, p] = d
                 along += d * vector[x, p]
             tangents.distance[p] = along / values.distance[p]
-    angular_dot = tangents.angular[:, begin:end]
-    fill_rows(0, angular_dot.shape[0], angular_dot, 0.0)
-    for f in range(factors.shape[0]):
-        target, source = angular_dot[factors[f, 0]], values.angular[factors[f, 2], begin:end]
-        component, power = vector_dot[factors[f, 1], begin:end], potential.powers[f]
-        for p in range(target.size):
-            target[p] += power * source[p] * component[p]
-    for p in range(begin, end):
+    for p in range(first[start], first[stop]):
         scale_row(values.slope, p, tangents.distance[p], tangents.radial, p)

@@ -7,7 +7,8 @@ where asked, its layer normalisation) of what came before:
                                   lin_n = [LN] act(pre_n)  for n >= 1
 
 Table ``maps`` (one row per map, columns below) holds widths and offsets into the flat parameter vector, counted from
-the network's own start.  Stored arrays are flat: the rows (N, width) of map n stand at N * row_offset.  What no later
+the network's own start.  Stored arrays are flat: the rows (N, width) of map n stand at N * row_offset, those of map 0
+last, since only lin and lin_bar have any.  What no later
 sweep reads has no place in a store (length 0): then the rows of the block at hand are made and forgotten, which saves
 memory and its traffic.  Arguments that all functions share: atoms start to stop of element s; step t with its maps.
 """
@@ -41,8 +42,8 @@ def _kept_or_new(store, place, maps):
     """The store with the place of these atoms in it or, where there is none, a new one for these atoms alone."""
     if store.shape[0] > 0:
         return store, place
-    n_atoms, last = place[2] - place[1], maps.shape[0] - 1
-    return new_rows(1, n_atoms * (maps[last, ROW] + maps[last, IN]), store), (0, 0, n_atoms, n_atoms)
+    n_atoms = place[2] - place[1]
+    return new_rows(1, n_atoms * (maps[0, ROW] + maps[0, IN]), store), (0, 0, n_atoms, n_atoms)
 
 
 @helper

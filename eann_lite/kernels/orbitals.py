@@ -12,42 +12,46 @@ import numpy as np
 from eann_lite.compiled import helper
 from eann_lite.formulas import radial_parameter_slopes
 from eann_lite.kernels.dense import gathered_product, product, product_and_uses, transposed_products
+from eann_lite.kernels.monomials import (
+    columns_of_pairs,
+    monomials,
+    monomials_reverse,
+    monomials_tangent,
+    most_pairs,
+)
 from eann_lite.kernels.radial import slope_sum
 from eann_lite.kernels.rows import add_products, fill_rows, multiply_rows, new_rows, sum_two_products
-from eann_lite.kernels.vectors import line, sum_of_rows
-
-
-@helper
-def most_pairs(start, stop, first):
-    """Largest number of pairs of one of the atoms start to stop."""
-    most = 0
-    for i in range(start, stop):
-        most = max(most, first[i + 1] - first[i])
-    return most
+from eann_lite.kernels.vectors import line, products_of_three_rows, sum_of_rows
 
 
 @helper
 def orbital_sums(start, stop, t, potential, batch, values):
     """B_iak of step t = sum over pairs p: i->j of A_a(r_p) R_k(r_p) c_jk."""
-    first, neighbor, angular, radial = batch.first, batch.neighbor, values.angular, values.radial
-    coefficients, sums = values.coefficients[t], values.sums[t]
+    first, neighbor, radial = batch.first, batch.neighbor, values.radial
+    coefficients, sums = values.coefficients[t], values.sums[:, :, t]
+    angular = columns_of_pairs(sums.shape[1], start, stop, first, radial)
     for i in range(start, stop):
-        gathered_product(angular[:, first[i] : first[i + 1]], radial, first[i], coefficients, neighbor, sums[i])
+        monomials(i, potential, batch, values, angular)
+        gathered_product(angular[:, : first[i + 1] - first[i]], radial, first[i], coefficients, neighbor, sums[i])
 
 
 @helper
 def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
     """Derivative of the weighted orbital sums of step t along the tangent direction."""
     first, neighbor, radial, radial_dot = batch.first, batch.neighbor, values.radial, tangents.radial
-    coefficients, coefficients_dot, sums_dot = values.coefficients[t], tangents.coefficients[t], tangents.sums[t]
+    coefficients, coefficients_dot, sums_dot = values.coefficients[t], tangents.coefficients[t], tangents.sums[:, :, t]
     orbitals_dot = new_rows(most_pairs(start, stop, first), radial.shape[1], radial)
+    angular = columns_of_pairs(sums_dot.shape[1], start, stop, first, radial)
+    angular_dot = columns_of_pairs(sums_dot.shape[1], start, stop, first, radial)
     for i in range(start, stop):
         for p in range(first[i], first[i + 1]):
             n, j = p - first[i], neighbor[p]
             sum_two_products(radial_dot, p, coefficients, j, radial, p, coefficients_dot, j, orbitals_dot, n)
-        angular, angular_dot = values.angular[:, first[i] : first[i + 1]], tangents.angular[:, first[i] : first[i + 1]]
-        gathered_product(angular_dot, radial, first[i], coefficients, neighbor, sums_dot[i])
-        product(angular, orbitals_dot, sums_dot[i], False)
+        monomials(i, potential, batch, values, angular)
+        monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)
+        n_pairs = first[i + 1] - first[i]
+        gathered_product(angular_dot[:, :n_pairs], radial, first[i], coefficients, neighbor, sums_dot[i])
+        product(angular[:, :n_pairs], orbitals_dot, sums_dot[i], False)
 
 
 @helper
@@ -58,12 +62,14 @@ def messages(start, stop, t, potential, batch, values):
     has place for them, S^t are kept, too.
     """
     first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients[t]
-    angular, sums_bar, message, radial_bar = values.angular.T, values.sums_bar, values.message, values.radial_bar
+    sums_bar, message, radial_bar = values.sums_bar, values.message, values.radial_bar
     keep, last = values.shared.shape[0] > 0, t + 1 == values.coefficients.shape[0]
     shared = values.shared[t] if keep else radial
+    angular = columns_of_pairs(sums_bar.shape[1], start, stop, first, radial)
     for i in range(start, stop):
+        monomials(i, potential, batch, values, angular)
         product_and_uses(
-            first[i], first[i + 1], angular, sums_bar[i, :, t], radial, coefficients, neighbor, shared, keep, message,
+            first[i], first[i + 1], angular.T, sums_bar[i, :, t], radial, coefficients, neighbor, shared, keep, message,
             t > 0, radial_bar, last,
         )  # fmt: skip
 
@@ -79,11 +85,15 @@ def messages_tangent(start, stop, t, moving, potential, batch, values, tangents)
     message_dot, radial_bar_dot = tangents.message, tangents.radial_bar
     last = t + 1 == values.coefficients.shape[0]
     shared_dot = new_rows(most_pairs(start, stop, first), radial.shape[1], radial)
+    angular = columns_of_pairs(values.sums_bar.shape[1], start, stop, first, radial)
+    angular_dot = columns_of_pairs(values.sums_bar.shape[1], start, stop, first, radial)
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
-        product(values.angular[:, begin:end].T, tangents.sums_bar[i, :, t], shared_dot[: end - begin], True)
+        monomials(i, potential, batch, values, angular)
+        product(angular[:, : end - begin].T, tangents.sums_bar[i, :, t], shared_dot[: end - begin], True)
         if moving:
-            product(tangents.angular[:, begin:end].T, values.sums_bar[i, :, t], shared_dot[: end - begin], False)
+            monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)
+            product(angular_dot[:, : end - begin].T, values.sums_bar[i, :, t], shared_dot[: end - begin], False)
         if last:
             fill_rows(begin, end, radial_bar_dot, 0.0)
         for p in range(begin, end):
@@ -147,18 +157,21 @@ def pair_gradients(start, stop, potential, batch, values):
     g_p = sum_a Abar_pa grad A_a + sum_k Rbar_pk dR_k/dr r_p / r, where Abar_pa = sum_tk Bbar^t_iak R_k c^t_jk.
     """
     first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients
-    shape, begin, end = values.sums_bar.shape, first[start], first[stop]
-    # Products run over whole vectors of pairs; what they write beyond the last pair of an atom the next one overwrites.
-    half = line(radial) // 2
-    angular_bar = np.empty((shape[1], end - begin + half - 1), radial.dtype)
-    scratch = np.zeros((shape[2] * shape[3], most_pairs(start, stop, first) + half - 1), radial.dtype)
+    shape, half = values.sums_bar.shape, line(radial) // 2
+    orbitals = columns_of_pairs(shape[2] * shape[3], start, stop, first, radial)
+    angular = columns_of_pairs(shape[1], start, stop, first, radial)
+    angular_bar = columns_of_pairs(shape[1], start, stop, first, radial)
+    fill_rows(0, orbitals.shape[0], orbitals, 0.0)
     for i in range(start, stop):
-        n = first[i] - begin
-        m = n + (first[i + 1] - first[i] + half - 1) // half * half
-        # Index (t, k) of sums_bar (N, A, T + 1, K) is one index of the product.
-        sums_bar, orbitals = values.sums_bar[i].reshape(shape[1], scratch.shape[0]), scratch[:, : m - n]
         orbitals_of_all_steps(first[i], first[i + 1], radial, coefficients, neighbor, orbitals)
-        product(sums_bar, orbitals, angular_bar[:, n:m], True)
+        # Products run over whole vectors of pairs: nobody reads what they write beyond the last.
+        n_pairs = (first[i + 1] - first[i] + half - 1) // half * half
+        # Index (t, k) of sums_bar (N, A, T + 1, K) is one index of the product.
+        sums_bar = values.sums_bar[i].reshape(shape[1], orbitals.shape[0])
+        product(sums_bar, orbitals[:, :n_pairs], angular_bar[:, :n_pairs], True)
+        monomials(i, potential, batch, values, angular)
+        monomials_reverse(i, potential, batch, values, angular, angular_bar, values.pair_gradient)
+    begin, end = first[start], first[stop]
     central = np.empty(end - begin, radial.dtype)
     for p in range(begin, end):
         s = batch.species[neighbor[p]]
@@ -166,38 +179,34 @@ def pair_gradients(start, stop, potential, batch, values):
             values.radial_bar, p, radial, p, potential.centers, s, potential.exponents, s, values.distance[p],
             values.log_slope[p],
         )  # fmt: skip
-    _chain_rule(
-        potential.factors, potential.powers, values.vector[:, begin:end], values.distance[begin:end],
-        values.angular[:, begin:end], angular_bar, central, values.pair_gradient[:, begin:end],
+    _add_central(
+        central, values.distance[begin:end], values.vector[:, begin:end], values.pair_gradient[:, begin:end]
     )  # fmt: skip
 
 
 @helper
-def _chain_rule(factors, powers, vector, distance, angular, angular_bar, central, gradient):
-    """gradient (3, P) += sum_a Abar_a grad A_a + central r_p / r."""
-    for f in range(factors.shape[0]):
-        bar, parent, target = angular_bar[factors[f, 0]], angular[factors[f, 2]], gradient[factors[f, 1]]
-        power = powers[f]
-        for p in range(target.size):
-            target[p] += power * parent[p] * bar[p]
+def _add_central(central, distance, vector, gradient):
+    """gradient (3, P) += central r_p / r."""
+    for p in range(central.size):
+        central[p] /= distance[p]
     for x in range(3):
         target, component = gradient[x], vector[x]
         for p in range(central.size):
-            target[p] += central[p] / distance[p] * component[p]
+            target[p] += central[p] * component[p]
 
 
 @helper
 def forces_and_virials(start, stop, batch, values, forces, virials):
     """forces (N, 3) = sum_p (g_p - g_rev(p)) and virials (N, 3, 3) = sum_p r_p (x) g_p, symmetrised, of each atom."""
     first, reverse, vector, gradient = batch.first, batch.reverse, values.vector, values.pair_gradient
+    product_sums, own = np.empty((3, 3)), np.empty(3)
     for i in range(start, stop):
-        for x in range(3):
-            forces[i, x] = 0.0
-            for y in range(3):
-                virials[i, x, y] = 0.0
+        products_of_three_rows(vector, gradient, first[i], first[i + 1], product_sums, own)
+        x, y, z = 0.0, 0.0, 0.0
         for p in range(first[i], first[i + 1]):
             q = reverse[p]
-            for x in range(3):
-                forces[i, x] += gradient[x, p] - gradient[x, q]
-                for y in range(3):
-                    virials[i, x, y] += 0.5 * (vector[x, p] * gradient[y, p] + vector[y, p] * gradient[x, p])
+            x, y, z = x + gradient[0, q], y + gradient[1, q], z + gradient[2, q]
+        forces[i, 0], forces[i, 1], forces[i, 2] = own[0] - x, own[1] - y, own[2] - z
+        for a in range(3):
+            for b in range(3):
+                virials[i, a, b] = 0.5 * (product_sums[a, b] + product_sums[b, a])

@@ -115,9 +115,9 @@ def reverse(potential, batch, values, forces, virials):
 
 
 @helper
-def _begin_tangent(b, potential, batch, values, tangents, direction, strain):
+def _begin_tangent(b, batch, values, tangents, direction, strain):
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
-    geometry.pair_directions(start, stop, potential, batch, values, tangents, direction, strain)
+    geometry.pair_directions(start, stop, batch, values, tangents, direction, strain)
     fill_rows(start, stop, tangents.coefficients[0], 0.0)
 
 
@@ -145,7 +145,7 @@ def _step_tangent(b, t, potential, batch, values, tangents):
 def forward_tangent(potential, batch, values, tangents, direction, strain):
     """Tangents of everything ``forward`` computes along direction (N, 3) and strain (Q, 3, 3)."""
     for b in prange(batch.blocks.shape[0]):
-        _begin_tangent(np.int64(b), potential, batch, values, tangents, direction, strain)
+        _begin_tangent(np.int64(b), batch, values, tangents, direction, strain)
     for t in range(values.density.shape[0]):
         for b in prange(batch.blocks.shape[0]):
             _step_tangent(np.int64(b), t, potential, batch, values, tangents)

@@ -81,12 +81,14 @@ def _map_table(specification, layout, name, network, outputs):
         "weight": kernel.WEIGHT, "bias": kernel.BIAS, "alpha": kernel.ALPHA, "beta": kernel.BETA,
         "scale": kernel.SCALE, "shift": kernel.SHIFT,
     }  # fmt: skip
-    row = 0
+    # The scaled densities, which map 0 takes, stand last: most stores have no place for them.
+    row = -specification.densities
     for n, (part, width, out, residual, kind, leaves) in enumerate(rows):
         table[n, [kernel.IN, kernel.OUT, kernel.ROW, kernel.RESIDUAL, kernel.KIND]] = width, out, row, residual, kind
         for leaf in leaves:
             table[n, columns[leaf]] = offset(f"{part}.{leaf}")
         row += width
+    table[0, kernel.ROW] = row
     return table
 
 

@@ -16,8 +16,8 @@ from eann_lite.model.parameters import Layout, contraction_of
 class Monomials:
     """Distinct monomials x^lx y^ly z^lz of degree 0 to L, degree by degree, as tables for the kernels.
 
-    degree, weight (A,): l and l! / (lx! ly! lz!); parent, axis (A,): monomial a is monomial parent[a] times component
-    axis[a]; factors (F, 4): rows (a, axis, parent, power) of every nonzero derivative, and powers (F,) as floats.
+    degree, weight (A,): l and l! / (lx! ly! lz!); parent, axis (A,): monomial a > 0 is monomial parent[a] times
+    component axis[a].
 
     >>> Monomials(2).degree.tolist()
     [0, 1, 1, 1, 2, 2, 2, 2, 2, 2]
@@ -33,17 +33,10 @@ class Monomials:
         index = {e: a for a, e in enumerate(exponents)}
         self.degree = np.array([sum(e) for e in exponents])
         self.weight = np.array([math.factorial(sum(e)) / math.prod(map(math.factorial, e)) for e in exponents])
-        factors = [
-            (a, x, index[tuple(n - (y == x) for y, n in enumerate(e))], e[x])
-            for a, e in enumerate(exponents)
-            for x in range(3)
-            if e[x]
-        ]
-        self.factors = np.array(factors, dtype=np.int64).reshape(-1, 4)
-        self.powers = self.factors[:, 3].astype(float)
         self.parent, self.axis = np.zeros(len(exponents), np.int64), np.zeros(len(exponents), np.int64)
-        for a, x, parent, _ in factors:
-            self.parent[a], self.axis[a] = parent, x
+        for a, e in enumerate(exponents[1:], 1):
+            self.axis[a] = max(x for x in range(3) if e[x])
+            self.parent[a] = index[tuple(n - (x == self.axis[a]) for x, n in enumerate(e))]
 
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need.
@@ -52,8 +45,6 @@ FOR_DERIVATIVES = ("slope", "shared", "act_gate", "lin", "pre_bar", "act_bar", "
 LINE = 64
 #: Names of the precisions in which energies and forces can be computed, and their kinds of numbers.
 PRECISIONS = {"float64": np.float64, "float32": np.float32}
-#: Arrays of ``Values`` that may be others, or parts of them.
-SHARED = ("vector", "lin_bar")
 
 
 class Buffers:
@@ -103,6 +94,7 @@ class Sweeps:
         self.potential = None
         self.buffers = Buffers(self.dtype)
         self.batch = self.values = self.tangents = None
+        self._reversed = False
         # Arrays of the last batch serve the next one of the same size.
         self._sizes, self._values = None, {}
 
@@ -147,8 +139,6 @@ class Sweeps:
             weight=numbers(mono.weight),
             parent=mono.parent,
             axis=mono.axis,
-            factors=mono.factors,
-            powers=numbers(mono.powers),
             numbers=np.array([float(atomic_number(symbol)) for symbol in spec.elements]),
             reference_energies=constants["reference_energies"],
             energy_scale=float(constants["energy_scale"]),
@@ -182,6 +172,7 @@ class Sweeps:
         if keep not in self._values:
             self._values[keep] = self._new_values(keep)
         self.values = self._values[keep]
+        self._reversed = False
         energies = np.empty(batch.species.size)
         sweeps.forward(batch.threaded, self.potential, batch, self.values, energies)
         return energies
@@ -198,10 +189,12 @@ class Sweeps:
             unused = FOR_DERIVATIVES if normed else (*FOR_DERIVATIVES, "pre")
             shapes |= {name: (0, *shapes[name][1:]) for name in unused}
             shapes["density_bar"] = (1, *shapes["density_bar"][1:])
-        stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name not in SHARED}
-        vector = stores["angular"][1:4] if self.specification.max_degree else self.buffers("vector", *shapes["vector"])
-        lin_bar = self.buffers("lin_bar", *shapes["lin_bar"]) if normed else stores["act_bar"]
-        return Values(**stores, vector=vector, lin_bar=lin_bar)
+        shared = {} if normed else {"lin_bar": "act_bar"}
+        if not keep:
+            # Of the orbital sums only their own adjoints, step by step, are needed later.
+            shared["sums_bar"] = "sums"
+        stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name not in shared}
+        return Values(**stores, **{name: stores[other] for name, other in shared.items()})
 
     def last_hidden(self):
         """Activations (N, width) that the last map of the energy networks takes, after ``forward`` with ``keep``."""
@@ -215,15 +208,16 @@ class Sweeps:
         """Shapes of the arrays of ``Values`` and ``Tangents`` for a batch."""
         spec = self.specification
         n_atoms, n_pairs, n_steps = batch.species.size, batch.neighbor.size, spec.recursions + 1
-        shapes = {"vector": (3, n_pairs), "angular": (spec.monomials, n_pairs)}
-        shapes |= dict.fromkeys(("distance", "log_slope"), (n_pairs,))
+        shapes = dict.fromkeys(("distance", "log_slope"), (n_pairs,))
         shapes |= dict.fromkeys(("radial", "slope", "message", "radial_bar"), (n_pairs, spec.radial))
-        shapes |= {"pair_gradient": (3, n_pairs), "shared": (n_steps, n_pairs, spec.radial)}
-        store = (n_steps, n_atoms * max(stage.row_width for stage in self.stages))
-        shapes |= dict.fromkeys(("pre", "act_gate", "act_slope", "lin", "pre_bar", "act_bar", "lin_bar"), store)
+        shapes |= dict.fromkeys(("vector", "pair_gradient"), (3, n_pairs))
+        shapes |= {"shared": (n_steps, n_pairs, spec.radial)}
+        width = max(stage.row_width for stage in self.stages)
+        shapes |= dict.fromkeys(("lin", "act_bar", "lin_bar"), (n_steps, n_atoms * width))
+        hidden = (n_steps, n_atoms * (width - spec.densities))
+        shapes |= dict.fromkeys(("pre", "act_gate", "act_slope", "pre_bar"), hidden)
         shapes |= dict.fromkeys(("coefficients", "coefficients_bar"), (n_steps, n_atoms, spec.radial))
-        shapes["sums"] = (n_steps, n_atoms, spec.monomials, spec.radial)
-        shapes["sums_bar"] = (n_atoms, spec.monomials, n_steps, spec.radial)
+        shapes |= dict.fromkeys(("sums", "sums_bar"), (n_atoms, spec.monomials, n_steps, spec.radial))
         shapes |= dict.fromkeys(("density", "density_bar"), (n_steps, n_atoms, spec.densities))
         return shapes | {"output_bar": (n_atoms, 1)}
 
@@ -234,6 +228,10 @@ class Sweeps:
         """
         from eann_lite.kernels import sweeps
 
+        if self._reversed:
+            # It adds to pair gradients, and may leave adjoints where the orbital sums stood.
+            self.forward(self.batch, self.values is self._values.get(True))
+        self._reversed = True
         n_atoms = self.batch.species.size
         forces, virials = np.empty((n_atoms, 3)), np.empty((n_atoms, 3, 3))
         sweeps.reverse(self.batch.threaded, self.potential, self.batch, self.values, forces, virials)

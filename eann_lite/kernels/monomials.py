@@ -1,0 +1,55 @@
+"""Monomials A_a(r_p) of the pairs of one atom, each its parent times a component of the vector; tangents and reverse.
+
+They are made where they are used, for one atom at a time: reading them back from memory takes longer.  Monomials carry
+no square-root weights, which the contraction applies.
+"""
+
+import numpy as np
+
+from eann_lite.compiled import helper
+from eann_lite.kernels.vectors import (
+    line,
+    recursive_products,
+    recursive_products_reverse,
+    recursive_products_tangent,
+)
+
+
+@helper
+def most_pairs(start, stop, first):
+    """Largest number of pairs of one of the atoms start to stop."""
+    most = 0
+    for i in range(start, stop):
+        most = max(most, first[i + 1] - first[i])
+    return most
+
+
+@helper
+def columns_of_pairs(n_rows, start, stop, first, like):
+    """New array (n_rows, ..) with a column for each pair of any one of these atoms, and then up to a whole cache line."""
+    per_line = line(like)
+    return np.empty((n_rows, (most_pairs(start, stop, first) + per_line - 1) // per_line * per_line), like.dtype)
+
+
+@helper
+def monomials(i, potential, batch, values, angular):
+    """angular (A, ..): the monomials of atom i's pairs, from column 0 on."""
+    recursive_products(values.vector, batch.first[i], batch.first[i + 1], potential.parent, potential.axis, angular)
+
+
+@helper
+def monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot):
+    """angular_dot: derivative along the tangent direction, after ``monomials``."""
+    recursive_products_tangent(
+        values.vector, tangents.vector, batch.first[i], batch.first[i + 1], potential.parent, potential.axis, angular,
+        angular_dot,
+    )  # fmt: skip
+
+
+@helper
+def monomials_reverse(i, potential, batch, values, angular, angular_bar, gradient):
+    """gradient (3, P) += sum_a Abar_a grad A_a for atom i's pairs, after ``monomials``; angular_bar is lost."""
+    recursive_products_reverse(
+        values.vector, batch.first[i], batch.first[i + 1], potential.parent, potential.axis, angular, angular_bar,
+        gradient,
+    )  # fmt: skip
