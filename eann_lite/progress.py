@@ -97,9 +97,11 @@ class BarProgress:
         self._row = None
 
     def start(self, total_fraction_unit, settings):
-        """Draw the empty bar; ``total_fraction_unit`` says what the fraction is of, epochs or time."""
+        """Draw the bar, once; ``total_fraction_unit`` says what the fraction is of, epochs or time."""
         from tqdm import tqdm
 
+        if self._bar is not None:
+            return
         # Fixed and short, so that the line fits into 80 columns and its end is never cut off.
         bar_format = "fit {percentage:3.0f}% |{bar:6}| {desc}"
         self._bar = tqdm(total=1.0, bar_format=bar_format, file=self._stream, dynamic_ncols=True)
@@ -158,6 +160,29 @@ class LineProgress:
 
     def _say(self, text):
         print(text, file=self._stream, flush=True)
+
+
+class PartOfProgress:
+    """Progress of one of several fits after each other, as a part of the whole, which ends with the last of them.
+
+    whole : object with ``start``, ``update`` and ``finish``; begin, width : the part, of 1; name : of the part
+    """
+
+    def __init__(self, whole, begin, width, name):
+        self._whole, self._begin, self._width, self._name = whole, begin, width, name
+
+    def start(self, total_fraction_unit, settings):
+        """Say that this part begins."""
+        self._whole.start(f"{total_fraction_unit}: {self._name}", settings)
+
+    def update(self, fraction, epoch, row):
+        """Show the fraction of the whole that is done."""
+        self._whole.update(self._begin + self._width * fraction, epoch, row)
+
+    def finish(self, message):
+        """The end, if it is."""
+        if self._begin + self._width > 1.0 - 1e-9:
+            self._whole.finish(message)
 
 
 class StepProgress:

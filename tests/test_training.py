@@ -276,6 +276,32 @@ def test_a_stopped_fit_resumes_with_the_same_bits(tmp_path, solver, updates):
     assert [row["validation_loss"] for row in rows] == [row["validation_loss"] for row in whole.history]
 
 
+@pytest.mark.parametrize("updates", [4, 9, 20])
+def test_a_fit_with_a_committee_learns_from_copies_and_resumes_with_the_same_bits(tmp_path, updates):
+    # 18 structures to train on: 6 steps for each model of the committee, and 27 for one pass over 9 times as many.
+    settings = {"epochs": 2, "batch": 6, "committee": 2, "checkpoint_seconds": 1e-9, **SMALL}
+    whole = eann_lite.fit(frames(20), out=tmp_path / "whole", **settings)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        eann_lite.fit(frames(20), out=tmp_path / "parts", progress=StopAfter(updates), **settings)
+    resumed = eann_lite.fit(frames(20), out=tmp_path / "parts", resume=True, **settings)
+    assert resumed.model.vector.tobytes() == whole.model.vector.tobytes()
+    for model in ("model.npz", "committee-0/model.npz", "committee-1/model.npz"):
+        assert (tmp_path / "parts" / model).read_bytes() == (tmp_path / "whole" / model).read_bytes()
+    alone = eann_lite.fit(frames(20), out=None, **settings | {"committee": 0})
+    member = eann_lite.load(tmp_path / "whole/committee-0/model.npz")
+    assert member.vector.tobytes() == alone.model.vector.tobytes() != whole.model.vector.tobytes()
+    # Errors are those of the structures that were given, not of their copies.
+    assert whole.metrics["train"]["n_structures"] == alone.metrics["train"]["n_structures"] == 18
+    assert whole.history[-1]["step"] == 18 * 9 // 6
+
+
+def test_a_committee_without_the_time_for_an_epoch_is_refused():
+    with pytest.raises(InputError, match="did not see all of its 18 structures once in its 0 s .* fewer models"):
+        eann_lite.fit(frames(20), out=None, minutes=1e-6, committee=2, batch=6, **SMALL)
+    with pytest.raises(InputError, match="committee = -1: expected a whole number, 0 for none"):
+        eann_lite.fit(frames(20), out=None, committee=-1, **SMALL)
+
+
 def test_resuming_with_other_settings_or_data_is_refused(tmp_path):
     settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
     eann_lite.fit(frames(20), **settings)

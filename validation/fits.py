@@ -6,14 +6,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from outcome import add_result_option
-
-#: Part of the time of ``fit_with_committee`` that goes into the committee, and the weight of a labelled structure where
-#: a copy labelled by it has 1.
-COMMITTEE_SHARE, LABELLED_WEIGHT = 0.5, 3.0
 
 
 def add_fit_options(parser, minutes, data_file, out="keep the fit's directory here"):
@@ -81,34 +76,6 @@ def fit_and_test(train, test, *, valid=0.1, out=None, seed=0, threads=None, **fl
         metrics = json.loads((out / "metrics.json").read_text())
         epochs = json.loads((out / "history.jsonl").read_text().splitlines()[-1])["epoch"]
     return {"metrics": metrics, "seconds": seconds, "epochs": epochs}
-
-
-def fit_with_committee(train, test, *, models, minutes, out=None, threads=None, **flags):
-    """``fit_and_test`` of one model that learns from a committee, too; {"metrics", "seconds", "epochs"} of the last fit.
-
-    A tenth of ``train`` is set aside for validation, by seed 0.  ``models`` fits, which differ by their seeds, have
-    half of the minutes together; the mean of their models labels displaced copies of the training structures
-    (``eann_lite.training.committee``); the last fit takes both.  Directories of all fits are kept in ``out``.
-    """
-    from eann_lite import load
-    from eann_lite.training.committee import displaced_copies
-    from eann_lite.training.splits import split
-
-    valid, rest = ([train[i] for i in index] for index in split(len(train), (0.1,), seed=0))
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(out or folder)
-        each = COMMITTEE_SHARE * minutes / models
-        for seed in range(models):
-            fit_and_test(
-                rest, None, valid=valid, seed=seed, minutes=each, threads=threads, out=folder / f"committee-{seed}",
-                **flags,
-            )  # fmt: skip
-        committee = [load(folder / f"committee-{seed}" / "model.npz") for seed in range(models)]
-        both = [replace(s, weight=LABELLED_WEIGHT) for s in rest] + displaced_copies(committee, rest, threads=threads)
-        rest_of_time = (1.0 - COMMITTEE_SHARE) * minutes
-        return fit_and_test(
-            both, test, valid=valid, minutes=rest_of_time, threads=threads, out=folder / "fit", **flags
-        )  # fmt: skip
 
 
 def rows_of(path, grid, fitted):

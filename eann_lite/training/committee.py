@@ -1,4 +1,4 @@
-"""Copies of structures with displaced atoms, labelled by a committee: what a single model can learn from several."""
+"""What a single model can learn from several that were fitted to the same data: their mean, on displaced copies."""
 
 from dataclasses import replace
 
@@ -6,11 +6,21 @@ import numpy as np
 
 from eann_lite.errors import InputError
 
+#: Part of a fit's minutes in which its committee is fitted.
+SHARE = 0.5
+#: Displaced copies of every structure, and the weight of a structure with labels of its own where a copy has 1.
+COPIES, LABELLED_WEIGHT = 8, 3.0
 #: What a displacement is multiplied by where it brings atoms too close, until it does not.
 SHRINK = 0.9
 
 
-def displaced_copies(models, structures, *, copies=8, displacement=0.2, seed=0, threads=None):
+def with_copies(models, structures, seed, threads=None):
+    """The structures, with more weight, and copies of them that the committee labels: what the last fit takes."""
+    labelled = [replace(structure, weight=LABELLED_WEIGHT * structure.weight) for structure in structures]
+    return labelled + displaced_copies(models, structures, seed=seed, threads=threads)
+
+
+def displaced_copies(models, structures, *, copies=COPIES, displacement=0.2, seed=0, threads=None):
     """List of ``copies`` times as many structures, their energies and forces the means of several models.
 
     models : list of ``Model`` that know all elements, such as fits that differ by their seeds

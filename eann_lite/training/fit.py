@@ -17,7 +17,7 @@ SCALING_STRUCTURES = 500
 #: Settings that may differ between a fit and its continuation, and that a model file does not tell.
 FREE_ON_RESUME = ("train", "valid", "test", "epochs", "minutes", "threads", "out", "resume", "checkpoint_seconds")
 #: What fits did before a setting existed, for checkpoints without it.
-BEFORE_IT_WAS_A_SETTING = {"precision": "float64", "forces_huber": np.inf}
+BEFORE_IT_WAS_A_SETTING = {"precision": "float64", "forces_huber": np.inf, "committee": 0}
 #: Iterations of the second-order finish.
 FINISH_ITERATIONS = 50
 PARTS = ("train", "valid", "test")
@@ -39,12 +39,14 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
 
     train, valid, test : files or lists of structures (``ase.Atoms`` or ``Structure``); valid and test may be fractions
         of the training data, set aside by seed.  Without ``train``: the CH4 set shipped with the package.
-    progress : object with ``start``, ``update`` and ``finish`` (see ``eann_lite.progress``); None is silent.
+    progress : object with ``start``, ``update`` and ``finish`` (see ``eann_lite.progress``); None is silent.  With a
+        ``committee`` every fit of it starts anew; fractions are of the whole.
     settings : any field of ``FitSettings``; with ``out=None`` nothing is written.
 
     Returns a ``FitResult``.  The model kept is the one with the smallest score on the validation part (mean root of the
     structures' losses); the test part is touched once, at the end.  With ``out`` the directory holds ``model.npz``, ``metrics.json``, ``history.jsonl``,
-    ``config.toml``, ``predictions.npz`` and, while the fit runs, ``checkpoint.npz``.
+    ``config.toml``, ``predictions.npz`` and, while the fit runs, ``checkpoint.npz``; of a ``committee`` every model has
+    such a directory of its own inside.
 
     Raises InputError for a misspelt setting, data without energies, a number that is not one in the data, an output
     directory that cannot be written: all before the fit starts.
@@ -66,6 +68,8 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
     threads = _set_threads(chosen)
     out = _prepare_directory(chosen)
     run = _Run(chosen, specification, parts, out, threads)
+    if chosen.committee:
+        progress, started = run.learn_from_committee(progress, started)
     return run.complete(progress, started)
 
 
@@ -234,7 +238,9 @@ def _set_threads(settings):
 
 
 def _prepare_directory(settings):
-    """Make the output directory, see that it can be written, and put aside what an earlier fit left there."""
+    """Make the output directory with ``config.toml``, and put aside what an earlier fit left there."""
+    from eann_lite.config import write_config
+
     if settings.out is None:
         return None
     out = Path(settings.out)
@@ -254,6 +260,7 @@ def _prepare_directory(settings):
         aside.mkdir()
         for path in earlier:
             path.rename(aside / path.name)
+    write_config(settings, out / "config.toml")
     return out
 
 
@@ -273,6 +280,8 @@ class _Run:
         self.settings, self.specification, self.parts, self.out = settings, specification, parts, out
         self.threads = threads
         self.sets = {name: labelled_set(parts[name], specification) for name in PARTS if parts[name]}
+        #: What the trainer takes, which a committee enlarges, and the settings with the trainer's own limits.
+        self.fitted, self.limits = self.sets["train"], settings
         self.data = {
             name: {
                 "fingerprint": fingerprint(parts[name]),
@@ -283,9 +292,46 @@ class _Run:
             if parts[name]
         }
 
+    def learn_from_committee(self, progress, started):
+        """Fit the committee and add what it labels to what this fit takes; returns progress and start of this fit.
+
+        Members differ by their seeds.  A resumed fit goes through them again, without steps where they are complete.
+        """
+        from eann_lite.progress import PartOfProgress
+        from eann_lite.training.committee import COPIES, SHARE, with_copies
+        from eann_lite.training.objective import labelled_set
+
+        settings, models = self.settings, []
+        minutes = settings.minutes and SHARE * settings.minutes
+        # By epochs all fits take the same number of steps.
+        share = SHARE if minutes else settings.committee / (settings.committee + 1)
+        each = share / settings.committee
+        for n in range(settings.committee):
+            out = None if self.out is None else str(self.out / f"committee-{n}")
+            member = replace(
+                settings, committee=0, seed=settings.seed + n, minutes=minutes and minutes / settings.committee, out=out
+            )
+            begun = started if n == 0 else time.monotonic()
+            run = _Run(member, self.specification, self.parts | {"test": []}, _prepare_directory(member), self.threads)
+            name = f"model {n + 1} of {settings.committee} of the committee"
+            part = progress and PartOfProgress(progress, n * each, each, name)
+            models.append(run.complete(part, begun).model)
+            if models[-1].provenance["epochs"] < 1:
+                raise InputError(
+                    f"committee = {settings.committee} with minutes = {settings.minutes:g}: model {n + 1} did not see "
+                    f"all of its {len(self.parts['train'])} structures once in its {60 * member.minutes:.0f} s (the first "
+                    "compiles, too). Give more minutes, or fewer models."
+                )
+        both = with_copies(models, self.parts["train"], settings.seed, self.threads)
+        self.fitted = labelled_set(both, self.specification)
+        epochs = settings.epochs and -(-settings.epochs // (COPIES + 1))
+        self.limits = replace(settings, epochs=epochs, minutes=minutes and settings.minutes - minutes)
+        # Labelling, and what the committee took beyond its share, count for the last fit.
+        late = 0.0 if minutes is None else max(0.0, time.monotonic() - started - 60.0 * minutes)
+        return progress and PartOfProgress(progress, share, 1.0 - share, "the last fit"), time.monotonic() - late
+
     def complete(self, progress, started):
         """Train, judge, and write everything; ``started`` is when the fit began (``time.monotonic``)."""
-        from eann_lite.config import write_config
         from eann_lite.memory import keep_freed_memory
         from eann_lite.training.loss import Loss
         from eann_lite.training.objective import Evaluator
@@ -297,8 +343,6 @@ class _Run:
             settings.energy_weight, settings.forces_weight, settings.stress_weight, settings.huber,
             settings.forces_huber,
         )  # fmt: skip
-        if self.out is not None:
-            write_config(settings, self.out / "config.toml")
         parameters, self.constants, scales = self._start()
         self.evaluator = Evaluator(self.specification, self.constants, self.threads, settings.precision)
         layout = self.evaluator.layout
@@ -306,9 +350,9 @@ class _Run:
         if settings.solver in ("lbfgs", "least_squares"):
             from eann_lite.training.solvers.last_layer import solve_last_layer
 
-            vector = solve_last_layer(self.evaluator.sweeps[0], vector, self.sets["train"])
+            vector = solve_last_layer(self.evaluator.sweeps[0], vector, self.fitted)
         make = trainer_class(settings.solver)
-        trainer = make(self.evaluator, vector, scales, loss, self.sets["train"], self.sets["valid"], settings)
+        trainer = make(self.evaluator, vector, scales, loss, self.fitted, self.sets["valid"], self.limits)
         self._resume(trainer)
         # A limit in minutes counts what came before the first step too: reading, scaling, compiling for the steps.
         trainer.seconds += time.monotonic() - started
@@ -346,7 +390,7 @@ class _Run:
         settings = replace(self.settings, epochs=FINISH_ITERATIONS, minutes=None, patience=None)
         evaluator = Evaluator(self.specification, self.constants, self.threads)
         last = LbfgsTrainer(
-            evaluator, trainer.best, scales, loss, self.sets["train"], self.sets["valid"], settings
+            evaluator, trainer.best, scales, loss, self.fitted, self.sets["valid"], settings
         )
         last.best_score, last.best_epoch = trainer.best_score, trainer.best_epoch
         last.history, last.seconds = trainer.history, trainer.seconds

@@ -70,6 +70,12 @@ class FitSettings:
     forces_huber: float = _option(
         1.0, "training", "error of a force vector in eV/Angstrom beyond which the loss grows linearly"
     )
+    committee: int = _option(
+        0,
+        "training",
+        "fit this many models first, in half of the time; the last fit then also learns from displaced copies of the "
+        "structures that their mean labels",
+    )
     patience: int = _option(None, "training", "stop after this many epochs without a better validation error")
     finish: bool = _option(False, "training", "end with a short second-order optimisation of the full set (L-BFGS)")
     seed: int = _option(0, "training", "seed of the split, the starting parameters and the order of batches")
@@ -84,6 +90,8 @@ class FitSettings:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InputError(f"{name} = {value!r}: expected a whole number of at least 1.")
+        if isinstance(self.committee, bool) or not isinstance(self.committee, int) or self.committee < 0:
+            raise InputError(f"committee = {self.committee!r}: expected a whole number, 0 for none, such as 5.")
         for name in ("minutes", "step_size", "cutoff", "huber", "forces_huber", "repulsion_cutoff"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, (bool, str)) or not value > 0):

@@ -18,8 +18,8 @@ structures, other test structures).  ``--quick``: ``forces`` for 1.5 minutes, th
 limits: 160, 110, 350, and half of the spread of the energies.  Data (random CH4 of Materials Cloud 2020.110): by path
 or EANN_LITE_SHARED.
 
-``--committee N``: half of the minutes go into N fits with different seeds, whose mean labels displaced copies of the
-training structures; the last fit learns from these, too (``fits.fit_with_committee``).
+``--committee N`` is that of ``eann-lite fit``: half of the minutes go into N fits with different seeds, whose mean
+labels displaced copies of the training structures; the last fit learns from these, too.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_location import data_file  # noqa: E402
-from fits import add_fit_options, fit_and_test, fit_with_committee, flags_of, positive  # noqa: E402
+from fits import add_fit_options, fit_and_test, flags_of, positive  # noqa: E402
 from outcome import conclude, row_of  # noqa: E402
 
 FORCES, ENERGIES = "ch4_random_forces.extxyz.gz", "ch4_random_energies.extxyz.gz"
@@ -71,11 +71,8 @@ def main():
     case = CASES[options.case]
     length = case["quick flags"] if options.quick else {"minutes": options.minutes or case["minutes"]}
     train, test = parts(options.case, options.train_structures or case["structures"], options.data)
-    flags = length | {"threads": options.threads, "out": options.out} | flags_of(options.set)
-    if options.committee:
-        found = fit_with_committee(train, test, models=options.committee, **flags)["metrics"]["test"]
-    else:
-        found = fit_and_test(train, test, **flags)["metrics"]["test"]
+    flags = {"threads": options.threads, "out": options.out, "committee": options.committee}
+    found = fit_and_test(train, test, **length | flags | flags_of(options.set))["metrics"]["test"]
     limits = case["quick" if options.quick else "limits"]
     rows = []
     for n, (key, name) in enumerate(KEYS.items()):
