@@ -138,8 +138,12 @@ def draw_batch(packed, chosen, n_species, threaded=None):
 
 
 def batches_of_atoms(offsets, chosen, atoms_per_batch):
-    """Consecutive pieces of ``chosen`` (structure indices), even in size, of about ``atoms_per_batch`` atoms each."""
+    """Consecutive pieces of ``chosen`` (structure indices), even in size, of about ``atoms_per_batch`` atoms each.
+
+    One piece or an even number of them, where there are as many structures: of three, one of two threads would take two.
+    """
     ends = np.cumsum(offsets[chosen + 1] - offsets[chosen])
     n_pieces = max(1, round(ends[-1] / atoms_per_batch))
+    n_pieces += n_pieces > 1 and n_pieces % 2
     piece = (ends - 1) * n_pieces // ends[-1]
     return np.split(chosen, np.flatnonzero(np.diff(piece)) + 1)

@@ -22,7 +22,7 @@ from strategies import (
 )
 
 from eann_lite import Specification, formulas, reference
-from eann_lite.batches import draw_batch, pack_structures
+from eann_lite.batches import batches_of_atoms, draw_batch, pack_structures
 from eann_lite.compiled import Kernel, compile_loops
 from eann_lite.kernels.dense import gathered_product, product, product_and_uses, transposed_products
 from eann_lite.kernels.radial import gaussian_arguments, radial_slopes
@@ -467,6 +467,17 @@ def test_a_batch_holds_every_atom_and_pair_once_sorted_by_element_in_blocks(item
     assert sorted(zip(batch.order[centre], batch.order[batch.neighbor])) == sorted(
         zip(centre_of_packed, packed.neighbor)
     )
+
+
+@given(st.integers(1, 8), st.integers(1, 200), st.integers(1, 100))
+def test_structures_of_one_size_are_cut_into_one_piece_or_an_even_number_of_them(n_atoms, n_structures, per_batch):
+    offsets, chosen = n_atoms * np.arange(n_structures + 1), np.random.default_rng(0).permutation(n_structures)
+    pieces = batches_of_atoms(offsets, chosen, per_batch)
+    assert np.array_equal(np.concatenate(pieces), chosen)
+    sizes = [len(piece) for piece in pieces]
+    assert max(sizes) - min(sizes) <= 1
+    assert len(pieces) in (1, n_structures) or len(pieces) % 2 == 0
+    assert len(pieces) == 1 or n_atoms * (min(sizes) - 1) < per_batch
 
 
 def test_compiled_code_is_kept_in_a_folder_named_by_the_sources(tmp_path, monkeypatch):

@@ -100,9 +100,14 @@ class Layout(NamedTuple):
             vector[start:stop] = array.ravel()
         return vector
 
+    def view(self, vector, name):
+        """The parameter of this name as a view into ``vector`` (size,)."""
+        start, stop, shape = self.places[name]
+        return vector[start:stop].reshape(shape)
+
     def unpack(self, vector):
         """Named views into ``vector`` (size,)."""
-        return {name: vector[start:stop].reshape(shape) for name, (start, stop, shape) in self.places.items()}
+        return {name: self.view(vector, name) for name in self.places}
 
 
 def default_constants(specification):

@@ -288,7 +288,6 @@ class Sweeps:
             self._provide_tangents()
         self.tangents.output_bar[:] = np.asarray(energy_weights)[batch.structure][:, None] * self.potential.energy_scale
         gradient = np.zeros(self.layout.size, self.dtype)
-        named = self.layout.unpack(gradient)
         by_radial = np.zeros((2, len(batch.blocks), len(spec.elements), spec.radial), self.dtype)
         by_contraction = self.buffers("by_contraction", len(batch.blocks), *self.potential.contraction.shape)
         by_contraction[:] = 0.0
@@ -303,11 +302,13 @@ class Sweeps:
             *by_radial,
             gradient,
         )
-        named["radial_exponents"][:], named["radial_centers"][:] = by_radial.sum(axis=1)
+        for name, total in zip(("radial_exponents", "radial_centers"), by_radial.sum(axis=1)):
+            self.layout.view(gradient, name)[:] = total
+        coefficients = self.layout.view(gradient, "orbital_coefficients")
         for s, (start, stop) in enumerate(batch.segments):
-            named["orbital_coefficients"][s] = self.tangents.coefficients_bar[0, start:stop].sum(axis=0)
-        if "contraction" in named:
-            named["contraction"][:] = by_contraction.sum(axis=0)
+            coefficients[s] = self.tangents.coefficients_bar[0, start:stop].sum(axis=0)
+        if "contraction" in self.layout.places:
+            self.layout.view(gradient, "contraction")[:] = by_contraction.sum(axis=0)
         return gradient
 
     def forces_along(self, direction):
