@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numba
 
-from eann_lite.linked import HelperCompiler
+from eann_lite.linked import HelperCompiler, KernelCompiler
 from eann_lite.precision import FormulaCompiler
 
 #: Contraction of a*b + c into one rounding is allowed; nothing else that changes results (no reassociation).
@@ -60,7 +60,8 @@ def helper(function):
 
 def _cached(function, parallel):
     dispatcher = numba.njit(
-        nogil=True, fastmath=FASTMATH, error_model="numpy", parallel=parallel, pipeline_class=FormulaCompiler
+        nogil=True, fastmath=FASTMATH, error_model="numpy", parallel=parallel,
+        pipeline_class=parallel and KernelCompiler or FormulaCompiler,
     )(function)
     before = numba.config.CACHE_DIR
     # Numba's cache does not tell the two variants of one function apart: each has a folder of its own.

@@ -477,7 +477,7 @@ def test_structures_of_one_size_are_cut_into_one_piece_or_an_even_number_of_them
     sizes = [len(piece) for piece in pieces]
     assert max(sizes) - min(sizes) <= 1
     assert len(pieces) in (1, n_structures) or len(pieces) % 2 == 0
-    assert len(pieces) == 1 or n_atoms * (min(sizes) - 1) < per_batch
+    assert len(pieces) - 2 <= n_atoms * n_structures / per_batch
 
 
 def test_compiled_code_is_kept_in_a_folder_named_by_the_sources(tmp_path, monkeypatch):
