@@ -6,13 +6,14 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from numba.core.codegen import JITCodeLibrary
 from numba.core.runtime import _nrt_python, rtsys
 
 import eann_lite
-from eann_lite import compiled
+from eann_lite import compiled, linked
 from eann_lite.compiled import COMPILED_SOURCES, helper, set_threads
 from eann_lite.errors import InputError
-from eann_lite.linked import HelperCompiler
+from eann_lite.linked import HelperCompiler, KernelCompiler
 
 PACKAGE = Path(eann_lite.__file__).parent
 COMPILED = sorted(path for pattern in COMPILED_SOURCES for path in PACKAGE.glob(pattern))
@@ -68,6 +69,31 @@ def test_helpers_are_linked_into_what_calls_them_and_are_no_machine_code_of_thei
     (own,), (caller,) = squared.overloads.values(), squared_and_one.overloads.values()
     assert own.library.get_pointer_to_function(own.fndesc.llvm_func_name) == 0
     assert caller.library.get_pointer_to_function(caller.fndesc.llvm_func_name) != 0
+
+
+def test_bodies_of_threaded_loops_are_linked_into_their_kernel_alone(tmp_path, monkeypatch):
+    assert KernelCompiler is not None, "this Numba lacks what eann_lite.linked builds on: first calls take longer"
+    monkeypatch.setenv("EANN_LITE_CACHE", str(tmp_path))
+    names, make = [], linked._LinkedLibrary.__init__
+    monkeypatch.setattr(linked._LinkedLibrary, "__init__", lambda *a: (names.append(a[2]), make(*a))[1])
+
+    def doubled(x, y):
+        for n in numba.prange(x.size):
+            y[n] = 2.0 * x[n]
+
+    compiled.cache_directory.cache_clear()
+    try:
+        x, y = np.arange(50.0), np.zeros(50)
+        compiled.Kernel(doubled)(True, x, y)
+    finally:
+        compiled.cache_directory.cache_clear()
+    assert np.array_equal(y, 2.0 * x)
+    assert [any(name.startswith(start) for name in names) for start in linked.LOOP_BODIES] == [True, True, True]
+    # Whatever is compiled next has libraries of Numba's own kind again.
+    after = numba.njit(lambda x: x + 1.0)
+    assert after(1.0) == 2.0
+    (overload,) = after.overloads.values()
+    assert type(overload.library) is JITCodeLibrary
 
 
 def test_helpers_are_compiled_as_usual_where_numba_lacks_what_linking_builds_on(monkeypatch):
