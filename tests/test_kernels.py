@@ -24,7 +24,14 @@ from strategies import (
 from eann_lite import Specification, formulas, reference
 from eann_lite.batches import batches_of_atoms, draw_batch, pack_structures
 from eann_lite.compiled import Kernel, compile_loops
-from eann_lite.kernels.dense import gathered_product, product, product_and_uses, transposed_products
+from eann_lite.kernels.dense import (
+    gathered_product,
+    product,
+    product_and_uses,
+    scaled_product,
+    squared_products,
+    transposed_products,
+)
 from eann_lite.kernels.radial import gaussian_arguments, radial_slopes
 from eann_lite.kernels.rows import add_products, multiply_rows, scale_row, sum_two_products
 from eann_lite.kernels.vectors import (
@@ -349,6 +356,34 @@ def test_uses_of_a_product_are_those_of_numpy_and_change_nothing_else(begin, row
     ):
         expected = np.where(chosen, expected, np.full_like(found, before))
         assert found == pytest.approx(expected, rel=tolerance, abs=tolerance)
+
+
+@compile_loops
+def jitted_squared_products(x, w, kind, weight, y):
+    squared_products(x, w, kind, weight, y)
+
+
+@compile_loops
+def jitted_scaled_product(x, w, factor, z, y):
+    scaled_product(x, w, factor, z, y)
+
+
+@given(st.integers(0, 21), st.integers(0, 4), st.integers(0, 9), st.integers(1, 19), PRECISIONS, seeds)
+def test_squared_and_scaled_products_are_those_of_numpy(rows, monomials, inner, outer, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    # A part of wider rows, as the orbital sums of one step are.
+    x = rng.normal(size=(rows, monomials + 1, 2, inner)).astype(dtype)[:, :, 1]
+    w, weight = rng.normal(size=(3, inner, outer)).astype(dtype), rng.normal(size=monomials + 1).astype(dtype)
+    kind, z = rng.integers(0, 3, monomials + 1), rng.normal(size=(rows, outer)).astype(dtype)
+    around = np.full((rows + 2, outer + 3), 7.0, dtype)
+    found = around[1:-1, 1:-2]
+    jitted_squared_products(x, w, kind, weight, found)
+    products = np.einsum("nai,aio->nao", x, w[kind])
+    assert found == pytest.approx(np.einsum("a,nao->no", weight, products**2), rel=tolerance, abs=30 * tolerance)
+    jitted_scaled_product(x[:, 0], w[kind[0]], 2.5, z, found)
+    assert found == pytest.approx(2.5 * z * products[:, 0], rel=tolerance, abs=3 * tolerance)
+    found[:] = 7.0
+    assert np.all(around == 7.0)
 
 
 @compile_loops

@@ -6,7 +6,7 @@ D_iam = sum_k W_{l(a) k m} B_iak.  D is computed anew in every sweep: reading it
 """
 
 from eann_lite.compiled import helper
-from eann_lite.kernels.dense import product
+from eann_lite.kernels.dense import product, scaled_product, squared_products
 from eann_lite.kernels.rows import fill_rows, new_rows
 
 
@@ -14,16 +14,11 @@ from eann_lite.kernels.rows import fill_rows, new_rows
 def densities(start, stop, t, potential, values):
     """rho (N, M) of step t from its weighted orbital sums."""
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
-    sums, density = values.sums[start:stop, :, t], values.density[t, start:stop]
-    d = new_rows(stop - start, density.shape[1], density)
-    fill_rows(0, stop - start, density, 0.0)
-    for a in range(degree.size):
-        product(sums[:, a], contraction[degree[a]], d, True)
-        _add_squares(weight[a], d, d, density)
+    squared_products(values.sums[start:stop, :, t], contraction, degree, weight, values.density[t, start:stop])
 
 
 @helper
-def _add_squares(factor, d, e, density):
+def _add_products(factor, d, e, density):
     """density += factor d e, element by element."""
     for n in range(density.shape[0]):
         for m in range(density.shape[1]):
@@ -42,7 +37,7 @@ def densities_tangent(start, stop, t, potential, values, tangents):
     for a in range(degree.size):
         product(sums[:, a], contraction[degree[a]], d, True)
         product(sums_dot[:, a], contraction[degree[a]], d_dot, True)
-        _add_squares(2.0 * weight[a], d, d_dot, density_dot)
+        _add_products(2.0 * weight[a], d, d_dot, density_dot)
 
 
 @helper
@@ -54,10 +49,7 @@ def densities_reverse(start, stop, t, potential, values):
     density_bar = values.density_bar[t % values.density_bar.shape[0], start:stop]
     d = new_rows(stop - start, density_bar.shape[1], density_bar)
     for a in range(degree.size):
-        product(sums[:, a], contraction[degree[a]], d, True)
-        for n in range(d.shape[0]):
-            for m in range(d.shape[1]):
-                d[n, m] *= 2.0 * weight[a] * density_bar[n, m]
+        scaled_product(sums[:, a], contraction[degree[a]], 2.0 * weight[a], density_bar, d)
         product(d, transposed[degree[a]], sums_bar[:, a], True)
 
 

@@ -14,11 +14,14 @@ from eann_lite.kernels.vectors import (
     line,
     product_and_use_tile,
     product_tile,
+    scaled_product_tile,
+    squared_products_tile,
     transposed_product_tile,
 )
 
 #: Most rows of a tile of ``gathered_product``: with AVX-512 there are twice as many registers, each twice as long.
-TALLEST = 10 if get_host_cpu_features().get("avx512f") else 5
+LONG_VECTORS = bool(get_host_cpu_features().get("avx512f"))
+TALLEST = 10 if LONG_VECTORS else 5
 
 
 def _product_columns(n_bytes):
@@ -125,6 +128,48 @@ def _used_columns(n_bytes, height):
     return columns
 
 
+def _squared_columns(n_bytes, heights):
+    """Helper: the columns of ``squared_products`` from o on that are as wide as ``n_bytes``."""
+    tall, middle, one = (squared_products_tile(rows, n_bytes) for rows in (*heights, 1))
+    tallest, lower = heights
+
+    @helper
+    def columns(x, w, kind, weight, o, y):
+        n, n_rows = 0, x.shape[0]
+        while n + tallest <= n_rows:
+            tall(x, n, w, kind, weight, o, y)
+            n += tallest
+        while n + lower <= n_rows:
+            middle(x, n, w, kind, weight, o, y)
+            n += lower
+        while n < n_rows:
+            one(x, n, w, kind, weight, o, y)
+            n += 1
+
+    return columns
+
+
+def _scaled_columns(n_bytes, heights):
+    """Helper: the columns of ``scaled_product`` from o on that are as wide as ``n_bytes``."""
+    tall, middle, one = (scaled_product_tile(rows, n_bytes) for rows in (*heights, 1))
+    tallest, lower = heights
+
+    @helper
+    def columns(x, w, o, factor, z, y):
+        n, n_rows = 0, x.shape[0]
+        while n + tallest <= n_rows:
+            tall(x, n, w, o, factor, z, y)
+            n += tallest
+        while n + lower <= n_rows:
+            middle(x, n, w, o, factor, z, y)
+            n += lower
+        while n < n_rows:
+            one(x, n, w, o, factor, z, y)
+            n += 1
+
+    return columns
+
+
 #: Four cache lines of a single row: four sums side by side, where each waits for its own last addition.
 _four_lines_of_one_row = product_tile(1, 256)
 # A cache line, a half and a quarter of it, and a single number.
@@ -132,6 +177,8 @@ _line_of_product = _product_columns(64)
 _half_of_product, _quarter_of_product, _one_of_product = map(_narrow_columns, (32, 16, 1), (4, 4, 1))
 _line_gathered, _half_gathered = _gathered_columns(64, TALLEST), _gathered_columns(32, TALLEST)
 _quarter_gathered, _one_gathered = _gathered_columns(16, 5), _gathered_columns(1, 1)
+_line_squared, _one_squared = _squared_columns(64, (8, 4) if LONG_VECTORS else (3, 2)), _squared_columns(1, (4, 2))
+_line_scaled, _one_scaled = _scaled_columns(64, (8, 4) if LONG_VECTORS else (4, 2)), _scaled_columns(1, (4, 2))
 _line_used, _half_used, _quarter_used, _one_used = map(_used_columns, (64, 32, 16, 1), (6, 6, 4, 1))
 
 
@@ -160,6 +207,30 @@ def _product(x, w, y, fresh):
         o += wide // 4
     while o < n_out:
         _one_of_product(x, w, o, y, fresh)
+        o += 1
+
+
+@helper
+def squared_products(x, w, kind, weight, y):
+    """y = sum_a weight[a] (x[:, a] @ w[kind[a]])^2 with x (n, A, i) of any strides, w (.., i, o) and y (n, o)."""
+    o, n_out, wide = 0, y.shape[1], line(y)
+    while o + wide <= n_out:
+        _line_squared(x, w, kind, weight, o, y)
+        o += wide
+    while o < n_out:
+        _one_squared(x, w, kind, weight, o, y)
+        o += 1
+
+
+@helper
+def scaled_product(x, w, factor, z, y):
+    """y = factor z (x @ w), element by element with z (n, o); x (n, i) of any strides, w (i, o), y (n, o)."""
+    o, n_out, wide = 0, y.shape[1], line(y)
+    while o + wide <= n_out:
+        _line_scaled(x, w, o, factor, z, y)
+        o += wide
+    while o < n_out:
+        _one_scaled(x, w, o, factor, z, y)
         o += 1
 
 

@@ -135,6 +135,93 @@ def product_tile(rows, n_bytes):
     return tile
 
 
+def squared_products_tile(rows, n_bytes):
+    """Intrinsic tile(x, n, w, kind, weight, o, y): y[n:n+rows, o:o+width] = sum_a weight[a] (x[:, a] @ w[kind[a]])^2.
+
+    Of the same rows and columns; x (N, A, i) of any strides, w (.., i, o) and y (N, o) with contiguous rows.  Products
+    and sums stay in registers.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, n, w, kind, weight, o, y):
+        def generate(context, builder, signature, arguments):
+            n, o = arguments[1], arguments[5]
+            element, size = _element(signature.args[0])
+            vector, size = ir.VectorType(element, max(1, n_bytes // size)), ir.Constant(_INDEX, size)
+            x, w, kind, weight, y = (
+                _open(context, builder, signature.args[place], arguments[place]) for place in (0, 2, 3, 4, 6)
+            )
+            x_rows = [_address(builder, x[0], (_plus(builder, n, r), x[1][0])) for r in range(rows)]
+            w_column = _address(builder, w[0], (o, size))
+            products, totals = ([cgutils.alloca_once(builder, vector) for _ in range(rows)] for _ in range(2))
+            for total in totals:
+                builder.store(ir.Constant(vector, None), total)
+            with cgutils.for_range(builder, x[2][1]) as along:
+                a = along.index
+                for product in products:
+                    builder.store(ir.Constant(vector, None), product)
+                chosen = builder.load(_at(builder, _address(builder, kind[0], (a, kind[1][0])), _INDEX))
+                with cgutils.for_range(builder, x[2][2]) as loop:
+                    row = _address(builder, w_column, (chosen, w[1][0]), (loop.index, w[1][1]))
+                    row = builder.load(_at(builder, row, vector), align=4)
+                    for x_row, product in zip(x_rows, products):
+                        number = _address(builder, x_row, (a, x[1][1]), (loop.index, x[1][2]))
+                        number = _repeated(builder, builder.load(_at(builder, number, element)), vector.count)
+                        builder.store(multiply_add(builder, number, row, builder.load(product)), product)
+                factor = builder.load(_at(builder, _address(builder, weight[0], (a, weight[1][0])), element))
+                factor = _repeated(builder, factor, vector.count)
+                for product, total in zip(products, totals):
+                    value = builder.load(product)
+                    weighted = multiply(builder, factor, value)
+                    builder.store(multiply_add(builder, weighted, value, builder.load(total)), total)
+            for r, total in enumerate(totals):
+                place = _address(builder, y[0], (_plus(builder, n, r), y[1][0]), (o, size))
+                builder.store(builder.load(total), _at(builder, place, vector), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, types.intp, w, kind, weight, types.intp, y), generate
+
+    return tile
+
+
+def scaled_product_tile(rows, n_bytes):
+    """Intrinsic tile(x, n, w, o, factor, z, y): y[n:n+rows, o:o+width] = factor z (x @ w) of the same rows and columns.
+
+    Element by element with z; x may have any strides; rows of w, z and y are contiguous.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, n, w, o, factor, z, y):
+        def generate(context, builder, signature, arguments):
+            n, o = arguments[1], arguments[3]
+            element, size = _element(signature.args[0])
+            vector, size = ir.VectorType(element, max(1, n_bytes // size)), ir.Constant(_INDEX, size)
+            x, w, z, y = (_open(context, builder, signature.args[place], arguments[place]) for place in (0, 2, 5, 6))
+            indices = [_plus(builder, n, r) for r in range(rows)]
+            x_rows = [_address(builder, x[0], (index, x[1][0])) for index in indices]
+            w_column = _address(builder, w[0], (o, size))
+            totals = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(rows)]
+            with cgutils.for_range(builder, x[2][1]) as loop:
+                row = _address(builder, w_column, (loop.index, w[1][0]))
+                row = builder.load(_at(builder, row, vector), align=4)
+                for x_row, total in zip(x_rows, totals):
+                    number = _at(builder, _address(builder, x_row, (loop.index, x[1][1])), element)
+                    number = _repeated(builder, builder.load(number), vector.count)
+                    builder.store(multiply_add(builder, number, row, builder.load(total)), total)
+            factor = context.cast(builder, arguments[4], signature.args[4], signature.args[0].dtype)
+            factor = _repeated(builder, factor, vector.count)
+            for index, total in zip(indices, totals):
+                places = [_address(builder, a[0], (index, a[1][0]), (o, size)) for a in (z, y)]
+                others = builder.load(_at(builder, places[0], vector), align=4)
+                value = multiply(builder, multiply(builder, factor, others), builder.load(total))
+                builder.store(value, _at(builder, places[1], vector), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, types.intp, w, types.intp, factor, z, y), generate
+
+    return tile
+
+
 def gathered_product_tile(rows, n_bytes):
     """Intrinsic tile(x, n, u, p, v, m, o, y): y[n:n+rows, o:o+width] = x[n:n+rows] @ (u[p:] v[m])[:, o:o+width].
 
