@@ -1,7 +1,7 @@
 """Monomials A_a(r_p) of the pairs of one atom, each its parent times a component of the vector; tangents and reverse.
 
-They are made where they are used, for one atom at a time: reading them back from memory takes longer.  Monomials carry
-no square-root weights, which the contraction applies.
+They are made where they are used, for one atom at a time: reading them back from memory would be no faster.  Monomials
+carry no square-root weights, which the contraction applies.
 """
 
 import numpy as np
@@ -47,9 +47,12 @@ def monomials_tangent(i, potential, batch, values, tangents, angular, angular_do
 
 
 @helper
-def monomials_reverse(i, potential, batch, values, angular, angular_bar, gradient):
-    """gradient (3, P) += sum_a Abar_a grad A_a for atom i's pairs, after ``monomials``; angular_bar is lost."""
+def monomials_reverse(i, potential, batch, values, angular, angular_bar, central, gradient):
+    """gradient (3, ..) = sum_a Abar_a grad A_a + central r_p for atom i's pairs, from column 0 on, after ``monomials``.
+
+    central (1, ..): a number for each pair; angular_bar is lost.
+    """
     recursive_products_reverse(
         values.vector, batch.first[i], batch.first[i + 1], potential.parent, potential.axis, angular, angular_bar,
-        gradient,
+        central, gradient,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from eann_lite.kernels.monomials import (
     most_pairs,
 )
 from eann_lite.kernels.radial import slope_sum
+from eann_lite.kernels.repulsion import add_zbl_slopes
 from eann_lite.kernels.rows import add_products, fill_rows, multiply_rows, new_rows, sum_two_products
 from eann_lite.kernels.vectors import line, products_of_three_rows, sum_of_rows
 
@@ -151,62 +152,59 @@ def orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals):
 
 
 @helper
-def pair_gradients(start, stop, potential, batch, values):
-    """pair_gradient (3, P) += g_p = dE/dr_p from all recursion steps at once.
+def pair_gradients(start, stop, potential, batch, values, forces, virials):
+    """pair_gradient (3, P) = g_p = dE/dr_p from all recursion steps at once, repulsion included.
 
-    g_p = sum_a Abar_pa grad A_a + sum_k Rbar_pk dR_k/dr r_p / r, where Abar_pa = sum_tk Bbar^t_iak R_k c^t_jk.
+    g_p = sum_a Abar_pa grad A_a + (sum_k Rbar_pk dR_k/dr + half of the repulsion's slope) r_p / r, where Abar_pa =
+    sum_tk Bbar^t_iak R_k c^t_jk.  It may stand where the vectors stood.  forces (N, 3) = sum_p g_p and virials
+    (N, 3, 3) = sum_p r_p (x) g_p, symmetrised, of each atom.
     """
     first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients
+    vector, pair_gradient = values.vector, values.pair_gradient
     shape, half = values.sums_bar.shape, line(radial) // 2
     orbitals = columns_of_pairs(shape[2] * shape[3], start, stop, first, radial)
     angular = columns_of_pairs(shape[1], start, stop, first, radial)
     angular_bar = columns_of_pairs(shape[1], start, stop, first, radial)
+    central, gradient = columns_of_pairs(1, start, stop, first, radial), columns_of_pairs(3, start, stop, first, radial)
+    products, total = np.empty((3, 3)), np.empty(3)
     fill_rows(0, orbitals.shape[0], orbitals, 0.0)
     for i in range(start, stop):
-        orbitals_of_all_steps(first[i], first[i + 1], radial, coefficients, neighbor, orbitals)
+        begin, end = first[i], first[i + 1]
+        orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals)
         # Products run over whole vectors of pairs: nobody reads what they write beyond the last.
-        n_pairs = (first[i + 1] - first[i] + half - 1) // half * half
+        n_pairs = (end - begin + half - 1) // half * half
         # Index (t, k) of sums_bar (N, A, T + 1, K) is one index of the product.
         sums_bar = values.sums_bar[i].reshape(shape[1], orbitals.shape[0])
         product(sums_bar, orbitals[:, :n_pairs], angular_bar[:, :n_pairs], True)
+        for p in range(begin, end):
+            s = batch.species[neighbor[p]]
+            slope = slope_sum(
+                values.radial_bar, p, radial, p, potential.centers, s, potential.exponents, s, values.distance[p],
+                values.log_slope[p],
+            )  # fmt: skip
+            central[0, p - begin] = slope / values.distance[p]
+        if potential.repulsion_cutoff > 0.0:
+            add_zbl_slopes(i, potential, batch, values, central[0])
         monomials(i, potential, batch, values, angular)
-        monomials_reverse(i, potential, batch, values, angular, angular_bar, values.pair_gradient)
-    begin, end = first[start], first[stop]
-    central = np.empty(end - begin, radial.dtype)
-    for p in range(begin, end):
-        s = batch.species[neighbor[p]]
-        central[p - begin] = slope_sum(
-            values.radial_bar, p, radial, p, potential.centers, s, potential.exponents, s, values.distance[p],
-            values.log_slope[p],
-        )  # fmt: skip
-    _add_central(
-        central, values.distance[begin:end], values.vector[:, begin:end], values.pair_gradient[:, begin:end]
-    )  # fmt: skip
+        monomials_reverse(i, potential, batch, values, angular, angular_bar, central, gradient)
+        products_of_three_rows(vector, begin, end, gradient, products, total)
+        for x in range(3):
+            forces[i, x] = total[x]
+            for y in range(3):
+                virials[i, x, y] = 0.5 * (products[x, y] + products[y, x])
+            for p in range(begin, end):
+                pair_gradient[x, p] = gradient[x, p - begin]
 
 
 @helper
-def _add_central(central, distance, vector, gradient):
-    """gradient (3, P) += central r_p / r."""
-    for p in range(central.size):
-        central[p] /= distance[p]
-    for x in range(3):
-        target, component = gradient[x], vector[x]
-        for p in range(central.size):
-            target[p] += central[p] * component[p]
-
-
-@helper
-def forces_and_virials(start, stop, batch, values, forces, virials):
-    """forces (N, 3) = sum_p (g_p - g_rev(p)) and virials (N, 3, 3) = sum_p r_p (x) g_p, symmetrised, of each atom."""
-    first, reverse, vector, gradient = batch.first, batch.reverse, values.vector, values.pair_gradient
-    product_sums, own = np.empty((3, 3)), np.empty(3)
+def forces(start, stop, batch, values, forces):
+    """forces (N, 3) -= sum_p g_rev(p) of each atom, after ``pair_gradients``."""
+    first, reverse, gradient = batch.first, batch.reverse, values.pair_gradient
     for i in range(start, stop):
-        products_of_three_rows(vector, gradient, first[i], first[i + 1], product_sums, own)
         x, y, z = 0.0, 0.0, 0.0
         for p in range(first[i], first[i + 1]):
             q = reverse[p]
             x, y, z = x + gradient[0, q], y + gradient[1, q], z + gradient[2, q]
-        forces[i, 0], forces[i, 1], forces[i, 2] = own[0] - x, own[1] - y, own[2] - z
-        for a in range(3):
-            for b in range(3):
-                virials[i, a, b] = 0.5 * (product_sums[a, b] + product_sums[b, a])
+        forces[i, 0] -= x
+        forces[i, 1] -= y
+        forces[i, 2] -= z

@@ -1,4 +1,4 @@
-"""The fixed short-range pair repulsion, added to energies and pair gradients; it has no learned parameter."""
+"""The fixed short-range pair repulsion, added to energies and slopes of pairs; it has no learned parameter."""
 
 from eann_lite.compiled import helper
 from eann_lite.formulas import zbl_pair
@@ -6,17 +6,24 @@ from eann_lite.formulas import zbl_pair
 
 @helper
 def add_zbl(start, stop, potential, batch, values, energies):
-    """energies (N,) += half of each pair's repulsion; pair_gradient (3, P) += half of its derivative.
-
-    Each pair stands twice in the list, so halves add up.
-    """
+    """energies (N,) += half of each pair's repulsion.  Each pair stands twice in the list, so halves add up."""
     species, cutoff = batch.species, potential.repulsion_cutoff
     for i in range(start, stop):
         z_i = potential.numbers[species[i]]
         for p in range(batch.first[i], batch.first[i + 1]):
             r = values.distance[p]
             if r < cutoff:
-                value, slope = zbl_pair(r, z_i, potential.numbers[species[batch.neighbor[p]]], cutoff)
+                value, _ = zbl_pair(r, z_i, potential.numbers[species[batch.neighbor[p]]], cutoff)
                 energies[i] += 0.5 * value
-                for x in range(3):
-                    values.pair_gradient[x, p] += 0.5 * slope / r * values.vector[x, p]
+
+
+@helper
+def add_zbl_slopes(i, potential, batch, values, central):
+    """central (..) += half of the slope of each repulsion, over r, for the pairs of atom i from place 0 on."""
+    species, cutoff, begin = batch.species, potential.repulsion_cutoff, batch.first[i]
+    z_i = potential.numbers[species[i]]
+    for p in range(begin, batch.first[i + 1]):
+        r = values.distance[p]
+        if r < cutoff:
+            _, slope = zbl_pair(r, z_i, potential.numbers[species[batch.neighbor[p]]], cutoff)
+            central[p - begin] += 0.5 * slope / r

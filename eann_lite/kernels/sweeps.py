@@ -20,9 +20,6 @@ def _begin(b, potential, batch, values, energies):
     geometry.pair_geometry(start, stop, potential, batch, values)
     for i in range(start, stop):
         energies[i] = potential.reference_energies[s]
-    for x in range(3):
-        for p in range(batch.first[start], batch.first[stop]):
-            values.pair_gradient[x, p] = 0.0
     if potential.repulsion_cutoff > 0.0:
         repulsion.add_zbl(start, stop, potential, batch, values, energies)
 
@@ -61,9 +58,9 @@ def forward(potential, batch, values, energies):
 
 
 @helper
-def _step_reverse(b, t, potential, batch, values):
+def _step_reverse(b, t, potential, batch, values, forces, virials):
     """From the adjoint of the network's output of step t to those of the orbital sums and messages, for a block; with
-    the first step, which comes last, its pair gradients."""
+    the first step, which comes last, its pair gradients and what they give to their own atoms."""
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     if t + 1 < values.density.shape[0]:
         networks.backward(
@@ -76,7 +73,7 @@ def _step_reverse(b, t, potential, batch, values):
     contraction.densities_reverse(start, stop, t, potential, values)
     orbitals.messages(start, stop, t, potential, batch, values)
     if t == 0:
-        orbitals.pair_gradients(start, stop, potential, batch, values)
+        orbitals.pair_gradients(start, stop, potential, batch, values, forces, virials)
 
 
 @helper
@@ -97,8 +94,8 @@ def _carry(start, stop, t, coefficients_bar):
 
 
 @helper
-def _forces(b, batch, values, forces, virials):
-    orbitals.forces_and_virials(batch.blocks[b, 0], batch.blocks[b, 1], batch, values, forces, virials)
+def _forces(b, batch, values, forces):
+    orbitals.forces(batch.blocks[b, 0], batch.blocks[b, 1], batch, values, forces)
 
 
 @Kernel
@@ -106,12 +103,12 @@ def reverse(potential, batch, values, forces, virials):
     """forces (N, 3) in eV/Angstrom and virials (N, 3, 3) in eV of all atoms, after ``forward``."""
     for t in range(values.density.shape[0] - 1, -1, -1):
         for b in prange(batch.blocks.shape[0]):
-            _step_reverse(np.int64(b), t, potential, batch, values)
+            _step_reverse(np.int64(b), t, potential, batch, values, forces, virials)
         if t > 0:
             for b in prange(batch.blocks.shape[0]):
                 _gather(np.int64(b), t, potential, batch, values)
     for b in prange(batch.blocks.shape[0]):
-        _forces(np.int64(b), batch, values, forces, virials)
+        _forces(np.int64(b), batch, values, forces)
 
 
 @helper

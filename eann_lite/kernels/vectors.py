@@ -468,16 +468,16 @@ def sum_of_rows(typing_context, x, rows, begin, end, z, n):
 
 
 @intrinsic
-def products_of_three_rows(typing_context, x, y, begin, end, z, sums):
-    """z[a, b] = sum of x[a, p] y[b, p], and sums[b] = sum of y[b, p], for p from begin to end and three rows each.
+def products_of_three_rows(typing_context, x, begin, end, y, z, sums):
+    """z[a, b] = sum_p x[a, p] y[b, p - begin] and sums[b] = sum_p y[b, p - begin] for p from begin to end.
 
-    x, y (3, P) of one precision with contiguous rows, z (3, 3), sums (3,) in double precision, as the sums are.
+    x, y (3, ..) of one precision with contiguous rows, z (3, 3), sums (3,) in double precision, as the sums are.
     """
 
     def generate(context, builder, signature, arguments):
-        x, y, z = (_Columns(context, builder, signature.args[c], arguments[c]) for c in (0, 1, 4))
+        x, y, z = (_Columns(context, builder, signature.args[c], arguments[c]) for c in (0, 3, 4))
         sums, _, _ = _open(context, builder, signature.args[5], arguments[5])
-        begin, end, eight = arguments[2], arguments[3], ir.Constant(_INDEX, 8)
+        begin, end, eight = arguments[1], arguments[2], ir.Constant(_INDEX, 8)
         in_eights = builder.add(begin, builder.mul(builder.sdiv(builder.sub(end, begin), eight), eight))
         element, double = _element(signature.args[0])[0], ir.DoubleType()
         rows = [ir.Constant(_INDEX, row) for row in range(3)]
@@ -488,7 +488,8 @@ def products_of_three_rows(typing_context, x, y, begin, end, z, sums):
             zero = ir.Constant(wide, None if width > 1 else 0.0)
             totals = [cgutils.alloca_once_value(builder, zero) for _ in range(12)]
             with cgutils.for_range_slice(builder, start, stop, ir.Constant(_INDEX, width)) as (p, _):
-                loaded = [[array.load(kind, row, p) for row in rows] for array in (x, y)]
+                columns = (x, p), (y, builder.sub(p, begin))
+                loaded = [[array.load(kind, row, column) for row in rows] for array, column in columns]
                 if element != double:
                     loaded = [[builder.fpext(value, wide) for value in values] for values in loaded]
                 for n, total in enumerate(totals):
@@ -508,7 +509,7 @@ def products_of_three_rows(typing_context, x, y, begin, end, z, sums):
                 builder.store(total, _at(builder, place, double))
         return context.get_dummy_value()
 
-    return types.void(x, y, types.intp, types.intp, z, sums), generate
+    return types.void(x, types.intp, types.intp, y, z, sums), generate
 
 
 def _over_columns(builder, begin, end, element, body):
@@ -602,30 +603,35 @@ def recursive_products_tangent(typing_context, x, x_dot, begin, end, parent, axi
 
 
 @intrinsic
-def recursive_products_reverse(typing_context, x, begin, end, parent, axis, z, z_bar, x_bar):
-    """Reverse of ``recursive_products`` after it: x_bar += what z_bar, which is lost, means for x.
+def recursive_products_reverse(typing_context, x, begin, end, parent, axis, z, z_bar, factor, x_bar):
+    """Reverse of ``recursive_products`` after it: x_bar = factor x + what z_bar, which is lost, means for x.
 
-    For a = A - 1, ..., 1: x_bar[axis] += z_bar[a] z[parent], z_bar[parent] += z_bar[a] x[axis].  Columns of x_bar
-    as of x.
+    For a = A - 1, ..., 1: x_bar[axis] += z_bar[a] z[parent], z_bar[parent] += z_bar[a] x[axis].  Columns of factor
+    (1, ..) and x_bar (3, ..) as of z, from 0 on.
     """
 
     def generate(context, builder, signature, arguments):
-        begin, one = arguments[1], ir.Constant(_INDEX, 1)
-        x, z, z_bar, x_bar = (_Columns(context, builder, signature.args[c], arguments[c]) for c in (0, 5, 6, 7))
+        begin, zero, one = arguments[1], ir.Constant(_INDEX, 0), ir.Constant(_INDEX, 1)
+        x, z, z_bar, factor, x_bar = (
+            _Columns(context, builder, signature.args[c], arguments[c]) for c in (0, 5, 6, 7, 8)
+        )
         row_of, n_rows = _tables(context, builder, signature, arguments, (3, 4))
 
         def body(kind, p):
             c = builder.sub(p, begin)
+            for component in (ir.Constant(_INDEX, n) for n in range(3)):
+                value = multiply(builder, factor.load(kind, zero, c), x.load(kind, component, p))
+                x_bar.store(value, component, c)
             with cgutils.for_range_slice(builder, one, n_rows, one) as (n, _):
                 a = builder.sub(n_rows, n)
                 row, component = row_of(a)
                 bar = z_bar.load(kind, a, c)
-                total = multiply_add(builder, bar, z.load(kind, row, c), x_bar.load(kind, component, p))
-                x_bar.store(total, component, p)
+                total = multiply_add(builder, bar, z.load(kind, row, c), x_bar.load(kind, component, c))
+                x_bar.store(total, component, c)
                 total = multiply_add(builder, bar, x.load(kind, component, p), z_bar.load(kind, row, c))
                 z_bar.store(total, row, c)
 
         _over_columns(builder, begin, arguments[2], _element(signature.args[0])[0], body)
         return context.get_dummy_value()
 
-    return types.void(x, types.intp, types.intp, parent, axis, z, z_bar, x_bar), generate
+    return types.void(x, types.intp, types.intp, parent, axis, z, z_bar, factor, x_bar), generate

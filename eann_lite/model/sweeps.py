@@ -191,8 +191,8 @@ class Sweeps:
             shapes["density_bar"] = (1, *shapes["density_bar"][1:])
         shared = {} if normed else {"lin_bar": "act_bar"}
         if not keep:
-            # Of the orbital sums only their own adjoints, step by step, are needed later.
-            shared["sums_bar"] = "sums"
+            # Once their own derivatives are there, orbital sums and vectors are not needed any more.
+            shared |= {"sums_bar": "sums", "pair_gradient": "vector"}
         stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name not in shared}
         return Values(**stores, **{name: stores[other] for name, other in shared.items()})
 
@@ -229,7 +229,7 @@ class Sweeps:
         from eann_lite.kernels import sweeps
 
         if self._reversed:
-            # It adds to pair gradients, and may leave adjoints where the orbital sums stood.
+            # It may leave derivatives where orbital sums and vectors stood.
             self.forward(self.batch, self.values is self._values.get(True))
         self._reversed = True
         n_atoms = self.batch.species.size
