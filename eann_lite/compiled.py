@@ -62,7 +62,7 @@ def _cached(function, parallel):
     dispatcher = numba.njit(
         nogil=True, fastmath=FASTMATH, error_model="numpy", parallel=parallel,
         pipeline_class=parallel and KernelCompiler or FormulaCompiler,
-    )(function)
+    )(function)  # fmt: skip
     before = numba.config.CACHE_DIR
     # Numba's cache does not tell the two variants of one function apart: each has a folder of its own.
     numba.config.CACHE_DIR = os.path.join(cache_directory(), "threads" if parallel else "serial")

@@ -3,8 +3,8 @@
 Numba turns every function that it compiles into machine code, those that only kernels call as well, and with each the
 functions that it calls: code at the bottom of four calls is generated five times before a kernel is ready, and the body
 of a ``prange`` four times.  This more than halves the time of the first call.  It builds on parts of Numba that are not
-its public interface; where they are missing, ``HelperCompiler`` and ``KernelCompiler`` are None and all is compiled as
-usual.
+its public interface; where the attributes used are missing, ``HelperCompiler`` and ``KernelCompiler`` are None and all
+is compiled as usual.
 """
 
 from contextlib import contextmanager
@@ -121,16 +121,19 @@ class HelperCompiler(CompilerBase):
 def _linked_loop_bodies(codegen):
     """Bodies of ``prange`` become libraries of LLVM code while this lasts."""
 
+    before = codegen._library_class
+
     def library(codegen, name, **options):
-        kind = _LinkedLibrary if name.startswith(LOOP_BODIES) else JITCodeLibrary
+        kind = _LinkedLibrary if name.startswith(LOOP_BODIES) else before
         return kind(codegen, name, **options)
 
-    # An attribute of this one object, which hides that of its class.
+    # Code from the cache is read by the class that was there.
+    library._unserialize = before._unserialize
     codegen._library_class = library
     try:
         yield
     finally:
-        del codegen._library_class
+        codegen._library_class = before
 
 
 class KernelCompiler(FormulaCompiler):

@@ -1,10 +1,10 @@
 """What crosses from Python into the kernels: arrays that belong together as one NamedTuple.
 
 Shapes: N atoms of the batch, P ordered pairs, S elements, Q structures, T recursions, K Gaussians, L largest degree,
-A monomials, M densities, B blocks.  Network stores are flat, (T + 1, N * row_width): the rows (N, width) of map n of
-step t begin at N * (sum of the widths of maps 1 to n - 1), those of map 0 after all others.  Arrays of floats in
-``Values``, and what they meet of ``Potential``, are float64 or float32.  A field of another shape, or a new one,
-changes compiled code, so this file belongs to the sources that the cache watches.
+A monomials, M densities, B blocks.  Network stores are flat, (T + 1, N * the sum of widths): the rows (N, width) of map
+n of step t begin at N * (sum of the widths of maps 1 to n - 1), those of map 0, where there are any, after all others.
+Arrays of floats in ``Values``, and what they meet of ``Potential``, are float64 or float32.  A field of another shape,
+or a new one, changes compiled code, so this file belongs to the sources that the cache watches.
 """
 
 from typing import NamedTuple
@@ -85,7 +85,7 @@ class Values(NamedTuple):
 
     Where only energies and forces are asked for, slope, shared and the network stores but act_slope (and pre, with layer
     normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then has one part that
-    serves all steps in turn.
+    serves all steps in turn, sums_bar is sums, and pair_gradient is vector.
     """
 
     vector: np.ndarray

@@ -18,7 +18,7 @@ def densities(start, stop, t, potential, values):
 
 
 @helper
-def _add_products(factor, d, e, density):
+def _add_elementwise(factor, d, e, density):
     """density += factor d e, element by element."""
     for n in range(density.shape[0]):
         for m in range(density.shape[1]):
@@ -37,7 +37,7 @@ def densities_tangent(start, stop, t, potential, values, tangents):
     for a in range(degree.size):
         product(sums[:, a], contraction[degree[a]], d, True)
         product(sums_dot[:, a], contraction[degree[a]], d_dot, True)
-        _add_products(2.0 * weight[a], d, d_dot, density_dot)
+        _add_elementwise(2.0 * weight[a], d, d_dot, density_dot)
 
 
 @helper

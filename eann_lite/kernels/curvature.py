@@ -24,7 +24,7 @@ def slope_tangents(start, stop, potential, batch, values, tangents, slope_dot):
 
 @helper
 def pair_gradients_tangent(start, stop, potential, batch, values, tangents, slope_dot, gradient_dot):
-    """gradient_dot (3, P): tangent of what ``orbitals.pair_gradients`` adds to the pair gradients."""
+    """gradient_dot (3, P): tangent of the pair gradients of ``orbitals.pair_gradients``, but for the repulsion."""
     first, neighbor, radial = batch.first, batch.neighbor, values.radial
     coefficients, coefficients_dot = values.coefficients, tangents.coefficients
     n_monomials, n_orbitals = values.sums.shape[1], coefficients.shape[0] * coefficients.shape[2]

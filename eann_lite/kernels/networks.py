@@ -8,9 +8,9 @@ where asked, its layer normalisation) of what came before:
 
 Table ``maps`` (one row per map, columns below) holds widths and offsets into the flat parameter vector, counted from
 the network's own start.  Stored arrays are flat: the rows (N, width) of map n stand at N * row_offset, those of map 0
-last, since only lin and lin_bar have any.  What no later
-sweep reads has no place in a store (length 0): then the rows of the block at hand are made and forgotten, which saves
-memory and its traffic.  Arguments that all functions share: atoms start to stop of element s; step t with its maps.
+last, since most stores have none.  What no later sweep reads has no place in a store (length 0): then the rows of the
+block at hand are made and forgotten, which saves memory and its traffic.  Arguments that all functions share: atoms
+start to stop of element s; step t with its maps.
 """
 
 import math

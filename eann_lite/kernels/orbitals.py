@@ -197,14 +197,13 @@ def pair_gradients(start, stop, potential, batch, values, forces, virials):
 
 
 @helper
-def forces(start, stop, batch, values, forces):
+def subtract_reversed(start, stop, batch, values, forces):
     """forces (N, 3) -= sum_p g_rev(p) of each atom, after ``pair_gradients``."""
     first, reverse, gradient = batch.first, batch.reverse, values.pair_gradient
     for i in range(start, stop):
-        x, y, z = 0.0, 0.0, 0.0
+        # In double precision as the forces are, whatever that of the gradients.
+        x, y, z = forces[i, 0], forces[i, 1], forces[i, 2]
         for p in range(first[i], first[i + 1]):
             q = reverse[p]
-            x, y, z = x + gradient[0, q], y + gradient[1, q], z + gradient[2, q]
-        forces[i, 0] -= x
-        forces[i, 1] -= y
-        forces[i, 2] -= z
+            x, y, z = x - gradient[0, q], y - gradient[1, q], z - gradient[2, q]
+        forces[i, 0], forces[i, 1], forces[i, 2] = x, y, z

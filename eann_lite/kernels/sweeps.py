@@ -95,7 +95,7 @@ def _carry(start, stop, t, coefficients_bar):
 
 @helper
 def _forces(b, batch, values, forces):
-    orbitals.forces(batch.blocks[b, 0], batch.blocks[b, 1], batch, values, forces)
+    orbitals.subtract_reversed(batch.blocks[b, 0], batch.blocks[b, 1], batch, values, forces)
 
 
 @Kernel

@@ -31,7 +31,7 @@ class Monomials:
             for ly in range(l - lx, -1, -1)
         ]
         index = {e: a for a, e in enumerate(exponents)}
-        self.degree = np.array([sum(e) for e in exponents])
+        self.degree = np.array([sum(e) for e in exponents], np.int64)
         self.weight = np.array([math.factorial(sum(e)) / math.prod(map(math.factorial, e)) for e in exponents])
         self.parent, self.axis = np.zeros(len(exponents), np.int64), np.zeros(len(exponents), np.int64)
         for a, e in enumerate(exponents[1:], 1):
@@ -74,8 +74,8 @@ class Sweeps:
     """Runs the stages of one specification for given parameters.
 
     ``set_parameters`` first; then ``forward``, ``reverse``, ``tangent`` and ``gradient`` in this order on one batch.
-    What they leave in ``values`` and ``tangents`` (``kernels.arguments``) lives until the next batch.  Not for use from
-    several threads at once.
+    What they leave in ``values`` and ``tangents`` (``kernels.arguments``) lives until the next batch; orbital sums and
+    vectors only until ``reverse``, unless ``forward`` was to keep them.  Not for use from several threads at once.
 
     precision : float64 or float32: then pairs, networks and all between them are of single precision; distances are
         taken from positions, and energies and forces summed up, in double precision.  Hessians need float64.
