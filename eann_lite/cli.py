@@ -528,7 +528,7 @@ def _name_files(result, parts, settings):
 
 
 def _how_to_resume(arguments, out):
-    if not (out / "checkpoint.npz").exists():
+    if not any(path.exists() for path in (out / "checkpoint.npz", out / "committee-0" / "checkpoint.npz")):
         return "There is no checkpoint yet: start again."
     again = arguments if "--resume" in arguments else [*arguments, "--resume"]
     return f"The last checkpoint is in {out}; go on with: eann-lite {shlex.join(again)}"

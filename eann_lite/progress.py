@@ -100,7 +100,9 @@ class BarProgress:
         """Draw the bar, once; ``total_fraction_unit`` says what the fraction is of, epochs or time."""
         from tqdm import tqdm
 
+        self._row = None
         if self._bar is not None:
+            self._bar.set_description_str(total_fraction_unit)
             return
         # Fixed and short, so that the line fits into 80 columns and its end is never cut off.
         bar_format = "fit {percentage:3.0f}% |{bar:6}| {desc}"

@@ -121,16 +121,18 @@ def test_a_second_fit_from_the_resolved_configuration_gives_the_same_model(fitte
     assert np.array_equal(first.vector, again.vector)
 
 
-def test_an_interrupted_fit_says_how_to_go_on(fitted, tmp_path):
+@pytest.mark.parametrize(("committee", "place"), [(0, "."), (2, "committee-0")])
+def test_an_interrupted_fit_says_how_to_go_on(fitted, tmp_path, committee, place):
     folder, _ = fitted
     command = ["fit", "--train", folder / "train.xyz", "--minutes", 3, "--out", "here", "--checkpoint-seconds", 0.01]
+    command += ["--committee", committee]
     process = subprocess.Popen(
         [sys.executable, "-m", "eann_lite", *map(str, command), *TINY], cwd=tmp_path, env=environment(),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
         until = time.monotonic() + 120.0
-        while not (tmp_path / "here" / "checkpoint.npz").exists() and time.monotonic() < until:
+        while not (tmp_path / "here" / place / "checkpoint.npz").exists() and time.monotonic() < until:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)

@@ -1,6 +1,7 @@
 """Loss and gradient, solvers, splits, checkpoints, and the fit as a function."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from ase import Atoms
 from ase.calculators.lj import LennardJones
 
 import eann_lite
+from eann_lite.config import read_config
 from eann_lite.errors import InputError
 from eann_lite.kernels.preconditioner import turn_bases
 from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
@@ -16,6 +18,7 @@ from eann_lite.model.parameters import Layout
 from eann_lite.model.specification import NetworkSpecification, Specification
 from eann_lite.structures import Structure, as_structures
 from eann_lite.structures.distances import shortest_distances
+from eann_lite.training import fit
 from eann_lite.training.checkpoint import load_checkpoint, save_checkpoint
 from eann_lite.training.committee import displaced_copies
 from eann_lite.training.fit import _resolve
@@ -295,9 +298,50 @@ def test_a_fit_with_a_committee_learns_from_copies_and_resumes_with_the_same_bit
     assert whole.history[-1]["step"] == 18 * 9 // 6
 
 
-def test_a_committee_without_the_time_for_an_epoch_is_refused():
-    with pytest.raises(InputError, match="did not see all of its 18 structures once in its 0 s .* fewer models"):
+@pytest.mark.parametrize(("epochs", "models"), [(2499.0, 0), (2500.0, 5)])
+def test_a_committee_is_the_default_where_there_is_time_for_many_epochs(tmp_path, monkeypatch, epochs, models):
+    settings = {"out": tmp_path, "minutes": 10.0, "batch": 6, **SMALL}
+    began = []
+    monkeypatch.setattr(fit._Run, "_epochs_within_the_time", lambda run, started: epochs)
+    monkeypatch.setattr(fit._Run, "complete", lambda run, progress, started: began.append(run.settings) or stop())
+    for resume in (False, True):
+        with pytest.raises(RuntimeError, match="on purpose"):
+            eann_lite.fit(frames(20), resume=resume, **settings)
+        # A resumed fit does what it did, whatever the machine can do now.
+        epochs = 2499.0 if models else 2500.0
+        assert read_config(tmp_path / "config.toml")["committee"] == models
+        assert [one.out for one in began] == [str(tmp_path / "committee-0" if models else tmp_path)] * (1 + resume)
+
+
+def test_epochs_that_the_time_allows_are_measured_where_there_may_be_many(monkeypatch):
+    measured = []
+    monkeypatch.setattr(fit._Run, "complete", lambda run, progress, started: measured.append(run) or stop())
+    for limits in ({"minutes": 10.0}, {"minutes": 1e-3}, {"epochs": 9000}, {"minutes": 10.0, "solver": "lbfgs"}):
+        with pytest.raises(RuntimeError, match="on purpose"):
+            eann_lite.fit(frames(20), out=None, batch=6, committee=0, **limits, **SMALL)
+    found = [run._epochs_within_the_time(time.monotonic()) for run in measured]
+    # 18 structures: a step takes 100 us to 100 ms.
+    assert 2000 < found[0] < 2e6 and 0 < found[1] < 2500 and found[2:] == [0.0, 0.0]
+
+
+def test_a_checkpoint_of_other_settings_is_refused_before_a_committee_is_fitted(tmp_path):
+    settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
+    eann_lite.fit(frames(20), committee=0, **settings)
+    with pytest.raises(InputError, match="was made with committee = 0, now committee = 2"):
+        eann_lite.fit(frames(20), committee=2, resume=True, **settings)
+    assert not (tmp_path / "committee-0").exists()
+
+
+def stop():
+    raise RuntimeError("stopped on purpose")
+
+
+def test_a_committee_without_the_time_for_an_epoch_is_refused(monkeypatch):
+    with pytest.raises(InputError, match="compiling and reading took .* s, all of the committee's half. Give more"):
         eann_lite.fit(frames(20), out=None, minutes=1e-6, committee=2, batch=6, **SMALL)
+    monkeypatch.setattr(fit._Run, "_minutes_of_a_member", lambda run, started: 1e-6)
+    with pytest.raises(InputError, match="did not see all of its 18 structures once in its 0 s. Give more minutes, or"):
+        eann_lite.fit(frames(20), out=None, minutes=1.0, committee=2, batch=6, **SMALL)
     with pytest.raises(InputError, match="committee = -1: expected a whole number, 0 for none"):
         eann_lite.fit(frames(20), out=None, committee=-1, **SMALL)
 

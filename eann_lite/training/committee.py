@@ -6,12 +6,14 @@ import numpy as np
 
 from eann_lite.errors import InputError
 
+#: Where a fit has time for so many epochs, a committee of so many models gains more than the steps that it takes.
+ENOUGH_EPOCHS, MODELS = 2500, 5
 #: Part of a fit's minutes in which its committee is fitted.
 SHARE = 0.5
 #: Displaced copies of every structure, and the weight of a structure with labels of its own where a copy has 1.
 COPIES, LABELLED_WEIGHT = 8, 3.0
-#: What a displacement is multiplied by where it brings atoms too close, until it does not.
-SHRINK = 0.9
+#: What a displacement is multiplied by where it brings atoms too close, until it does not, and how often at most.
+SHRINK, SHRINKS = 0.9, 40
 
 
 def with_copies(models, structures, seed, threads=None):
@@ -21,7 +23,7 @@ def with_copies(models, structures, seed, threads=None):
 
 
 def displaced_copies(models, structures, *, copies=COPIES, displacement=0.2, seed=0, threads=None):
-    """List of ``copies`` times as many structures, their energies and forces the means of several models.
+    """List of up to ``copies`` times as many structures, their energies and forces the means of several models.
 
     models : list of ``Model`` that know all elements, such as fits that differ by their seeds
     structures : list of ``Structure``
@@ -33,7 +35,8 @@ def displaced_copies(models, structures, *, copies=COPIES, displacement=0.2, see
     A model fitted to the data and to such copies comes close to the mean, since it sees, at no cost of new labels, how
     the mean goes on between the data (after G. Hinton, O. Vinyals and J. Dean, "Distilling the Knowledge in a Neural
     Network", arXiv 1503.02531).  No atoms of a copy are closer than those of its pair of elements ever are in
-    ``structures``, where the models know nothing.  Copies have no stress, and the weight of their structure.
+    ``structures``, where the models know nothing; structures whose atoms are all that close have no copies.  Copies
+    have no stress, and the weight of their structure.
 
     Raises InputError for no models or no structures.
 
@@ -54,6 +57,9 @@ def displaced_copies(models, structures, *, copies=COPIES, displacement=0.2, see
     closest = shortest_distances(structures).by_elements
     rng = np.random.default_rng(seed)
     made = [_displaced(structure, closest, displacement, rng) for _ in range(copies) for structure in structures]
+    made = [copy for copy in made if copy is not None]
+    if not made:
+        return []
     sets = {}
     energies, forces = 0.0, 0.0
     for model in models:
@@ -78,11 +84,11 @@ def _pair_distances(structure, reach):
 
 
 def _displaced(structure, closest, displacement, rng):
-    """A copy without labels whose atoms are displaced, none closer than ``closest``."""
+    """A copy without labels whose atoms are displaced, none closer than ``closest``; None if none is found."""
     from eann_lite.elements import chemical_symbol
 
     reach = max((distance for distance, _ in closest.values()), default=1.0)
-    while True:
+    for _ in range(SHRINKS):
         positions = structure.positions + displacement * rng.standard_normal((structure.n_atoms, 3))
         copy = replace(structure, positions=positions, energy=None, forces=None, stress=None)
         numbers, distances = _pair_distances(copy, reach)
@@ -90,3 +96,4 @@ def _displaced(structure, closest, displacement, rng):
         if all(distance >= closest.get(name, (np.inf, -1))[0] for name, distance in zip(names, distances)):
             return copy
         displacement *= SHRINK
+    return None

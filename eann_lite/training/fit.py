@@ -18,6 +18,8 @@ SCALING_STRUCTURES = 500
 FREE_ON_RESUME = ("train", "valid", "test", "epochs", "minutes", "threads", "out", "resume", "checkpoint_seconds")
 #: What fits did before a setting existed, for checkpoints without it.
 BEFORE_IT_WAS_A_SETTING = {"precision": "float64", "forces_huber": np.inf, "committee": 0}
+#: Seconds that a structure takes in a step at least, and how many times that of its gradient the whole step takes.
+FASTEST_STRUCTURE, SOLVER_SHARE = 3e-5, 1.5
 #: Iterations of the second-order finish.
 FINISH_ITERATIONS = 50
 PARTS = ("train", "valid", "test")
@@ -40,7 +42,7 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
     train, valid, test : files or lists of structures (``ase.Atoms`` or ``Structure``); valid and test may be fractions
         of the training data, set aside by seed.  Without ``train``: the CH4 set shipped with the package.
     progress : object with ``start``, ``update`` and ``finish`` (see ``eann_lite.progress``); None is silent.  With a
-        ``committee`` every fit of it starts anew; fractions are of the whole.
+        ``committee`` ``start`` is called for each of the fits; fractions are of the whole.
     settings : any field of ``FitSettings``; with ``out=None`` nothing is written.
 
     Returns a ``FitResult``.  The model kept is the one with the smallest score on the validation part (mean root of the
@@ -49,7 +51,7 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
     such a directory of its own inside.
 
     Raises InputError for a misspelt setting, data without energies, a number that is not one in the data, an output
-    directory that cannot be written: all before the fit starts.
+    directory that cannot be written: all before the fit starts.  And for a committee whose time is not enough.
 
     >>> from ase.build import molecule
     >>> from ase.calculators.lj import LennardJones
@@ -68,7 +70,10 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
     threads = _set_threads(chosen)
     out = _prepare_directory(chosen)
     run = _Run(chosen, specification, parts, out, threads)
-    if chosen.committee:
+    if chosen.committee is None:
+        run.choose_committee(started)
+    run.write_config()
+    if run.settings.committee:
         progress, started = run.learn_from_committee(progress, started)
     return run.complete(progress, started)
 
@@ -238,9 +243,7 @@ def _set_threads(settings):
 
 
 def _prepare_directory(settings):
-    """Make the output directory with ``config.toml``, and put aside what an earlier fit left there."""
-    from eann_lite.config import write_config
-
+    """Make the output directory, see that it can be written, and put aside what an earlier fit left there."""
     if settings.out is None:
         return None
     out = Path(settings.out)
@@ -254,13 +257,13 @@ def _prepare_directory(settings):
             f"output directory {out}: cannot be written ({error.strerror or error}). Choose another with out (--out)."
         ) from error
     earlier = [path for path in out.iterdir() if not path.name.startswith("earlier-")]
-    if earlier and not settings.resume and any(path.name in ("model.npz", "checkpoint.npz") for path in earlier):
+    results = ("model.npz", "checkpoint.npz", "committee-0")
+    if earlier and not settings.resume and any(path.name in results for path in earlier):
         number = 1 + sum(1 for path in out.iterdir() if path.name.startswith("earlier-"))
         aside = out / f"earlier-{number}"
         aside.mkdir()
         for path in earlier:
             path.rename(aside / path.name)
-    write_config(settings, out / "config.toml")
     return out
 
 
@@ -292,6 +295,76 @@ class _Run:
             if parts[name]
         }
 
+    def choose_committee(self, started):
+        """Settle how many models the committee has: MODELS where the time is enough for ENOUGH_EPOCHS, else none.
+
+        A resumed fit does what it did before.
+        """
+        from eann_lite.config import read_config
+        from eann_lite.training.committee import ENOUGH_EPOCHS, MODELS
+
+        if self.settings.resume and self.out is not None and (self.out / "config.toml").exists():
+            models = read_config(self.out / "config.toml").get("committee", 0)
+        else:
+            models = MODELS if self._epochs_within_the_time(started) >= ENOUGH_EPOCHS else 0
+        self.settings = self.limits = replace(self.settings, committee=models)
+
+    def write_config(self):
+        """Write the resolved configuration, where there is a directory."""
+        from eann_lite.config import write_config
+
+        if self.out is not None:
+            write_config(self.settings, self.out / "config.toml")
+
+    def _epochs_within_the_time(self, started):
+        """About how many epochs a limit in minutes allows; 0 without one, and for solvers that have no batches."""
+        from eann_lite.training.committee import ENOUGH_EPOCHS
+
+        settings, n = self.settings, self.fitted.packed.n_structures
+        if settings.minutes is None or settings.epochs is not None or settings.solver not in ("soap", "adam"):
+            return 0.0
+        fastest = 60.0 * settings.minutes / (n * FASTEST_STRUCTURE)
+        if fastest < ENOUGH_EPOCHS:
+            return fastest  # Not worth a measurement, which compiles.
+        seconds = SOLVER_SHARE * self._seconds_per_structure()
+        return (60.0 * settings.minutes - (time.monotonic() - started)) / (seconds * n)
+
+    def _seconds_per_structure(self):
+        """How long the gradient of a batch takes, once it is compiled, which this does."""
+        from eann_lite.training.loss import Loss
+        from eann_lite.training.objective import Evaluator
+
+        parameters, constants, _ = self._start()
+        settings = self.settings
+        evaluator = Evaluator(self.specification, constants, self.threads, settings.precision)
+        evaluator.set_parameters(evaluator.layout.pack(parameters))
+        batch, seconds = np.arange(min(settings.batch, self.fitted.packed.n_structures)), []
+        for _ in range(4):
+            begun = time.monotonic()
+            evaluator.loss_and_gradient(self.fitted, batch, Loss())
+            seconds.append(time.monotonic() - begun)
+        return min(seconds) / batch.size
+
+    def _minutes_of_a_member(self, started):
+        """Each model's part of the committee's share, less what compiling takes: the first would have no time else."""
+        from eann_lite.config import read_config
+        from eann_lite.training.committee import SHARE
+
+        settings = self.settings
+        if settings.minutes is None:
+            return None
+        before = None if self.out is None else self.out / "committee-0" / "config.toml"
+        if settings.resume and before is not None and before.exists():
+            return read_config(before)["minutes"]
+        self._seconds_per_structure()
+        seconds = 60.0 * SHARE * settings.minutes - (time.monotonic() - started)
+        if seconds <= 0.0:
+            raise InputError(
+                f"committee = {settings.committee} with minutes = {settings.minutes:g}: compiling and reading took "
+                f"{time.monotonic() - started:.0f} s, all of the committee's half. Give more minutes, or committee = 0."
+            )
+        return seconds / 60.0 / settings.committee
+
     def learn_from_committee(self, progress, started):
         """Fit the committee and add what it labels to what this fit takes; returns progress and start of this fit.
 
@@ -301,34 +374,40 @@ class _Run:
         from eann_lite.training.committee import COPIES, SHARE, with_copies
         from eann_lite.training.objective import labelled_set
 
+        self._checkpoint()  # Before any work: the one of the last fit, if there is one, is of other settings or data.
         settings, models = self.settings, []
-        minutes = settings.minutes and SHARE * settings.minutes
+        minutes = self._minutes_of_a_member(started)
         # By epochs all fits take the same number of steps.
         share = SHARE if minutes else settings.committee / (settings.committee + 1)
         each = share / settings.committee
         for n in range(settings.committee):
             out = None if self.out is None else str(self.out / f"committee-{n}")
             member = replace(
-                settings, committee=0, seed=settings.seed + n, minutes=minutes and minutes / settings.committee, out=out
-            )
-            begun = started if n == 0 else time.monotonic()
+                settings, committee=0, finish=False, seed=settings.seed + n, minutes=minutes, out=out
+            )  # fmt: skip
+            begun = time.monotonic()
             run = _Run(member, self.specification, self.parts | {"test": []}, _prepare_directory(member), self.threads)
+            run.write_config()
             name = f"model {n + 1} of {settings.committee} of the committee"
-            part = progress and PartOfProgress(progress, n * each, each, name)
+            part = None if progress is None else PartOfProgress(progress, n * each, each, name)
             models.append(run.complete(part, begun).model)
             if models[-1].provenance["epochs"] < 1:
                 raise InputError(
                     f"committee = {settings.committee} with minutes = {settings.minutes:g}: model {n + 1} did not see "
-                    f"all of its {len(self.parts['train'])} structures once in its {60 * member.minutes:.0f} s (the first "
-                    "compiles, too). Give more minutes, or fewer models."
+                    f"all of its {len(self.parts['train'])} structures once in its {60 * minutes:.0f} s. Give more "
+                    "minutes, or fewer models."
                 )
         both = with_copies(models, self.parts["train"], settings.seed, self.threads)
         self.fitted = labelled_set(both, self.specification)
-        epochs = settings.epochs and -(-settings.epochs // (COPIES + 1))
-        self.limits = replace(settings, epochs=epochs, minutes=minutes and settings.minutes - minutes)
-        # Labelling, and what the committee took beyond its share, count for the last fit.
-        late = 0.0 if minutes is None else max(0.0, time.monotonic() - started - 60.0 * minutes)
-        return progress and PartOfProgress(progress, share, 1.0 - share, "the last fit"), time.monotonic() - late
+        # An epoch of the last fit has so many times the steps of one of the committee.
+        epochs, patience = (limit and -(-limit // (COPIES + 1)) for limit in (settings.epochs, settings.patience))
+        rest = minutes and (1.0 - SHARE) * settings.minutes
+        self.limits = replace(settings, epochs=epochs, patience=patience, minutes=rest)
+        # Labelling, and what the committee took beyond its share, count for the last fit, up to half of its own time.
+        late = 0.0 if rest is None else time.monotonic() - started - 60.0 * SHARE * settings.minutes
+        late = 0.0 if rest is None else min(max(0.0, late), 30.0 * rest)
+        part = None if progress is None else PartOfProgress(progress, share, 1.0 - share, "the last fit")
+        return part, time.monotonic() - late
 
     def complete(self, progress, started):
         """Train, judge, and write everything; ``started`` is when the fit began (``time.monotonic``)."""
@@ -448,11 +527,12 @@ class _Run:
         text = "".join(json.dumps(row) + "\n" for row in trainer.history)
         write_atomically(self.out / "history.jsonl", lambda file: file.write(text.encode()))
 
-    def _resume(self, trainer):
+    def _checkpoint(self):
+        """(header, arrays) of the checkpoint to go on from, or None; InputError where settings or data are others."""
         from eann_lite.training.checkpoint import load_checkpoint
 
         if not self.settings.resume or self.out is None or not (self.out / "checkpoint.npz").exists():
-            return
+            return None
         path = self.out / "checkpoint.npz"
         header, arrays = load_checkpoint(path)
         mine = json.loads(json.dumps(self._fixed_settings()))
@@ -469,7 +549,12 @@ class _Run:
                     f"{path}: the {name} data are not those the fit was started with. Resume with the same files and "
                     "fractions, or start anew in another directory (out)."
                 )
-        trainer.restore(header, arrays)
+        return header, arrays
+
+    def _resume(self, trainer):
+        found = self._checkpoint()
+        if found is not None:
+            trainer.restore(*found)
 
     def _model(self, trainer):
         from eann_lite.model.model import Model

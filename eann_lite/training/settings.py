@@ -71,10 +71,10 @@ class FitSettings:
         1.0, "training", "error of a force vector in eV/Angstrom beyond which the loss grows linearly"
     )
     committee: int = _option(
-        0,
+        None,
         "training",
         "fit this many models first, in half of the time; the last fit then also learns from displaced copies of the "
-        "structures that their mean labels",
+        "structures that their mean labels (default: 5 where there are minutes for 2500 epochs, else 0)",
     )
     patience: int = _option(None, "training", "stop after this many epochs without a better validation error")
     finish: bool = _option(False, "training", "end with a short second-order optimisation of the full set (L-BFGS)")
@@ -90,7 +90,8 @@ class FitSettings:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InputError(f"{name} = {value!r}: expected a whole number of at least 1.")
-        if isinstance(self.committee, bool) or not isinstance(self.committee, int) or self.committee < 0:
+        number = 0 if self.committee is None else self.committee
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise InputError(f"committee = {self.committee!r}: expected a whole number, 0 for none, such as 5.")
         for name in ("minutes", "step_size", "cutoff", "huber", "forces_huber", "repulsion_cutoff"):
             value = getattr(self, name)
