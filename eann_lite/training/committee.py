@@ -7,7 +7,7 @@ import numpy as np
 from eann_lite.errors import InputError
 
 #: Where a fit has time for so many epochs, a committee of so many models gains more than the steps that it takes.
-ENOUGH_EPOCHS, MODELS = 2500, 5
+ENOUGH_EPOCHS, MODELS = 5000, 5
 #: Part of a fit's minutes in which its committee is fitted.
 SHARE = 0.5
 #: Displaced copies of every structure, and the weight of a structure with labels of its own where a copy has 1.

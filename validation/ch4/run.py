@@ -19,7 +19,8 @@ limits: 160, 110, 350, and half of the spread of the energies.  Data (random CH4
 or EANN_LITE_SHARED.
 
 ``--committee N`` is that of ``eann-lite fit``: half of the minutes go into N fits with different seeds, whose mean
-labels displaced copies of the training structures; the last fit learns from these, too.
+labels displaced copies of the training structures; the last fit learns from these, too.  Without it the fit decides:
+five models where there is time for 5,000 epochs, else none.
 """
 
 import argparse
