@@ -128,43 +128,25 @@ def _used_columns(n_bytes, height):
     return columns
 
 
-def _squared_columns(n_bytes, heights):
-    """Helper: the columns of ``squared_products`` from o on that are as wide as ``n_bytes``."""
-    tall, middle, one = (squared_products_tile(rows, n_bytes) for rows in (*heights, 1))
+def _columns_in_tiles(make_tile, n_bytes, heights):
+    """Helper: the columns from o on that are as wide as ``n_bytes``, in tiles(x, n, w, o, first, second, y).
+
+    make_tile(rows, n_bytes) : a tile of so many rows, whose two arguments before the last are its own
+    """
+    tall, middle, one = (make_tile(rows, n_bytes) for rows in (*heights, 1))
     tallest, lower = heights
 
     @helper
-    def columns(x, w, kind, weight, o, y):
+    def columns(x, w, o, first, second, y):
         n, n_rows = 0, x.shape[0]
         while n + tallest <= n_rows:
-            tall(x, n, w, kind, weight, o, y)
+            tall(x, n, w, o, first, second, y)
             n += tallest
         while n + lower <= n_rows:
-            middle(x, n, w, kind, weight, o, y)
+            middle(x, n, w, o, first, second, y)
             n += lower
         while n < n_rows:
-            one(x, n, w, kind, weight, o, y)
-            n += 1
-
-    return columns
-
-
-def _scaled_columns(n_bytes, heights):
-    """Helper: the columns of ``scaled_product`` from o on that are as wide as ``n_bytes``."""
-    tall, middle, one = (scaled_product_tile(rows, n_bytes) for rows in (*heights, 1))
-    tallest, lower = heights
-
-    @helper
-    def columns(x, w, o, factor, z, y):
-        n, n_rows = 0, x.shape[0]
-        while n + tallest <= n_rows:
-            tall(x, n, w, o, factor, z, y)
-            n += tallest
-        while n + lower <= n_rows:
-            middle(x, n, w, o, factor, z, y)
-            n += lower
-        while n < n_rows:
-            one(x, n, w, o, factor, z, y)
+            one(x, n, w, o, first, second, y)
             n += 1
 
     return columns
@@ -177,8 +159,10 @@ _line_of_product = _product_columns(64)
 _half_of_product, _quarter_of_product, _one_of_product = map(_narrow_columns, (32, 16, 1), (4, 4, 1))
 _line_gathered, _half_gathered = _gathered_columns(64, TALLEST), _gathered_columns(32, TALLEST)
 _quarter_gathered, _one_gathered = _gathered_columns(16, 5), _gathered_columns(1, 1)
-_line_squared, _one_squared = _squared_columns(64, (8, 4) if LONG_VECTORS else (3, 2)), _squared_columns(1, (4, 2))
-_line_scaled, _one_scaled = _scaled_columns(64, (8, 4) if LONG_VECTORS else (4, 2)), _scaled_columns(1, (4, 2))
+_line_squared = _columns_in_tiles(squared_products_tile, 64, (8, 4) if LONG_VECTORS else (3, 2))
+_line_scaled = _columns_in_tiles(scaled_product_tile, 64, (8, 4) if LONG_VECTORS else (4, 2))
+_one_squared = _columns_in_tiles(squared_products_tile, 1, (4, 2))
+_one_scaled = _columns_in_tiles(scaled_product_tile, 1, (4, 2))
 _line_used, _half_used, _quarter_used, _one_used = map(_used_columns, (64, 32, 16, 1), (6, 6, 4, 1))
 
 
@@ -215,10 +199,10 @@ def squared_products(x, w, kind, weight, y):
     """y = sum_a weight[a] (x[:, a] @ w[kind[a]])^2 with x (n, A, i) of any strides, w (.., i, o) and y (n, o)."""
     o, n_out, wide = 0, y.shape[1], line(y)
     while o + wide <= n_out:
-        _line_squared(x, w, kind, weight, o, y)
+        _line_squared(x, w, o, kind, weight, y)
         o += wide
     while o < n_out:
-        _one_squared(x, w, kind, weight, o, y)
+        _one_squared(x, w, o, kind, weight, y)
         o += 1
 
 

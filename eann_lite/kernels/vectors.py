@@ -136,20 +136,20 @@ def product_tile(rows, n_bytes):
 
 
 def squared_products_tile(rows, n_bytes):
-    """Intrinsic tile(x, n, w, kind, weight, o, y): y[n:n+rows, o:o+width] = sum_a weight[a] (x[:, a] @ w[kind[a]])^2.
+    """Intrinsic tile(x, n, w, o, kind, weight, y): y[n:n+rows, o:o+width] = sum_a weight[a] (x[:, a] @ w[kind[a]])^2.
 
     Of the same rows and columns; x (N, A, i) of any strides, w (.., i, o) and y (N, o) with contiguous rows.  Products
     and sums stay in registers.
     """
 
     @intrinsic
-    def tile(typing_context, x, n, w, kind, weight, o, y):
+    def tile(typing_context, x, n, w, o, kind, weight, y):
         def generate(context, builder, signature, arguments):
-            n, o = arguments[1], arguments[5]
+            n, o = arguments[1], arguments[3]
             element, size = _element(signature.args[0])
             vector, size = ir.VectorType(element, max(1, n_bytes // size)), ir.Constant(_INDEX, size)
             x, w, kind, weight, y = (
-                _open(context, builder, signature.args[place], arguments[place]) for place in (0, 2, 3, 4, 6)
+                _open(context, builder, signature.args[place], arguments[place]) for place in (0, 2, 4, 5, 6)
             )
             x_rows = [_address(builder, x[0], (_plus(builder, n, r), x[1][0])) for r in range(rows)]
             w_column = _address(builder, w[0], (o, size))
@@ -179,7 +179,7 @@ def squared_products_tile(rows, n_bytes):
                 builder.store(builder.load(total), _at(builder, place, vector), align=4)
             return context.get_dummy_value()
 
-        return types.void(x, types.intp, w, kind, weight, types.intp, y), generate
+        return types.void(x, types.intp, w, types.intp, kind, weight, y), generate
 
     return tile
 
