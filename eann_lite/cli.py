@@ -495,7 +495,7 @@ def _read_parts(settings):
 def _tell_data(parts, tell):
     """Print what was found in the files, and warn about what looks wrong in them."""
     from eann_lite.structures import find_duplicates, read_structures, summarise, warnings_for
-    from eann_lite.training.fit import shipped_files
+    from eann_lite.training.parts import shipped_files
 
     read = {part: value for part, value in parts.items() if isinstance(value, list)}
     if parts["train"] is None:

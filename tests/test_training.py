@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.lj import LennardJones
 
 import eann_lite
-from eann_lite.config import read_config
+from eann_lite.config import read_config, settings_from
 from eann_lite.errors import InputError
 from eann_lite.kernels.preconditioner import turn_bases
 from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
@@ -18,13 +18,14 @@ from eann_lite.model.parameters import Layout
 from eann_lite.model.specification import NetworkSpecification, Specification
 from eann_lite.structures import Structure, as_structures
 from eann_lite.structures.distances import shortest_distances
-from eann_lite.training import fit
+from eann_lite.training import committee
 from eann_lite.training.checkpoint import load_checkpoint, save_checkpoint
-from eann_lite.training.committee import displaced_copies
-from eann_lite.training.fit import _resolve
+from eann_lite.training.copies import displaced_copies
 from eann_lite.training.loss import Loss
 from eann_lite.training.metrics import error_metrics
 from eann_lite.training.objective import Evaluator, Predictions, labelled_set
+from eann_lite.training.resolve import resolve
+from eann_lite.training.run import Run
 from eann_lite.training.settings import FitSettings
 from eann_lite.training.solvers import trainer_class
 from eann_lite.training.solvers.soap import Soap
@@ -296,14 +297,19 @@ def test_a_fit_with_a_committee_learns_from_copies_and_resumes_with_the_same_bit
     # Errors are those of the structures that were given, not of their copies.
     assert whole.metrics["train"]["n_structures"] == alone.metrics["train"]["n_structures"] == 18
     assert whole.history[-1]["step"] == 18 * 9 // 6
+    # What a model of the committee was fitted to is what its configuration says, but for the test structures.
+    again = replace(settings_from(tmp_path / "whole/committee-1/config.toml"), out=None).to_dict()
+    again = eann_lite.fit(frames(20), **{name: value for name, value in again.items() if name not in ("train", "test")})
+    member = eann_lite.load(tmp_path / "whole/committee-1/model.npz")
+    assert member.vector.tobytes() == again.model.vector.tobytes()
 
 
 @pytest.mark.parametrize(("epochs", "models"), [(4999.0, 0), (5000.0, 5)])
 def test_a_committee_is_the_default_where_there_is_time_for_many_epochs(tmp_path, monkeypatch, epochs, models):
     settings = {"out": tmp_path, "minutes": 10.0, "batch": 6, **SMALL}
     began = []
-    monkeypatch.setattr(fit._Run, "_epochs_within_the_time", lambda run, started: epochs)
-    monkeypatch.setattr(fit._Run, "complete", lambda run, progress, started: began.append(run.settings) or stop())
+    monkeypatch.setattr(committee, "epochs_within_the_time", lambda run, started: epochs)
+    monkeypatch.setattr(Run, "complete", lambda run, progress, started: began.append(run.settings) or stop())
     for resume in (False, True):
         with pytest.raises(RuntimeError, match="on purpose"):
             eann_lite.fit(frames(20), resume=resume, **settings)
@@ -315,11 +321,11 @@ def test_a_committee_is_the_default_where_there_is_time_for_many_epochs(tmp_path
 
 def test_epochs_that_the_time_allows_are_measured_where_there_may_be_many(monkeypatch):
     measured = []
-    monkeypatch.setattr(fit._Run, "complete", lambda run, progress, started: measured.append(run) or stop())
+    monkeypatch.setattr(Run, "complete", lambda run, progress, started: measured.append(run) or stop())
     for limits in ({"minutes": 10.0}, {"minutes": 1e-3}, {"epochs": 9000}, {"minutes": 10.0, "solver": "lbfgs"}):
         with pytest.raises(RuntimeError, match="on purpose"):
             eann_lite.fit(frames(20), out=None, batch=6, committee=0, **limits, **SMALL)
-    found = [run._epochs_within_the_time(time.monotonic()) for run in measured]
+    found = [committee.epochs_within_the_time(run, time.monotonic()) for run in measured]
     # 18 structures: a step takes 100 us to 100 ms.
     assert 2000 < found[0] < 2e6 and 0 < found[1] < 5000 and found[2:] == [0.0, 0.0]
 
@@ -339,7 +345,7 @@ def stop():
 def test_a_committee_without_the_time_for_an_epoch_is_refused(monkeypatch):
     with pytest.raises(InputError, match="compiling and reading took .* s, all of the committee's half. Give more"):
         eann_lite.fit(frames(20), out=None, minutes=1e-6, committee=2, batch=6, **SMALL)
-    monkeypatch.setattr(fit._Run, "_minutes_of_a_member", lambda run, started: 1e-6)
+    monkeypatch.setattr(committee, "minutes_of_a_member", lambda run, started: 1e-6)
     with pytest.raises(InputError, match="did not see all of its 18 structures once in its 0 s. Give more minutes, or"):
         eann_lite.fit(frames(20), out=None, minutes=1.0, committee=2, batch=6, **SMALL)
     with pytest.raises(InputError, match="committee = -1: expected a whole number, 0 for none"):
@@ -382,6 +388,12 @@ def test_split_is_disjoint_complete_and_by_seed():
     assert not np.array_equal(parts[0], split(50, (0.1, 0.3), seed=3)[0])
     with pytest.raises(InputError, match="leave none to train on"):
         split(2, (0.5, 0.5), seed=0)
+
+
+def test_seeds_below_zero_are_refused():
+    for name in ("seed", "split_seed"):
+        with pytest.raises(InputError, match=f"{name} = -1: expected a whole number of at least 0"):
+            FitSettings(**{name: -1})
 
 
 def test_metrics_of_known_errors_and_of_missing_labels():
@@ -460,16 +472,16 @@ def test_every_solver_name_of_the_settings_has_a_trainer():
 def test_precision_is_single_for_steps_on_batches_alone():
     train = {"train": as_structures(frames(12))}
     for solver, precision in (("auto", "float32"), ("adam", "float32"), ("lbfgs", "float64"), ("least_squares", "float64")):
-        assert _resolve(FitSettings(solver=solver), train)[0].precision == precision
-    assert _resolve(FitSettings(precision="float64"), train)[0].precision == "float64"
+        assert resolve(FitSettings(solver=solver), train)[0].precision == precision
+    assert resolve(FitSettings(precision="float64"), train)[0].precision == "float64"
 
 
 def test_weight_decay_is_larger_where_labels_are_fewer_than_parameters():
     train = {"train": as_structures(frames(40))}
-    few, specification = _resolve(FitSettings(), train)
+    few, specification = resolve(FitSettings(), train)
     assert few.weight_decay == 0.2
     small = FitSettings(densities=2, radial=2, widths=[2], recursion_widths=[2], recursions=0)
-    many, specification = _resolve(small, train)
+    many, specification = resolve(small, train)
     assert Layout.of(specification).size < 40 * (1 + 3 * 4)
     assert many.weight_decay == 0.1
-    assert _resolve(replace(small, weight_decay=0.0), train)[0].weight_decay == 0.0
+    assert resolve(replace(small, weight_decay=0.0), train)[0].weight_decay == 0.0

@@ -222,7 +222,7 @@ def boxed(atoms, rng, gap):
 def _training_structures(model):
     """Structures of the files that the model says it was trained on, as far as they are here and not large; a list."""
     from eann_lite.structures import read_structures
-    from eann_lite.training.fit import shipped_files
+    from eann_lite.training.parts import shipped_files
 
     shipped = {os.path.basename(path): path for path in shipped_files()}
     parts = model.provenance.get("data") or {}

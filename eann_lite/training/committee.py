@@ -1,99 +1,118 @@
-"""What a single model can learn from several that were fitted to the same data: their mean, on displaced copies."""
+"""Fits that fit a committee first, from whose mean the last model learns: which do, and how the time is shared."""
 
+import time
 from dataclasses import replace
 
-import numpy as np
-
 from eann_lite.errors import InputError
+from eann_lite.training.copies import COPIES, with_copies
+from eann_lite.training.run import Run, prepare_directory
 
 #: Where a fit has time for so many epochs, a committee of so many models gains more than the steps that it takes.
 ENOUGH_EPOCHS, MODELS = 5000, 5
 #: Part of a fit's minutes in which its committee is fitted.
 SHARE = 0.5
-#: Displaced copies of every structure, and the weight of a structure with labels of its own where a copy has 1.
-COPIES, LABELLED_WEIGHT = 8, 3.0
-#: What a displacement is multiplied by where it brings atoms too close, until it does not, and how often at most.
-SHRINK, SHRINKS = 0.9, 40
+#: Seconds that a structure takes in a step at least, and how many times that of its gradient the whole step takes.
+FASTEST_STRUCTURE, SOLVER_SHARE = 3e-5, 1.5
 
 
-def with_copies(models, structures, seed, threads=None):
-    """The structures, with more weight, and copies of them that the committee labels: what the last fit takes."""
-    labelled = [replace(structure, weight=LABELLED_WEIGHT * structure.weight) for structure in structures]
-    return labelled + displaced_copies(models, structures, seed=seed, threads=threads)
+def choose_committee(run, started):
+    """Settle how many models the committee of a fit (``Run``, begun at ``started``) has, where nobody said it.
 
-
-def displaced_copies(models, structures, *, copies=COPIES, displacement=0.2, seed=0, threads=None):
-    """List of up to ``copies`` times as many structures, their energies and forces the means of several models.
-
-    models : list of ``Model`` that know all elements, such as fits that differ by their seeds
-    structures : list of ``Structure``
-    displacement : standard deviation of each coordinate's displacement, normal, in Angstrom; smaller where atoms would
-        come too close
-    seed, threads : of the displacements; of the predictions (default: those Numba is set to)
-
-    The mean of models that were fitted to the same data errs less than each of them, but costs as much as all of them.
-    A model fitted to the data and to such copies comes close to the mean, since it sees, at no cost of new labels, how
-    the mean goes on between the data (after G. Hinton, O. Vinyals and J. Dean, "Distilling the Knowledge in a Neural
-    Network", arXiv 1503.02531).  No atoms of a copy are closer than those of its pair of elements ever are in
-    ``structures``, where the models know nothing; structures whose atoms are all that close have no copies.  Copies
-    have no stress, and the weight of their structure.
-
-    Raises InputError for no models or no structures.
-
-    >>> from eann_lite import Model, Specification, Structure
-    >>> from eann_lite.model.initial import initial_parameters
-    >>> specification = Specification(elements=("H",), cutoff=3.0, radial=4)
-    >>> models = [Model(specification, initial_parameters(specification, seed)) for seed in (0, 1)]
-    >>> hydrogen = Structure([1, 1], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.7]], energy=-31.7)
-    >>> [copy.energy is not None for copy in displaced_copies(models, [hydrogen], copies=3)]
-    [True, True, True]
+    MODELS where the time is enough for ENOUGH_EPOCHS, else none.  A resumed fit does what it did before.
     """
-    from eann_lite.structures.distances import shortest_distances
-    from eann_lite.training.objective import labelled_set, predict
+    from eann_lite.config import read_config
 
-    for what, given in (("models", models), ("structures", structures)):
-        if not given:
-            raise InputError(f"no {what}: expected a list with at least one.")
-    closest = shortest_distances(structures).by_elements
-    rng = np.random.default_rng(seed)
-    made = [_displaced(structure, closest, displacement, rng) for _ in range(copies) for structure in structures]
-    made = [copy for copy in made if copy is not None]
-    if not made:
-        return []
-    sets = {}
-    energies, forces = 0.0, 0.0
-    for model in models:
-        # Models of one specification share the pairs.
-        if model.specification not in sets:
-            sets[model.specification] = labelled_set(made, model.specification)
-        found = predict(model, sets[model.specification], threads)
-        energies, forces = energies + found.energies / len(models), forces + found.forces / len(models)
-    ends = np.cumsum([structure.n_atoms for structure in made])[:-1]
-    return [replace(s, energy=float(e), forces=f) for s, e, f in zip(made, energies, np.split(forces, ends))]
+    if run.settings.resume and run.out is not None and (run.out / "config.toml").exists():
+        models = read_config(run.out / "config.toml").get("committee", 0)
+    else:
+        models = MODELS if epochs_within_the_time(run, started) >= ENOUGH_EPOCHS else 0
+    run.settings = run.limits = replace(run.settings, committee=models)
 
 
-def _pair_distances(structure, reach):
-    """(numbers (P, 2) of the two atoms, smaller first; distances (P,)) of all pairs within reach."""
-    from eann_lite.neighbors import neighbor_pairs
+def epochs_within_the_time(run, started):
+    """About how many epochs a limit in minutes allows; 0 without one, and for solvers that have no batches."""
+    settings, n = run.settings, run.fitted.packed.n_structures
+    if settings.minutes is None or settings.epochs is not None or settings.solver not in ("soap", "adam"):
+        return 0.0
+    fastest = 60.0 * settings.minutes / (n * FASTEST_STRUCTURE)
+    if fastest < ENOUGH_EPOCHS:
+        return fastest  # Not worth a measurement, which compiles.
+    seconds = SOLVER_SHARE * run.seconds_per_structure()
+    return (60.0 * settings.minutes - (time.monotonic() - started)) / (seconds * n)
 
-    pairs = neighbor_pairs(structure.positions, structure.cell, structure.pbc, reach)
-    i = np.repeat(np.arange(structure.n_atoms), np.diff(pairs.first))
-    vectors = structure.positions[pairs.neighbor] - structure.positions[i] + pairs.shift @ structure.cell
-    numbers = np.sort(structure.numbers[np.stack([i, pairs.neighbor], axis=1)], axis=1)
-    return numbers, np.linalg.norm(vectors, axis=1)
+
+def learn_from_committee(run, progress, started):
+    """Fit the committee of a fit and add what it labels to what that takes; returns progress and start of the last fit.
+
+    Members have the same parts of the data and differ by their seeds.  A resumed fit goes through them again, without
+    steps where they are complete.  Raises InputError where the time is not enough.
+    """
+    from eann_lite.progress import PartOfProgress
+    from eann_lite.training.objective import labelled_set
+
+    run.checkpoint()  # Before any work: the one of the last fit, if there is one, is of other settings or data.
+    settings = run.settings
+    minutes = minutes_of_a_member(run, started)
+    # By epochs all fits take the same number of steps.
+    share = SHARE if minutes else settings.committee / (settings.committee + 1)
+    each = share / settings.committee
+    models = []
+    for n in range(settings.committee):
+        name = f"model {n + 1} of {settings.committee} of the committee"
+        part = None if progress is None else PartOfProgress(progress, n * each, each, name)
+        models.append(_member(run, n, minutes, part))
+    both = with_copies(models, run.parts["train"], settings.seed, run.threads)
+    run.fitted = labelled_set(both, run.specification)
+    # An epoch of the last fit has so many times the steps of one of the committee.
+    epochs, patience = (limit and -(-limit // (COPIES + 1)) for limit in (settings.epochs, settings.patience))
+    rest = minutes and (1.0 - SHARE) * settings.minutes
+    run.limits = replace(settings, epochs=epochs, patience=patience, minutes=rest)
+    # Labelling, and what the committee took beyond its share, count for the last fit, up to half of its own time.
+    late = 0.0 if rest is None else time.monotonic() - started - 60.0 * SHARE * settings.minutes
+    late = 0.0 if rest is None else min(max(0.0, late), 30.0 * rest)
+    part = None if progress is None else PartOfProgress(progress, share, 1.0 - share, "the last fit")
+    return part, time.monotonic() - late
 
 
-def _displaced(structure, closest, displacement, rng):
-    """A copy without labels whose atoms are displaced, none closer than ``closest``; None if none is found."""
-    from eann_lite.elements import chemical_symbol
+def minutes_of_a_member(run, started):
+    """Each model's part of the committee's share, less what compiling takes: the first would have no time else."""
+    from eann_lite.config import read_config
 
-    reach = max((distance for distance, _ in closest.values()), default=1.0)
-    for _ in range(SHRINKS):
-        positions = structure.positions + displacement * rng.standard_normal((structure.n_atoms, 3))
-        copy = replace(structure, positions=positions, energy=None, forces=None, stress=None)
-        numbers, distances = _pair_distances(copy, reach)
-        names = ["-".join(sorted(map(chemical_symbol, pair))) for pair in numbers.tolist()]
-        if all(distance >= closest.get(name, (np.inf, -1))[0] for name, distance in zip(names, distances)):
-            return copy
-        displacement *= SHRINK
-    return None
+    settings = run.settings
+    if settings.minutes is None:
+        return None
+    before = None if run.out is None else run.out / "committee-0" / "config.toml"
+    if settings.resume and before is not None and before.exists():
+        return read_config(before)["minutes"]
+    run.seconds_per_structure()
+    seconds = 60.0 * SHARE * settings.minutes - (time.monotonic() - started)
+    if seconds <= 0.0:
+        raise InputError(
+            f"committee = {settings.committee} with minutes = {settings.minutes:g}: compiling and reading took "
+            f"{time.monotonic() - started:.0f} s, all of the committee's half. Give more minutes, or committee = 0."
+        )
+    return seconds / 60.0 / settings.committee
+
+
+def _member(run, n, minutes, progress):
+    """Model n of the committee of a fit, fitted, or read on where it was stopped."""
+    settings, begun = run.settings, time.monotonic()
+    changes = {
+        "committee": 0,
+        "finish": False,
+        "seed": settings.seed + n,
+        "split_seed": settings.seed if settings.split_seed is None else settings.split_seed,
+        "minutes": minutes,
+        "out": None if run.out is None else str(run.out / f"committee-{n}"),
+    }
+    member = replace(settings, **changes)
+    fitting = Run(member, run.specification, run.parts | {"test": []}, prepare_directory(member), run.threads)
+    fitting.write_config()
+    model = fitting.complete(progress, begun).model
+    if model.provenance["epochs"] < 1:
+        raise InputError(
+            f"committee = {settings.committee} with minutes = {settings.minutes:g}: model {n + 1} did not see "
+            f"all of its {len(run.parts['train'])} structures once in its {60 * minutes:.0f} s. Give more "
+            "minutes, or fewer models."
+        )
+    return model

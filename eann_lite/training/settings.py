@@ -23,6 +23,7 @@ class FitSettings:
     train: list = _option([], "data", "files to fit (extended xyz, any ASE format, or published configuration text)")
     valid: object = _option(0.1, "data", "validation data: a file, or the fraction of the training data to set aside")
     test: object = _option(None, "data", "test data: a file, or the fraction of the training data to set aside")
+    split_seed: int = _option(None, "data", "seed of the split into parts alone (default: seed)")
     energy_key: str = _option(None, "data", "name of the energy in the files (default: the usual names)")
     forces_key: str = _option(None, "data", "name of the forces")
     stress_key: str = _option(None, "data", "name of the stress")
@@ -90,9 +91,11 @@ class FitSettings:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InputError(f"{name} = {value!r}: expected a whole number of at least 1.")
-        number = 0 if self.committee is None else self.committee
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-            raise InputError(f"committee = {self.committee!r}: expected a whole number, 0 for none, such as 5.")
+        for name in ("committee", "seed", "split_seed"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+                meaning = ", 0 for none, such as 5" if name == "committee" else " of at least 0"
+                raise InputError(f"{name} = {value!r}: expected a whole number{meaning}.")
         for name in ("minutes", "step_size", "cutoff", "huber", "forces_huber", "repulsion_cutoff"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, (bool, str)) or not value > 0):

@@ -36,7 +36,7 @@ def main():
     from ase.optimize import BFGS
 
     from eann_lite import EANNCalculator
-    from eann_lite.training.fit import shipped_files
+    from eann_lite.training.parts import shipped_files
 
     reference = read(shipped_files()[1], 0)
     bond_reference = reference.get_distances(0, [1, 2, 3, 4]).mean()

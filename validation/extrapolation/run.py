@@ -40,7 +40,7 @@ def main():
     options = parser.parse_args()
     out = options.out or (None if options.quick else Path(__file__).parent)
     import eann_lite
-    from eann_lite.training.fit import shipped_files
+    from eann_lite.training.parts import shipped_files
 
     random, vibrating = (eann_lite.read_structures([path]) for path in shipped_files())
     rows, first = [], None

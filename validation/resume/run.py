@@ -51,7 +51,7 @@ def main():
         from ase.io import write
 
         from eann_lite import read_structures
-        from eann_lite.training.fit import shipped_files
+        from eann_lite.training.parts import shipped_files
 
         data = folder / "some.extxyz"
         write(data, [structure.to_atoms() for structure in read_structures(shipped_files()[:1], index=":400")])

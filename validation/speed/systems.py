@@ -98,6 +98,6 @@ def neighbours(atoms, cutoff):
 def first_methanes(n_structures):
     """List of ``Structure``: the first CH4 of the data set that comes with the package, with energies and forces."""
     from eann_lite import read_structures
-    from eann_lite.training.fit import shipped_files
+    from eann_lite.training.parts import shipped_files
 
     return read_structures(shipped_files())[:n_structures]

@@ -1,0 +1,94 @@
+"""The parts of a data set, training, validation and test, from files or from structures in memory."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from eann_lite.errors import InputError
+
+PARTS = ("train", "valid", "test")
+
+
+def shipped_files():
+    """Paths of the CH4 data set that comes with the package: random and vibrating molecules, PBE/cc-pVDZ."""
+    folder = Path(__file__).resolve().parent.parent / "data"
+    return [str(folder / name) for name in ("ch4_random.extxyz.gz", "ch4_vibrating.extxyz.gz")]
+
+
+def read_parts(train, valid, test, settings):
+    """{train, valid, test: list of Structure} and the settings with what was used.
+
+    train, valid, test : files, fractions, structures or None, as ``eann_lite.fit`` takes them; they beat the settings.
+    Raises InputError for files that cannot be read, no validation structures, and parts without energies.
+    """
+    from eann_lite.training.splits import split
+
+    if train is None:
+        train = settings.train or shipped_files()
+        if not settings.train and settings.test is None:
+            settings = replace(settings, test=0.1)
+    parts = {"train": _read(train, settings) if is_source(train) else _in_memory(train, settings)}
+    fractions = {}
+    for name, given in (("valid", valid), ("test", test)):
+        given = getattr(settings, name) if given is None else given
+        if isinstance(given, (int, float)) and not isinstance(given, bool):
+            fractions[name] = float(given)
+        elif given is not None:
+            parts[name] = _read(given, settings) if is_source(given) else _in_memory(given, settings)
+    seed = settings.seed if settings.split_seed is None else settings.split_seed
+    indices = split(len(parts["train"]), tuple(fractions.values()), seed)
+    everything = parts["train"]
+    for name, index in zip([*fractions, "train"], indices):
+        parts[name] = [everything[i] for i in index]
+    parts.setdefault("test", [])
+    if not parts.get("valid"):
+        raise InputError("no validation structures: expected a file or a fraction above 0, for example valid = 0.1.")
+    _check_labels(parts)
+    return {name: parts[name] for name in PARTS}, settings
+
+
+def file_of(structure):
+    """The file a structure was read from, "" for one that came from memory."""
+    file, comma, _ = structure.source.rpartition(", structure ")
+    return file if comma else ""
+
+
+def as_list(value):
+    """A list of the value, or of its items."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def is_source(value):
+    """Whether a value names files or a fraction rather than being structures."""
+    return all(isinstance(item, (str, os.PathLike, int, float)) for item in as_list(value))
+
+
+def _read(sources, settings):
+    from eann_lite.structures import read_structures
+
+    paths = [os.fspath(p) for p in as_list(sources)]
+    keys = ("energy_key", "forces_key", "stress_key", "virial_key", "energy_unit", "forces_unit", "length_unit")
+    return read_structures(paths, **{name: getattr(settings, name) for name in keys})
+
+
+def _in_memory(objects, settings):
+    """List of Structure from Atoms (labels by the same rules as in files) or Structures."""
+    from ase import Atoms
+
+    from eann_lite.structures import as_structures, label_atoms
+
+    items = [objects] if isinstance(objects, Atoms) else list(objects)
+    if not items or not all(isinstance(item, Atoms) for item in items):
+        return as_structures(items)
+    keys = ("energy_key", "forces_key", "stress_key", "virial_key")
+    return label_atoms(items, **{name: getattr(settings, name) for name in keys})
+
+
+def _check_labels(parts):
+    for name in ("train", "valid"):
+        if not any(s.energy is not None for s in parts[name]):
+            source = parts[name][0].source or "the list given"
+            raise InputError(
+                f"no energies in the {name} part ({len(parts[name])} structures, first: {source}): expected an energy "
+                "for some structures at least. Give the name of the energy in the file with energy_key."
+            )

@@ -1,0 +1,325 @@
+"""One fit, from resolved settings to files: start, training, checkpoints, errors of the chosen model."""
+
+import json
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from eann_lite.errors import InputError
+from eann_lite.training.parts import PARTS, file_of
+from eann_lite.training.provenance import hardware, versions
+from eann_lite.training.settings import FitSettings
+
+#: Structures on which densities are scaled before the first step.
+SCALING_STRUCTURES = 500
+#: Settings that may differ between a fit and its continuation, and that a model file does not tell.
+FREE_ON_RESUME = (
+    "train", "valid", "test", "split_seed", "epochs", "minutes", "threads", "out", "resume", "checkpoint_seconds",
+)  # fmt: skip
+#: What fits did before a setting existed, for checkpoints without it.
+BEFORE_IT_WAS_A_SETTING = {"precision": "float64", "forces_huber": np.inf, "committee": 0}
+#: Iterations of the second-order finish.
+FINISH_ITERATIONS = 50
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit gives: model, metrics by part (train, valid, test), history rows, resolved settings, directory."""
+
+    model: object
+    metrics: dict
+    history: list
+    settings: FitSettings
+    out: Path = None
+
+
+def prepare_directory(settings):
+    """Make the output directory, see that it can be written, and put aside what an earlier fit left there."""
+    if settings.out is None:
+        return None
+    out = Path(settings.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".write-test-{os.getpid()}"
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"output directory {out}: cannot be written ({error.strerror or error}). Choose another with out (--out)."
+        ) from error
+    earlier = [path for path in out.iterdir() if not path.name.startswith("earlier-")]
+    results = ("model.npz", "checkpoint.npz", "committee-0")
+    if earlier and not settings.resume and any(path.name in results for path in earlier):
+        number = 1 + sum(1 for path in out.iterdir() if path.name.startswith("earlier-"))
+        aside = out / f"earlier-{number}"
+        aside.mkdir()
+        for path in earlier:
+            path.rename(aside / path.name)
+    return out
+
+
+class Run:
+    """One fit, from resolved settings to files."""
+
+    def __init__(self, settings, specification, parts, out, threads):
+        from eann_lite.structures import fingerprint
+        from eann_lite.training.objective import labelled_set
+
+        self.settings, self.specification, self.parts, self.out = settings, specification, parts, out
+        self.threads = threads
+        self.sets = {name: labelled_set(parts[name], specification) for name in PARTS if parts[name]}
+        #: What the trainer takes, which a committee enlarges, and the settings with the trainer's own limits.
+        self.fitted, self.limits = self.sets["train"], settings
+        self.data = {
+            name: {
+                "fingerprint": fingerprint(parts[name]),
+                "n_structures": len(parts[name]),
+                "sources": sorted({os.path.basename(file_of(s)) for s in parts[name]} - {""}),
+            }
+            for name in PARTS
+            if parts[name]
+        }
+
+    def write_config(self):
+        """Write the resolved configuration, where there is a directory."""
+        from eann_lite.config import write_config
+
+        if self.out is not None:
+            write_config(self.settings, self.out / "config.toml")
+
+    def seconds_per_structure(self):
+        """How long the gradient of a batch takes, once it is compiled, which this does."""
+        from eann_lite.training.loss import Loss
+        from eann_lite.training.objective import Evaluator
+
+        parameters, constants, _ = self._start()
+        settings = self.settings
+        evaluator = Evaluator(self.specification, constants, self.threads, settings.precision)
+        evaluator.set_parameters(evaluator.layout.pack(parameters))
+        batch, seconds = np.arange(min(settings.batch, self.fitted.packed.n_structures)), []
+        for _ in range(4):
+            begun = time.monotonic()
+            evaluator.loss_and_gradient(self.fitted, batch, Loss())
+            seconds.append(time.monotonic() - begun)
+        return min(seconds) / batch.size
+
+    def complete(self, progress, started):
+        """Train, judge, and write everything; ``started`` is when the fit began (``time.monotonic``)."""
+        from eann_lite.memory import keep_freed_memory
+        from eann_lite.training.loss import Loss
+        from eann_lite.training.objective import Evaluator
+        from eann_lite.training.solvers import trainer_class
+
+        keep_freed_memory()
+        settings = self.settings
+        loss = Loss(
+            settings.energy_weight, settings.forces_weight, settings.stress_weight, settings.huber,
+            settings.forces_huber,
+        )  # fmt: skip
+        parameters, self.constants, scales = self._start()
+        self.evaluator = Evaluator(self.specification, self.constants, self.threads, settings.precision)
+        layout = self.evaluator.layout
+        vector, scales = layout.pack(parameters), layout.pack(scales)
+        if settings.solver in ("lbfgs", "least_squares"):
+            from eann_lite.training.solvers.last_layer import solve_last_layer
+
+            vector = solve_last_layer(self.evaluator.sweeps[0], vector, self.fitted)
+        make = trainer_class(settings.solver)
+        trainer = make(self.evaluator, vector, scales, loss, self.fitted, self.sets["valid"], self.limits)
+        self._resume(trainer)
+        # A limit in minutes counts what came before the first step too: reading, scaling, compiling for the steps.
+        trainer.seconds += time.monotonic() - started
+        if progress is not None:
+            unit = "epochs" if settings.epochs and not settings.minutes else "time"
+            progress.start(unit, settings)
+
+        def report(row):
+            if progress is not None:
+                progress.update(
+                    trainer.fraction(), trainer.epoch, row or trainer.history[-1] if trainer.history else {}
+                )
+
+        def save():
+            self._save_checkpoint(trainer)
+
+        trainer.run(save, report)
+        save()
+        if settings.finish and settings.solver in ("soap", "adam"):
+            trainer = self._second_order_finish(trainer, loss, scales)
+        model = self._model(trainer)
+        metrics = self._finish(model, trainer)
+        if progress is not None:
+            progress.finish(trainer.stop_reason or "done")
+        return FitResult(model, metrics, trainer.history, settings, self.out)
+
+    def _second_order_finish(self, trainer, loss, scales):
+        """L-BFGS on the whole training set from the best parameters; they stay if it finds none better.
+
+        It has no checkpoint of its own: a fit killed here does it again from the end of the stochastic part.
+        """
+        from eann_lite.training.objective import Evaluator
+        from eann_lite.training.solvers.full_batch import LbfgsTrainer
+
+        settings = replace(self.settings, epochs=FINISH_ITERATIONS, minutes=None, patience=None)
+        evaluator = Evaluator(self.specification, self.constants, self.threads)
+        last = LbfgsTrainer(evaluator, trainer.best, scales, loss, self.fitted, self.sets["valid"], settings)
+        last.best_score, last.best_epoch = trainer.best_score, trainer.best_epoch
+        last.history, last.seconds = trainer.history, trainer.seconds
+        last.run(lambda: None, lambda row: None)
+        return last
+
+    def _start(self):
+        """Starting parameters, constants from the data, and the unit of every parameter."""
+        from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
+        from eann_lite.training.objective import Evaluator
+
+        train = self.sets["train"]
+        n = train.packed.n_structures
+        sample = np.random.default_rng([self.settings.seed, 3]).permutation(n)[:SCALING_STRUCTURES]
+        parameters, constants, scales = scale_to_data(
+            self.specification,
+            initial_parameters(self.specification, self.settings.seed),
+            train.packed,
+            np.sort(sample),
+            self.settings.precision,
+        )
+        # What the fixed repulsion alone says is taken off before energies are shared out among the elements.
+        without_networks = constants | {"energy_scale": np.zeros(())}
+        bare = Evaluator(self.specification, without_networks, self.threads, self.settings.precision)
+        bare.set_parameters(bare.layout.pack(parameters))
+        fixed = bare.predict(train)
+        known = ~np.isnan(train.energies)
+        structure = np.repeat(np.arange(n), train.n_atoms)
+        counts = np.zeros((n, len(self.specification.elements)))
+        np.add.at(counts, (structure, train.packed.species), 1.0)
+        rest = (train.energies - fixed.energies)[known]
+        constants["reference_energies"] = fit_reference_energies(counts[known], rest)
+        rest = rest - counts[known] @ constants["reference_energies"]
+        spread = np.sqrt(np.mean(rest**2 / train.n_atoms[known]))
+        forces = (train.forces - fixed.forces)[~np.isnan(train.forces)]
+        # Equal energies say nothing about the size of what the networks are to give: forces do, or it is 1 eV.
+        if spread < 1e-6 and forces.size:
+            spread = np.sqrt(np.mean(forces**2))
+        constants["energy_scale"] = np.array(spread if spread > 1e-6 else 1.0)
+        return parameters, constants, scales
+
+    def _fixed_settings(self):
+        return {name: value for name, value in self.settings.to_dict().items() if name not in FREE_ON_RESUME}
+
+    def _save_checkpoint(self, trainer):
+        from eann_lite.io.atomic import write_atomically
+        from eann_lite.training.checkpoint import save_checkpoint
+
+        if self.out is None:
+            return
+        header, arrays = trainer.state()
+        save_checkpoint(
+            self.out / "checkpoint.npz", header | {"settings": self._fixed_settings(), "data": self.data}, arrays
+        )
+        text = "".join(json.dumps(row) + "\n" for row in trainer.history)
+        write_atomically(self.out / "history.jsonl", lambda file: file.write(text.encode()))
+
+    def checkpoint(self):
+        """(header, arrays) of the checkpoint to go on from, or None; InputError where settings or data are others."""
+        from eann_lite.training.checkpoint import load_checkpoint
+
+        if not self.settings.resume or self.out is None or not (self.out / "checkpoint.npz").exists():
+            return None
+        path = self.out / "checkpoint.npz"
+        header, arrays = load_checkpoint(path)
+        mine = json.loads(json.dumps(self._fixed_settings()))
+        for name, value in mine.items():
+            made_with = header["settings"].get(name, BEFORE_IT_WAS_A_SETTING.get(name))
+            if made_with != value:
+                raise InputError(
+                    f"{path}: was made with {name} = {made_with!r}, now {name} = {value!r}. Resume "
+                    "with the same settings, or start anew in another directory (out)."
+                )
+        for name, data in self.data.items():
+            if header["data"].get(name, {}).get("fingerprint") != data["fingerprint"]:
+                raise InputError(
+                    f"{path}: the {name} data are not those the fit was started with. Resume with the same files and "
+                    "fractions, or start anew in another directory (out)."
+                )
+        return header, arrays
+
+    def _resume(self, trainer):
+        found = self.checkpoint()
+        if found is not None:
+            trainer.restore(*found)
+
+    def _model(self, trainer):
+        from eann_lite.model.model import Model
+
+        named = self.evaluator.layout.unpack(trainer.best)
+        return Model(self.specification, named, self.constants, provenance={})
+
+    def _finish(self, model, trainer):
+        """Bounds of the training densities, errors of the chosen model on every part, and all files."""
+        from eann_lite.extrapolation import density_bounds
+        from eann_lite.training.metrics import error_metrics
+        from eann_lite.training.objective import Evaluator
+
+        # Judged in double precision whatever the fit used: so it is what the model file gives.
+        evaluator = Evaluator(self.specification, self.constants, self.threads)
+        evaluator.set_parameters(model.vector)
+        model.bounds = density_bounds(evaluator, self.constants, self.sets["train"].packed)
+        metrics, arrays = {}, {}
+        for name in PARTS:
+            if name not in self.sets:
+                metrics[name] = None
+                continue
+            labelled = self.sets[name]
+            predictions = evaluator.predict(labelled)
+            metrics[name] = error_metrics(labelled, predictions)
+            arrays |= {
+                f"{name}_energy_true": labelled.energies,
+                f"{name}_energy_predicted": predictions.energies,
+                f"{name}_n_atoms": labelled.n_atoms,
+                f"{name}_forces_true": labelled.forces,
+                f"{name}_forces_predicted": predictions.forces,
+            }
+            by_file = self._by_file(name, labelled, predictions)
+            if by_file:
+                metrics.setdefault("by_file", {})[name] = by_file
+        model.provenance = {
+            "data": self.data,
+            "settings": self._fixed_settings(),
+            "seed": self.settings.seed,
+            "epochs": trainer.epoch,
+            "best_epoch": trainer.best_epoch,
+            "metrics": metrics,
+            "versions": versions(),
+            "hardware": hardware(),
+            "units": "eV, Angstrom",
+        }
+        if self.out is not None:
+            self._write(model, metrics, arrays)
+        return metrics
+
+    def _by_file(self, part, labelled, predictions):
+        """Errors of one part by the file its structures came from, where there are several."""
+        from eann_lite.training.metrics import error_metrics
+        from eann_lite.training.objective import Predictions, take
+
+        files = [file_of(s) for s in self.parts[part]]
+        result = {}
+        for file in sorted(set(files) - {""}):
+            index = np.array([q for q, other in enumerate(files) if other == file])
+            chosen, atoms = take(labelled, index)
+            part_predictions = Predictions(
+                predictions.energies[index], predictions.forces[atoms], predictions.strains[index]
+            )
+            result[os.path.basename(file)] = error_metrics(chosen, part_predictions)
+        return result if len(result) > 1 else None
+
+    def _write(self, model, metrics, arrays):
+        from eann_lite.io.atomic import write_atomically
+
+        text = json.dumps(metrics, indent=1)
+        write_atomically(self.out / "metrics.json", lambda file: file.write(text.encode()))
+        write_atomically(self.out / "predictions.npz", lambda file: np.savez_compressed(file, **arrays))
+        model.save(self.out / "model.npz")
