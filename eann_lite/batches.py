@@ -17,11 +17,13 @@ MOST_NEIGHBORS = 10000
 
 
 class PackedStructures(NamedTuple):
-    """Structures one after another, with their pairs (indices into the packed arrays).
+    """Structures one after another, with their pairs.
 
     positions (N, 3) Angstrom; species (N,) index into the model's elements; offsets (Q+1,) of the structures' atoms;
-    cells (Q, 3, 3); pbc (Q, 3); first (N+1,), neighbor (P,), reverse (P,): pairs by centre; image (P, 3) displacement
-    of the neighbour's image in Angstrom.
+    cells (Q, 3, 3); pbc (Q, 3).
+    Pairs by centre, of 32 bits, as a large data set has many: first (N+1,); neighbor (P,) atom of all; reverse (P,)
+    place of the reversed pair among those of the neighbour; image (P,) place of the neighbour's image among those of
+    the structure, whose shifts (in cell vectors) are rows first_image[q] to first_image[q + 1] of shifts (I, 3).
     """
 
     positions: np.ndarray
@@ -33,10 +35,17 @@ class PackedStructures(NamedTuple):
     neighbor: np.ndarray
     reverse: np.ndarray
     image: np.ndarray
+    first_image: np.ndarray
+    shifts: np.ndarray
 
     @property
     def n_structures(self):
         return self.offsets.size - 1
+
+    def without_pairs(self):
+        """The same structures, from which no batch can be drawn any more."""
+        none = np.zeros(0, np.int32)
+        return self._replace(neighbor=none, reverse=none, image=none, first=np.zeros_like(self.first))
 
 
 def species_of(numbers, elements, where):
@@ -95,15 +104,19 @@ def _check_density(structures, cells, pbc, reach):
 
 def packed_with_pairs(positions, species, offsets, cells, pbc, pairs):
     """PackedStructures from given pairs (``eann_lite.neighbors.Pairs``)."""
-    if offsets.size == 2:
-        image = pairs.shift @ cells[0]
-    else:
-        pairs_by_structure = np.diff(pairs.first[offsets])
-        image = np.einsum("px,pxy->py", pairs.shift, np.repeat(cells, pairs_by_structure, axis=0))
-    return PackedStructures(
-        positions, species, offsets, cells, pbc, pairs.first, pairs.neighbor, pairs.reverse,
-        np.ascontiguousarray(image, dtype=float),
+    from eann_lite.kernels import packing
+
+    n_structures = offsets.size - 1
+    boxes, first_image = np.empty((n_structures, 2, 3), np.int64), np.empty(n_structures + 1, np.int64)
+    shifts = np.empty((packing.shift_boxes(offsets, pairs.first, pairs.shift, boxes), 3))
+    neighbor, reverse, image = (np.empty(pairs.neighbor.size, np.int32) for _ in range(3))
+    packing.number_images(
+        offsets, pairs.first, pairs.neighbor, pairs.reverse, pairs.shift, boxes, first_image, shifts, neighbor, reverse,
+        image,
     )  # fmt: skip
+    return PackedStructures(
+        positions, species, offsets, cells, pbc, pairs.first, neighbor, reverse, image, first_image, shifts
+    )
 
 
 def draw_batch(packed, chosen, n_species, threaded=None):
@@ -119,11 +132,12 @@ def draw_batch(packed, chosen, n_species, threaded=None):
     place = np.empty(packed.species.size, np.int64)
     counts = packing.batch_order(chosen, packed.offsets, packed.species, n_species, order, place, structure)
     packing.batch_pairs_first(order, packed.first, first)
-    n_pairs = int(first[-1])
-    neighbor, reverse, image = np.empty(n_pairs, np.int64), np.empty(n_pairs, np.int64), np.empty((n_pairs, 3))
+    images, images_before = _images_of(packed, chosen)
+    neighbor, reverse, image = (np.empty(first[-1], np.int32) for _ in range(3))
     packing.batch_pairs(
-        order, place, packed.first, packed.neighbor, packed.reverse, packed.image, first, neighbor, reverse, image
-    )
+        order, place, structure, packed.first, packed.neighbor, packed.reverse, packed.image, first, images_before,
+        neighbor, reverse, image,
+    )  # fmt: skip
     stops = np.cumsum(counts)
     segments = np.stack([stops - counts, stops], axis=1)
     blocks = [
@@ -133,8 +147,18 @@ def draw_batch(packed, chosen, n_species, threaded=None):
     ]
     return Batch(
         chosen.size, order, structure, packed.species[order], packed.positions[order], first, neighbor, reverse, image,
-        np.array(blocks, dtype=np.int64).reshape(-1, 3), segments, n_atoms >= THREADED_FROM if threaded is None else threaded,
+        images, np.array(blocks, dtype=np.int64).reshape(-1, 3), segments, n_atoms >= THREADED_FROM if threaded is None else threaded,
     )  # fmt: skip
+
+
+def _images_of(packed, chosen):
+    """Displacements (I, 3) in Angstrom of the images of the chosen structures, and how many of them come before each."""
+    if packed.n_structures == 1 and chosen.size == 1:
+        return packed.shifts @ packed.cells[0], np.zeros(1, np.int64)
+    sizes = packed.first_image[chosen + 1] - packed.first_image[chosen]
+    before = np.cumsum(sizes) - sizes
+    rows = np.arange(sizes.sum()) + np.repeat(packed.first_image[chosen] - before, sizes)
+    return np.einsum("ix,ixy->iy", packed.shifts[rows], np.repeat(packed.cells[chosen], sizes, axis=0)), before
 
 
 def batches_of_atoms(offsets, chosen, atoms_per_batch):

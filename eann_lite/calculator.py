@@ -173,8 +173,10 @@ class EANNCalculator(Calculator):
     def _refuse(self, atoms):
         """Raise the InputError for energies or forces that are not finite."""
         # A neighbour list that was kept is not searched for atoms at one place; a new one is.
-        neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, self.pairs.cutoff)
-        shortest = self.sweeps.values.distance.min(initial=math.inf)
+        pairs = neighbor_pairs(atoms.positions, atoms.cell.array, atoms.pbc, self.pairs.cutoff)
+        centre = np.repeat(np.arange(len(atoms)), np.diff(pairs.first))
+        vectors = atoms.positions[pairs.neighbor] + pairs.shift @ atoms.cell.array - atoms.positions[centre]
+        shortest = np.linalg.norm(vectors, axis=1).min(initial=math.inf)
         raise InputError(
             f"energy or forces of these {len(atoms)} atoms are not finite (shortest distance {shortest:.3g} Angstrom): "
             "the structure is far from all that the model was fitted to. Start from another one, or use smaller steps."
@@ -191,13 +193,12 @@ class EANNCalculator(Calculator):
             self._batch = None
             elements = self.specification.elements
             species, offsets = species_of(numbers, elements, "atoms"), np.array([0, len(numbers)])
-            # With the unit cell the images of the batch are the shifts of its pairs.
-            packed = packed_with_pairs(positions, species, offsets, np.eye(3)[None], atoms.pbc[None], pairs)
-            batch = draw_batch(packed, np.arange(1), len(elements))
-            self._batch, self._shifts, self._cell = batch, batch.image.copy(), None
+            packed = packed_with_pairs(positions, species, offsets, cell[None], atoms.pbc[None], pairs)
+            self._shifts, self._cell = packed.shifts, cell.copy()
+            self._batch = draw_batch(packed, np.arange(1), len(elements))
         batch = self._batch
         np.take(positions, batch.order, axis=0, out=batch.positions)
-        if self._cell is None or (cell != self._cell).any():
-            np.matmul(self._shifts, cell, out=batch.image)
+        if (cell != self._cell).any():
+            np.matmul(self._shifts, cell, out=batch.images)
             self._cell = cell.copy()
         return batch

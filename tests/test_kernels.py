@@ -1,6 +1,7 @@
 """The compiled CPU kernels against the NumPy reference, and their small parts one by one."""
 
 import math
+from dataclasses import replace
 
 import numba
 import numpy as np
@@ -43,6 +44,7 @@ from eann_lite.kernels.vectors import (
 )
 from eann_lite.model.specification import ACTIVATIONS
 from eann_lite.model.sweeps import Monomials, Sweeps
+from eann_lite.neighbors import neighbor_pairs
 from eann_lite.training.objective import loss_gradient
 
 # The whole model
@@ -118,9 +120,9 @@ def test_pairs_beyond_the_cutoff_in_the_list_add_exactly_nothing(model, structur
         batch = draw_batch(packed, np.arange(1), len(specification.elements))
         sweeps = model.sweeps
         energies = sweeps.forward(batch)
-        forces, virials = sweeps.reverse()
         values = sweeps.values
-        beyond = values.distance >= specification.reach
+        beyond = np.linalg.norm(values.vector, axis=0) >= specification.reach
+        forces, virials = sweeps.reverse()
         assert not values.radial[beyond].any() and not values.log_slope[beyond].any()
         assert not values.pair_gradient[:, beyond].any()
         results.append((batch, energies, forces, virials.sum(axis=0)))
@@ -495,13 +497,34 @@ def test_a_batch_holds_every_atom_and_pair_once_sorted_by_element_in_blocks(item
     assert np.array_equal(batch.structure[centre], batch.structure[batch.neighbor])
     assert np.array_equal(batch.reverse[batch.reverse], np.arange(batch.neighbor.size))
     assert np.array_equal(centre[batch.reverse], batch.neighbor)
-    vector = batch.positions[batch.neighbor] + batch.image - batch.positions[centre]
+    vector = batch.positions[batch.neighbor] + batch.images[batch.image] - batch.positions[centre]
     assert vector[batch.reverse] == pytest.approx(-vector, abs=1e-12)
     assert (np.linalg.norm(vector, axis=1) < 3.0 + 1e-12).all()
     centre_of_packed = np.repeat(np.arange(packed.species.size), np.diff(packed.first))
     assert sorted(zip(batch.order[centre], batch.order[batch.neighbor])) == sorted(
         zip(centre_of_packed, packed.neighbor)
     )
+
+
+@given(st.lists(structures(), min_size=1, max_size=4), st.sampled_from([0, 1, 3, 10**6]), seeds)
+def test_a_batch_has_the_vectors_of_its_pairs_however_far_atoms_are_outside_of_their_cell(items, farthest, seed):
+    rng = np.random.default_rng(seed)
+    moves = [rng.integers(-farthest, farthest + 1, (item.n_atoms, 3)) * item.pbc for item in items]
+    items = [replace(item, positions=item.positions + move @ item.cell) for item, move in zip(items, moves)]
+    packed = pack_structures(items, ("H", "C"), 3.0)
+    batch = draw_batch(packed, np.arange(len(items)), 2)
+    centre = np.repeat(np.arange(batch.order.size), np.diff(batch.first))
+    vector = batch.positions[batch.neighbor] + batch.images[batch.image] - batch.positions[centre]
+    for q, item in enumerate(items):
+        pairs = neighbor_pairs(item.positions, item.cell, item.pbc, 3.0)
+        for i in range(item.n_atoms):
+            mine = slice(pairs.first[i], pairs.first[i + 1])
+            expected = item.positions[pairs.neighbor[mine]] + pairs.shift[mine] @ item.cell - item.positions[i]
+            (n,) = np.flatnonzero(batch.order == packed.offsets[q] + i)
+            found = vector[batch.first[n] : batch.first[n + 1]]
+            assert found == pytest.approx(expected, abs=1e-12 * (1.0 + farthest) * 100.0)
+    # Few displacements serve all pairs, or as many as there are.
+    assert len(batch.images) <= sum(max(1, n) for n in np.diff(packed.first[packed.offsets]))
 
 
 @given(st.integers(1, 8), st.integers(1, 200), st.integers(1, 100))

@@ -58,6 +58,9 @@ class Batch(NamedTuple):
     blocks (B, 3) rows (start, stop, element); segments (S, 2) first and last atom of each element; threaded: whether
     kernels use threads inside this batch (never decided by the number of threads: then one thread and many run the
     same machine code).
+
+    Pairs by centre, of 32 bits: first (N + 1,); neighbor (P,), reverse (P,) the reversed pair; image (P,) which of the
+    displacements images (I, 3), in Angstrom, the neighbour has.
     """
 
     n_structures: int
@@ -69,6 +72,7 @@ class Batch(NamedTuple):
     neighbor: np.ndarray
     reverse: np.ndarray
     image: np.ndarray
+    images: np.ndarray
     blocks: np.ndarray
     segments: np.ndarray
     threaded: bool
@@ -83,9 +87,9 @@ class Values(NamedTuple):
     coefficients (T + 1, N, K), sums and sums_bar (N, A, T + 1, K), density (T + 1, N, M);
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
 
-    Where only energies and forces are asked for, slope, shared and the network stores but act_slope (and pre, with layer
-    normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then has one part that
-    serves all steps in turn, sums_bar is sums, and pair_gradient is vector.
+    Where only energies and forces are asked for, distance, slope, shared and the network stores but act_slope (and pre,
+    with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density then has one part that serves
+    all steps in turn and is density_bar, too, sums_bar is sums, and pair_gradient is vector.
     """
 
     vector: np.ndarray

@@ -14,7 +14,8 @@ from eann_lite.kernels.rows import fill_rows, new_rows
 def densities(start, stop, t, potential, values):
     """rho (N, M) of step t from its weighted orbital sums."""
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
-    squared_products(values.sums[start:stop, :, t], contraction, degree, weight, values.density[t, start:stop])
+    density = values.density[t % values.density.shape[0], start:stop]
+    squared_products(values.sums[start:stop, :, t], contraction, degree, weight, density)
 
 
 @helper

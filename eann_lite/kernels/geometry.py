@@ -8,28 +8,34 @@ import math
 
 import numpy as np
 
-from eann_lite.compiled import helper
+from eann_lite.compiled import formula, helper
 from eann_lite.formulas import cutoff_function, exponential
 from eann_lite.kernels.radial import gaussian_arguments, radial_slopes
 from eann_lite.kernels.rows import scale_row
 
 
+@formula
+def length(vector, p):
+    """Length of column p of vector (3, P)."""
+    return math.sqrt(vector[0, p] * vector[0, p] + vector[1, p] * vector[1, p] + vector[2, p] * vector[2, p])
+
+
 @helper
 def pair_geometry(start, stop, potential, batch, values):
-    """Fill vector, distance, radial = R_k and log_slope = f_c'/f_c of the pairs of atoms start to stop.
+    """Fill vector, radial = R_k and log_slope = f_c'/f_c of the pairs of atoms start to stop.
 
-    Beyond the cutoff (pairs of a skin list) radial and log_slope are zero.  Where values.slope has place, dR_k/dr is
-    kept, too.
+    Beyond the cutoff (pairs of a skin list) radial and log_slope are zero.  Where values.slope has place, distance and
+    dR_k/dr are kept, too.
     """
     begin, end = batch.first[start], batch.first[stop]
-    _vectors(start, stop, batch.first, batch.neighbor, batch.positions, batch.image, values.vector)
-    distance, vector = values.distance[begin:end], values.vector[:, begin:end]
+    _vectors(start, stop, batch.first, batch.neighbor, batch.positions, batch.image, batch.images, values.vector)
+    keep, vector = values.slope.shape[0] > 0, values.vector[:, begin:end]
+    distance = values.distance[begin:end] if keep else np.empty(end - begin, vector.dtype)
     for p in range(end - begin):
-        square = vector[0, p] * vector[0, p] + vector[1, p] * vector[1, p] + vector[2, p] * vector[2, p]
-        distance[p] = math.sqrt(square)
+        distance[p] = length(vector, p)
     neighbor, radial, log_slope = batch.neighbor[begin:end], values.radial[begin:end], values.log_slope[begin:end]
     _radial_functions(neighbor, batch.species, potential, distance, radial, log_slope)
-    if values.slope.shape[0] > 0:
+    if keep:
         slope, centers, exponents = values.slope[begin:end], potential.centers, potential.exponents
         for p in range(end - begin):
             s = batch.species[neighbor[p]]
@@ -37,11 +43,11 @@ def pair_geometry(start, stop, potential, batch, values):
 
 
 @helper
-def _vectors(start, stop, first, neighbor, positions, image, vector):
+def _vectors(start, stop, first, neighbor, positions, image, images, vector):
     for i in range(start, stop):
         for p in range(first[i], first[i + 1]):
             for x in range(3):
-                vector[x, p] = positions[neighbor[p], x] - positions[i, x] + image[p, x]
+                vector[x, p] = positions[neighbor[p], x] - positions[i, x] + images[image[p], x]
 
 
 @helper

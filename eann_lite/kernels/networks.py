@@ -131,7 +131,8 @@ def forward(start, stop, s, t, maps, potential, values, output):
     place = (t, start, stop, output.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]
-    shift, scale, density = potential.density_shift[t, s], potential.density_scale[t, s], values.density[t, start:stop]
+    shift, scale = potential.density_shift[t, s], potential.density_scale[t, s]
+    density = values.density[t % values.density.shape[0], start:stop]
     lin_store, lin_place = _kept_or_new(values.lin, place, maps)
     pre_store, pre_place = _kept_or_new(values.pre, place, maps)
     inputs = _rows(lin_store, lin_place, maps, 0)

@@ -12,6 +12,7 @@ import numpy as np
 from eann_lite.compiled import helper
 from eann_lite.formulas import radial_parameter_slopes
 from eann_lite.kernels.dense import gathered_product, product, product_and_uses, transposed_products
+from eann_lite.kernels.geometry import length
 from eann_lite.kernels.monomials import (
     columns_of_pairs,
     monomials,
@@ -177,12 +178,11 @@ def pair_gradients(start, stop, potential, batch, values, forces, virials):
         sums_bar = values.sums_bar[i].reshape(shape[1], orbitals.shape[0])
         product(sums_bar, orbitals[:, :n_pairs], angular_bar[:, :n_pairs], True)
         for p in range(begin, end):
-            s = batch.species[neighbor[p]]
+            s, r = batch.species[neighbor[p]], length(vector, p)
             slope = slope_sum(
-                values.radial_bar, p, radial, p, potential.centers, s, potential.exponents, s, values.distance[p],
-                values.log_slope[p],
-            )  # fmt: skip
-            central[0, p - begin] = slope / values.distance[p]
+                values.radial_bar, p, radial, p, potential.centers, s, potential.exponents, s, r, values.log_slope[p]
+            )
+            central[0, p - begin] = slope / r
         if potential.repulsion_cutoff > 0.0:
             add_zbl_slopes(i, potential, batch, values, central[0])
         monomials(i, potential, batch, values, angular)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from eann_lite.compiled import compile_loops
+from eann_lite.compiled import compile_loops, helper
 
 
 @compile_loops
@@ -37,17 +37,81 @@ def batch_pairs_first(order, first, batch_first):
 
 
 @compile_loops
-def batch_pairs(order, place, first, neighbor, reverse, image, batch_first, batch_neighbor, batch_reverse, batch_image):
-    """Neighbours, reversed pairs and image displacements of the batch's pairs, in the batch's own numbering."""
+def batch_pairs(
+    order, place, structure, first, neighbor, reverse, image, batch_first, images_before, batch_neighbor, batch_reverse,
+    batch_image,
+):
+    """Neighbours, reversed pairs and images of the batch's pairs, in the batch's own numbering.
+
+    images_before (Q,): images of the structures before each one of the batch.
+    """
     for n in range(order.size):
         begin = first[order[n]]
         for p in range(begin, first[order[n] + 1]):
-            j = neighbor[p]
+            j = place[neighbor[p]]
             q = batch_first[n] + p - begin
-            batch_neighbor[q] = place[j]
-            batch_reverse[q] = batch_first[place[j]] + reverse[p] - first[j]
+            batch_neighbor[q] = j
+            batch_reverse[q] = batch_first[j] + reverse[p]
+            batch_image[q] = images_before[structure[n]] + image[p]
+
+
+@compile_loops
+def shift_boxes(offsets, first, shift, boxes):
+    """boxes (Q, 2, 3): smallest and largest shift (P, 3) of every structure's pairs along each direction, 0 included.
+
+    Returns how many rows a table of shifts for all structures takes: the whole box for each one, or as many as it has
+    pairs where the box is larger, which atoms far outside of their cell may cause.
+    """
+    rows = 0
+    for q in range(boxes.shape[0]):
+        boxes[q] = 0
+        begin, end = first[offsets[q]], first[offsets[q + 1]]
+        for p in range(begin, end):
             for x in range(3):
-                batch_image[q, x] = image[p, x]
+                boxes[q, 0, x], boxes[q, 1, x] = min(boxes[q, 0, x], shift[p, x]), max(boxes[q, 1, x], shift[p, x])
+        rows += min(_box_size(boxes[q]), max(1, end - begin))
+    return rows
+
+
+@helper
+def _box_size(box):
+    size = 1.0
+    for x in range(3):
+        size *= box[1, x] - box[0, x] + 1.0
+    return np.int64(min(size, 1e15))
+
+
+@compile_loops
+def number_images(offsets, first, neighbor, reverse, shift, boxes, first_image, shifts, to, back, image):
+    """The pairs in 32 bits: to = neighbor, back = reverse as a place among the pairs of the neighbour, and images.
+
+    first_image (Q + 1,): offsets of each structure's shifts (I, 3); image (P,): place of a pair's shift among them.
+    """
+    rows = 0
+    for q in range(boxes.shape[0]):
+        first_image[q] = rows
+        begin, end = first[offsets[q]], first[offsets[q + 1]]
+        size, box = _box_size(boxes[q]), boxes[q]
+        whole = size <= max(1, end - begin)
+        if whole:
+            for a in range(box[0, 0], box[1, 0] + 1):
+                for b in range(box[0, 1], box[1, 1] + 1):
+                    for c in range(box[0, 2], box[1, 2] + 1):
+                        shifts[rows, 0], shifts[rows, 1], shifts[rows, 2] = a, b, c
+                        rows += 1
+        for p in range(begin, end):
+            to[p], back[p] = neighbor[p], reverse[p] - first[neighbor[p]]
+            if whole:
+                place = 0
+                for x in range(3):
+                    place = place * (box[1, x] - box[0, x] + 1) + shift[p, x] - box[0, x]
+                image[p] = place
+            else:
+                image[p] = p - begin
+                for x in range(3):
+                    shifts[rows, x] = shift[p, x]
+                rows += 1
+    first_image[boxes.shape[0]] = rows
 
 
 @compile_loops

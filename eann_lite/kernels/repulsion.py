@@ -2,6 +2,7 @@
 
 from eann_lite.compiled import helper
 from eann_lite.formulas import zbl_pair
+from eann_lite.kernels.geometry import length
 
 
 @helper
@@ -11,7 +12,7 @@ def add_zbl(start, stop, potential, batch, values, energies):
     for i in range(start, stop):
         z_i = potential.numbers[species[i]]
         for p in range(batch.first[i], batch.first[i + 1]):
-            r = values.distance[p]
+            r = length(values.vector, p)
             if r < cutoff:
                 value, _ = zbl_pair(r, z_i, potential.numbers[species[batch.neighbor[p]]], cutoff)
                 energies[i] += 0.5 * value
@@ -23,7 +24,7 @@ def add_zbl_slopes(i, potential, batch, values, central):
     species, cutoff, begin = batch.species, potential.repulsion_cutoff, batch.first[i]
     z_i = potential.numbers[species[i]]
     for p in range(begin, batch.first[i + 1]):
-        r = values.distance[p]
+        r = length(values.vector, p)
         if r < cutoff:
             _, slope = zbl_pair(r, z_i, potential.numbers[species[batch.neighbor[p]]], cutoff)
             central[p - begin] += 0.5 * slope / r

@@ -30,7 +30,7 @@ def _step(b, t, potential, batch, values, energies):
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     orbitals.orbital_sums(start, stop, t, potential, batch, values)
     contraction.densities(start, stop, t, potential, values)
-    if t + 1 < values.density.shape[0]:
+    if t + 1 < values.coefficients.shape[0]:
         copy_rows(start, stop, values.coefficients[t], values.coefficients[t + 1])
         networks.forward(
             start, stop, s, t, potential.recursion_maps, potential, values,
@@ -50,7 +50,7 @@ def forward(potential, batch, values, energies):
     for i in range(batch.species.size):
         for k in range(values.coefficients.shape[2]):
             values.coefficients[0, i, k] = potential.coefficients[batch.species[i], k]
-    for t in range(values.density.shape[0]):
+    for t in range(values.coefficients.shape[0]):
         for b in prange(batch.blocks.shape[0]):
             if t == 0:  # Here, so that the pairs are in the cache when they are used first.
                 _begin(np.int64(b), potential, batch, values, energies)
@@ -62,7 +62,7 @@ def _step_reverse(b, t, potential, batch, values, forces, virials):
     """From the adjoint of the network's output of step t to those of the orbital sums and messages, for a block; with
     the first step, which comes last, its pair gradients and what they give to their own atoms."""
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
-    if t + 1 < values.density.shape[0]:
+    if t + 1 < values.coefficients.shape[0]:
         networks.backward(
             start, stop, s, t, potential.recursion_maps, potential, values,
             values.coefficients_bar[t + 1],
@@ -101,7 +101,7 @@ def _forces(b, batch, values, forces):
 @Kernel
 def reverse(potential, batch, values, forces, virials):
     """forces (N, 3) in eV/Angstrom and virials (N, 3, 3) in eV of all atoms, after ``forward``."""
-    for t in range(values.density.shape[0] - 1, -1, -1):
+    for t in range(values.coefficients.shape[0] - 1, -1, -1):
         for b in prange(batch.blocks.shape[0]):
             _step_reverse(np.int64(b), t, potential, batch, values, forces, virials)
         if t > 0:
@@ -124,7 +124,7 @@ def _step_tangent(b, t, potential, batch, values, tangents):
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     orbitals.orbital_sums_tangent(start, stop, t, potential, batch, values, tangents)
     contraction.densities_tangent(start, stop, t, potential, values, tangents)
-    if t + 1 < values.density.shape[0]:
+    if t + 1 < values.coefficients.shape[0]:
         copy_rows(start, stop, tangents.coefficients[t], tangents.coefficients[t + 1])
         networks.forward_tangent(
             start, stop, s, t, potential.recursion_maps, potential, values, tangents,
@@ -143,7 +143,7 @@ def forward_tangent(potential, batch, values, tangents, direction, strain):
     """Tangents of everything ``forward`` computes along direction (N, 3) and strain (Q, 3, 3)."""
     for b in prange(batch.blocks.shape[0]):
         _begin_tangent(np.int64(b), batch, values, tangents, direction, strain)
-    for t in range(values.density.shape[0]):
+    for t in range(values.coefficients.shape[0]):
         for b in prange(batch.blocks.shape[0]):
             _step_tangent(np.int64(b), t, potential, batch, values, tangents)
 
@@ -151,7 +151,7 @@ def forward_tangent(potential, batch, values, tangents, direction, strain):
 @helper
 def _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, contraction_bar_dot):
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
-    if t + 1 < values.density.shape[0]:
+    if t + 1 < values.coefficients.shape[0]:
         networks.backward_tangent(
             start, stop, s, t, potential.recursion_maps, moving, potential, values, tangents,
             tangents.coefficients_bar[t + 1],
@@ -182,7 +182,7 @@ def _radial_gradients(b, moving, potential, batch, values, tangents, exponents_b
 
 @helper
 def _network_gradients(task, t, moving, potential, batch, values, tangents, gradient):
-    if t + 1 < values.density.shape[0]:
+    if t + 1 < values.coefficients.shape[0]:
         networks.weight_gradients(
             task, t, potential.recursion_maps, moving, potential.recursion_tasks, potential,
             batch, values, tangents, values.coefficients_bar[t + 1], tangents.coefficients_bar[t + 1], gradient,
@@ -204,11 +204,11 @@ def reverse_tangent(
     (B, S, K) are added to, block by block.  With ``moving`` after ``forward_tangent`` and ``reverse``;
     without it the atoms stand still and only ``forward`` is needed: an ordinary gradient of seeds times energies.
     """
-    for t in range(values.density.shape[0] - 1, -1, -1):
+    for t in range(values.coefficients.shape[0] - 1, -1, -1):
         for b in prange(batch.blocks.shape[0]):
             _step_reverse_tangent(np.int64(b), t, moving, potential, batch, values, tangents, contraction_bar_dot)
         n_tasks = (
-            potential.energy_tasks.shape[0] if t + 1 == values.density.shape[0] else potential.recursion_tasks.shape[0]
+            potential.energy_tasks.shape[0] if t + 1 == values.coefficients.shape[0] else potential.recursion_tasks.shape[0]
         )
         for task in prange(n_tasks):
             _network_gradients(np.int64(task), t, moving, potential, batch, values, tangents, gradient)
@@ -239,7 +239,7 @@ def forces_along(potential, batch, values, tangents, contraction_bar_dot, slope_
     The tangents of output_bar are zero; slope_dot (P, K), pair_gradient_dot (3, P) and contraction_bar_dot as in
     ``reverse_tangent`` are places to work in.
     """
-    for t in range(values.density.shape[0] - 1, -1, -1):
+    for t in range(values.coefficients.shape[0] - 1, -1, -1):
         for b in prange(batch.blocks.shape[0]):
             _step_reverse_tangent(np.int64(b), t, True, potential, batch, values, tangents, contraction_bar_dot)
         for b in prange(batch.blocks.shape[0]):

@@ -30,6 +30,13 @@ def _element(array_type):
     return (ir.FloatType(), 4) if single else (ir.DoubleType(), 8)
 
 
+def _index(builder, array, array_type, place):
+    """Number ``place`` of an array of whole numbers, opened, as a 64-bit index."""
+    base, (stride,), _ = array
+    number = builder.load(_at(builder, _address(builder, base, (place, stride)), ir.IntType(array_type.dtype.bitwidth)))
+    return number if array_type.dtype.bitwidth == 64 else builder.sext(number, _INDEX)
+
+
 def _plus(builder, index, n):
     return builder.add(index, ir.Constant(_INDEX, n))
 
@@ -239,7 +246,7 @@ def gathered_product_tile(rows, n_bytes):
             x_base, x_strides, x_shape = _open(context, builder, signature.args[0], arguments[0])
             u_base, u_strides, _ = _open(context, builder, signature.args[2], arguments[2])
             v_base, v_strides, _ = _open(context, builder, signature.args[4], arguments[4])
-            m_base, m_strides, _ = _open(context, builder, signature.args[5], arguments[5])
+            m = _open(context, builder, signature.args[5], arguments[5])
             y_base, y_strides, _ = _open(context, builder, signature.args[7], arguments[7])
             x_rows = [_address(builder, x_base, (_plus(builder, n, r), x_strides[0])) for r in range(rows)]
             sums = [cgutils.alloca_once(builder, vector) for _ in range(rows)]
@@ -248,7 +255,7 @@ def gathered_product_tile(rows, n_bytes):
             with cgutils.for_range(builder, x_shape[1]) as loop:
                 place = builder.add(p, loop.index)
                 a = _at(builder, _address(builder, u_base, (place, u_strides[0]), column), vector)
-                row = builder.load(_at(builder, _address(builder, m_base, (place, m_strides[0])), _INDEX))
+                row = _index(builder, m, signature.args[5], place)
                 b = _at(builder, _address(builder, v_base, (row, v_strides[0]), column), vector)
                 both = multiply(builder, builder.load(a, align=4), builder.load(b, align=4))
                 for r in range(rows):
@@ -310,8 +317,7 @@ def product_and_use_tile(rows, n_bytes):
                     store(multiply(builder, load(u, index), product), z, index)
             factors = []
             for index in indices:
-                row = builder.load(_at(builder, _address(builder, m[0], (index, m[1][0])), _INDEX))
-                factors.append(load(v, row))
+                factors.append(load(v, _index(builder, m, signature.args[7], index)))
             with builder.if_else(fresh) as (empty, continued):
                 with empty:
                     for (index, product), factor in zip(products, factors):
@@ -428,7 +434,7 @@ def sum_of_rows(typing_context, x, rows, begin, end, z, n):
 
     def generate(context, builder, signature, arguments):
         x_base, x_strides, _ = _open(context, builder, signature.args[0], arguments[0])
-        rows_base, rows_strides, _ = _open(context, builder, signature.args[1], arguments[1])
+        rows = _open(context, builder, signature.args[1], arguments[1])
         z_base, z_strides, z_shape = _open(context, builder, signature.args[4], arguments[4])
         element, size = _element(signature.args[0])
         size, begin, end, four = ir.Constant(_INDEX, size), arguments[2], arguments[3], ir.Constant(_INDEX, 4)
@@ -442,7 +448,7 @@ def sum_of_rows(typing_context, x, rows, begin, end, z, n):
                 builder.store(ir.Constant(kind, None), total)
 
             def add(p, total):
-                row = builder.load(_at(builder, _address(builder, rows_base, (p, rows_strides[0])), _INDEX))
+                row = _index(builder, rows, signature.args[1], p)
                 place = _at(builder, _address(builder, x_base, (row, x_strides[0]), (k, size)), kind)
                 builder.store(builder.fadd(builder.load(total), builder.load(place, align=4)), total)
 

@@ -78,9 +78,11 @@ def descriptors(structures, model, derivatives=False, step=-1, seed=0):
     counts = np.array([item.n_atoms for item in items])
     rows = np.concatenate([[0], np.cumsum(counts)])
     values = np.empty((rows[-1], model.specification.densities))
+    step = step - steps if step >= 0 else step
     for chosen in _portions(counts):
         batch = _batch(model, [items[q] for q in chosen])
-        model.sweeps.forward(batch)
+        # The densities of the last step are there in any case.
+        model.sweeps.forward(batch, keep=step != -1)
         values[rows[chosen[0]] + batch.order] = model.sweeps.values.density[step]
     structure = np.repeat(np.arange(len(items)), counts)
     found = Descriptors(values, structure, np.arange(rows[-1]) - rows[structure])

@@ -111,11 +111,17 @@ class Model:
         import numba
 
         packed = pack_structures(items, self.specification.elements, self.specification.reach)
+
+        def compute(sweeps, piece, threaded):
+            nonlocal packed
+            batch = draw_batch(packed, piece, len(self.specification.elements), threaded)
+            if piece.size == packed.n_structures:
+                packed = packed.without_pairs()  # All are in the batch: of a large structure they take much memory.
+            return _results(sweeps, packed, piece, batch, descriptors, self.bounds)
+
         everything = np.arange(packed.n_structures)
-        _, results = self.pool(numba.get_num_threads()).run(
-            lambda sweeps, piece, threaded: _results(sweeps, packed, piece, threaded, descriptors, self.bounds),
-            packed.offsets, everything, ATOMS_PER_PIECE,
-        )  # fmt: skip
+        pool = self.pool(numba.get_num_threads())
+        _, results = pool.run(compute, packed.offsets, everything, ATOMS_PER_PIECE)
         results = [result for piece in results for result in piece]
         return results[0] if single else results
 
@@ -126,13 +132,12 @@ class Model:
         save_model(self, path)
 
 
-def _results(sweeps, packed, chosen, threaded, descriptors, bounds):
-    """List of ``Result`` for consecutive structures (indices ``chosen``) of packed ones."""
-    batch = draw_batch(packed, chosen, len(sweeps.specification.elements), threaded)
-    energies = sweeps.forward(batch)
-    forces, virials = sweeps.reverse()
+def _results(sweeps, packed, chosen, batch, descriptors, bounds):
+    """List of ``Result`` for consecutive structures (indices ``chosen``) of packed ones, drawn into a batch."""
+    energies = sweeps.forward(batch, keep=descriptors)
     if bounds is not None:
         distances = bounds.distances(sweeps.values.density[-1], batch)
+    forces, virials = sweeps.reverse()
     # Back from the batch's order (by element) to the order in which the atoms were given; each structure has its own
     # part of arrays that are made here.
     given = np.empty_like(batch.order)

@@ -40,7 +40,7 @@ class Monomials:
 
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need.
-FOR_DERIVATIVES = ("slope", "shared", "act_gate", "lin", "pre_bar", "act_bar", "lin_bar")
+FOR_DERIVATIVES = ("distance", "slope", "shared", "act_gate", "lin", "pre_bar", "act_bar", "lin_bar")
 #: Bytes of a cache line.
 LINE = 64
 #: Names of the precisions in which energies and forces can be computed, and their kinds of numbers.
@@ -74,8 +74,9 @@ class Sweeps:
     """Runs the stages of one specification for given parameters.
 
     ``set_parameters`` first; then ``forward``, ``reverse``, ``tangent`` and ``gradient`` in this order on one batch.
-    What they leave in ``values`` and ``tangents`` (``kernels.arguments``) lives until the next batch; orbital sums and
-    vectors only until ``reverse``, unless ``forward`` was to keep them.  Not for use from several threads at once.
+    What they leave in ``values`` and ``tangents`` (``kernels.arguments``) lives until the next batch.  Unless ``forward``
+    was to keep them, orbital sums, vectors and densities live only until ``reverse``, and of these there are those of
+    the last step alone.  Not for use from several threads at once.
 
     precision : float64 or float32: then pairs, networks and all between them are of single precision; distances are
         taken from positions, and energies and forces summed up, in double precision.  Hessians need float64.
@@ -161,7 +162,7 @@ class Sweeps:
         """Atomic energies (N,) in eV of the batch's atoms, reference energies and repulsion included.
 
         With ``keep`` what derivatives of energies and forces need later is kept, too: for ``gradient``, ``tangent``
-        and ``forces_along``.
+        and ``forces_along``; and the densities of all steps.
         """
         from eann_lite.kernels import sweeps
 
@@ -188,11 +189,12 @@ class Sweeps:
             # The reverse of a layer normalisation takes what came before its activations.
             unused = FOR_DERIVATIVES if normed else (*FOR_DERIVATIVES, "pre")
             shapes |= {name: (0, *shapes[name][1:]) for name in unused}
-            shapes["density_bar"] = (1, *shapes["density_bar"][1:])
+            shapes["density"] = (1, *shapes["density"][1:])
         shared = {} if normed else {"lin_bar": "act_bar"}
         if not keep:
-            # Once their own derivatives are there, orbital sums and vectors are not needed any more.
-            shared |= {"sums_bar": "sums", "pair_gradient": "vector"}
+            # Once their own derivatives are there, orbital sums and vectors are not needed any more; densities are not
+            # once the networks have them.
+            shared |= {"sums_bar": "sums", "pair_gradient": "vector", "density_bar": "density"}
         stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name not in shared}
         return Values(**stores, **{name: stores[other] for name, other in shared.items()})
 

@@ -52,7 +52,8 @@ def take(labelled, index):
     none = np.zeros(0, dtype=np.int64)
     part = PackedStructures(
         packed.positions[atoms], packed.species[atoms], offsets, packed.cells[index], packed.pbc[index],
-        np.zeros(atoms.size + 1, dtype=np.int64), none, none, np.zeros((0, 3)),
+        np.zeros(atoms.size + 1, dtype=np.int64), none, none, none, np.zeros(index.size + 1, dtype=np.int64),
+        np.zeros((0, 3)),
     )  # fmt: skip
     labels = (labelled.energies[index], labelled.forces[atoms], labelled.strains[index], labelled.weights[index])
     return LabelledSet(part, *labels), atoms

@@ -23,7 +23,6 @@ class FitSettings:
     train: list = _option([], "data", "files to fit (extended xyz, any ASE format, or published configuration text)")
     valid: object = _option(0.1, "data", "validation data: a file, or the fraction of the training data to set aside")
     test: object = _option(None, "data", "test data: a file, or the fraction of the training data to set aside")
-    split_seed: int = _option(None, "data", "seed of the split into parts alone (default: seed)")
     energy_key: str = _option(None, "data", "name of the energy in the files (default: the usual names)")
     forces_key: str = _option(None, "data", "name of the forces")
     stress_key: str = _option(None, "data", "name of the stress")
@@ -80,6 +79,7 @@ class FitSettings:
     patience: int = _option(None, "training", "stop after this many epochs without a better validation error")
     finish: bool = _option(False, "training", "end with a short second-order optimisation of the full set (L-BFGS)")
     seed: int = _option(0, "training", "seed of the split, the starting parameters and the order of batches")
+    split_seed: int = _option(None, "training", "seed of the split into parts alone (default: seed)")
     threads: int = _option(None, "training", "threads (default: all cores); results do not depend on it")
 
     out: str = _option("fit", "output", "directory of the model, history, plots and report")
