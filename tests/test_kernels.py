@@ -25,23 +25,25 @@ from strategies import (
 from eann_lite import Specification, formulas, reference
 from eann_lite.batches import batches_of_atoms, draw_batch, pack_structures
 from eann_lite.compiled import Kernel, compile_loops
+from eann_lite.kernels.columns import (
+    products_of_three_rows,
+    recursive_products,
+    recursive_products_reverse,
+    recursive_products_tangent,
+)
 from eann_lite.kernels.dense import (
     gathered_product,
+    gathered_product_tangent,
     product,
     product_and_uses,
+    product_and_uses_tangent,
     scaled_product,
     squared_products,
     transposed_products,
 )
 from eann_lite.kernels.radial import gaussian_arguments, radial_slopes
-from eann_lite.kernels.rows import add_products, multiply_rows, scale_row, sum_two_products
-from eann_lite.kernels.vectors import (
-    products_of_three_rows,
-    recursive_products,
-    recursive_products_reverse,
-    recursive_products_tangent,
-    sum_of_rows,
-)
+from eann_lite.kernels.row_operations import sum_of_rows
+from eann_lite.kernels.rows import scale_row
 from eann_lite.model.specification import ACTIVATIONS
 from eann_lite.model.sweeps import Monomials, Sweeps
 from eann_lite.neighbors import neighbor_pairs
@@ -361,6 +363,55 @@ def test_uses_of_a_product_are_those_of_numpy_and_change_nothing_else(begin, row
 
 
 @compile_loops
+def jitted_gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
+    gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y)
+
+
+@compile_loops
+def jitted_product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving):
+    product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving)
+
+
+@given(st.integers(0, 23), st.integers(0, 9), st.integers(1, 29), st.integers(0, 3), PRECISIONS, seeds)
+def test_the_derivative_of_products_of_gathered_rows_is_that_of_numpy(rows, inner, outer, p, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    (x, x_dot), (u, u_dot), (v, v_dot) = (
+        rng.normal(size=(2, *shape)).astype(dtype) for shape in ((rows, inner), (p + inner, outer), (4, outer))
+    )
+    m = rng.integers(0, 4, p + inner).astype(np.int32)
+    around = np.full((rows + 2, outer + 3), 7.0, dtype)
+    jitted_gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, around[1:-1, 1:-2])
+    expected = x_dot @ (u * v[m])[p:] + x @ (u_dot * v[m] + u * v_dot[m])[p:]
+    assert around[1:-1, 1:-2] == pytest.approx(expected, rel=tolerance, abs=5 * tolerance)
+    around[1:-1, 1:-2] = 7.0
+    assert np.all(around == 7.0)
+
+
+@given(st.integers(0, 3), st.integers(0, 23), st.integers(1, 29), st.booleans(), st.booleans(), PRECISIONS, seeds)
+def test_the_derivative_of_uses_of_a_product_is_that_of_numpy(begin, rows, outer, fresh, moving, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    end = begin + rows
+    (x, x_dot), (w, w_dot), (u, u_dot), (v, v_dot) = (
+        rng.normal(size=(2, *shape)).astype(dtype)
+        for shape in ((rows + 1, 7), (7, outer), (end + 1, outer), (4, outer))
+    )
+    m, s = rng.integers(0, 4, end + 1).astype(np.int32), rng.normal(size=(end + 1, outer)).astype(dtype)
+    z, sums = (np.full((end + 1, outer), n, dtype) for n in (6.0, 7.0))
+    still = (x_dot, u_dot, v_dot, s) if moving else [np.full_like(a, np.nan) for a in (x_dot, u_dot, v_dot, s)]
+    jitted_product_and_uses_tangent(
+        begin, end, x, still[0], w, w_dot, u, still[1], v, still[2], m, still[3], z, sums, fresh, moving
+    )
+    p_dot = np.zeros((end + 1, outer), dtype)
+    p_dot[begin:end] = (x @ w_dot + moving * (x_dot @ w))[:rows]
+    chosen = np.arange(end + 1)[:, None]
+    chosen = (begin <= chosen) & (chosen < end)
+    expected = np.where(chosen, u * p_dot + moving * u_dot * s, np.full_like(z, 6.0))
+    assert z == pytest.approx(expected, rel=tolerance, abs=5 * tolerance)
+    expected = v[m] * p_dot + moving * v_dot[m] * s + (0.0 if fresh else 7.0)
+    assert sums == pytest.approx(np.where(chosen, expected, np.full_like(z, 7.0)), rel=tolerance, abs=5 * tolerance)
+
+
+@compile_loops
 def jitted_squared_products(x, w, kind, weight, y):
     squared_products(x, w, kind, weight, y)
 
@@ -389,23 +440,17 @@ def test_squared_and_scaled_products_are_those_of_numpy(rows, monomials, inner, 
 
 
 @compile_loops
-def jitted_row_operations(x, p, y, q, z):
-    multiply_rows(x, p, y, q, z, 0)
-    add_products(x, p, y, q, z, 1, z, 1)
-    sum_two_products(x, p, y, q, y, p, x, q, z, 2)
-    scale_row(x, q, 2.5, z, 3)
+def jitted_scale_row(x, p, factor, z, n):
+    scale_row(x, p, factor, z, n)
 
 
 @given(st.integers(0, 13), st.integers(0, 4), st.integers(0, 4), seeds)
-def test_operations_on_single_rows_are_those_of_numpy_for_every_length(columns, p, q, seed):
-    rng = np.random.default_rng(seed)
-    x, y, before = (rng.normal(size=(rows, columns)) for rows in (5, 5, 4))
-    around = np.full((6, columns + 5), 7.0)
-    around[1:-1, 2:-3] = before
-    jitted_row_operations(x, p, y, q, around[1:-1, 2:-3])
-    expected = [x[p] * y[q], before[1] + x[p] * y[q], x[p] * y[q] + y[p] * x[q], 2.5 * x[q]]
-    assert around[1:-1, 2:-3] == pytest.approx(np.array(expected), rel=1e-14, abs=1e-14)
-    around[1:-1, 2:-3] = 7.0
+def test_operations_on_single_rows_are_those_of_numpy_for_every_length(columns, p, n, seed):
+    x = np.random.default_rng(seed).normal(size=(5, columns))
+    around = np.full((7, columns + 5), 7.0)
+    jitted_scale_row(x, p, 2.5, around[1:-1, 2:-3], n)
+    assert around[1 + n, 2:-3] == pytest.approx(2.5 * x[p], rel=1e-14)
+    around[1 + n, 2:-3] = 7.0
     assert np.all(around == 7.0)
 
 

@@ -88,8 +88,8 @@ class Values(NamedTuple):
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
 
     Where only energies and forces are asked for, distance, slope, shared and the network stores but act_slope (and pre,
-    with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density then has one part that serves
-    all steps in turn and is density_bar, too, sums_bar is sums, and pair_gradient is vector.
+    with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density then has one part
+    that serves all steps in turn and is density_bar, too, sums_bar is sums, and pair_gradient is vector.
     """
 
     vector: np.ndarray

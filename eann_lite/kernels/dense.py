@@ -8,16 +8,17 @@ registers run at its single-thread rate or above.
 from llvmlite.binding import get_host_cpu_features
 
 from eann_lite.compiled import helper
-from eann_lite.kernels.vectors import (
-    any_layout,
+from eann_lite.kernels.tiles import (
+    gathered_product_tangent_tile,
     gathered_product_tile,
-    line,
+    product_and_use_tangent_tile,
     product_and_use_tile,
     product_tile,
     scaled_product_tile,
     squared_products_tile,
     transposed_product_tile,
 )
+from eann_lite.kernels.vectors import any_layout, line
 
 #: Most rows of a tile of ``gathered_product``: with AVX-512 there are twice as many registers, each twice as long.
 LONG_VECTORS = bool(get_host_cpu_features().get("avx512f"))
@@ -100,6 +101,23 @@ def _gathered_columns(n_bytes, height):
     return columns
 
 
+def _gathered_columns_tangent(n_bytes, height):
+    """Helper: the columns of ``gathered_product_tangent`` from o on that are as wide as ``n_bytes``."""
+    tall, one = (gathered_product_tangent_tile(rows, n_bytes) for rows in (height, 1))
+
+    @helper
+    def columns(x, x_dot, u, u_dot, p, v, v_dot, m, o, y):
+        n, n_rows = 0, x.shape[0]
+        while n + height <= n_rows:
+            tall(x, x_dot, n, u, u_dot, p, v, v_dot, m, o, y)
+            n += height
+        while n < n_rows:
+            one(x, x_dot, n, u, u_dot, p, v, v_dot, m, o, y)
+            n += 1
+
+    return columns
+
+
 def _used_columns(n_bytes, height):
     """Helper: the columns of ``product_and_uses`` from o on that are as wide as ``n_bytes``."""
     one = product_and_use_tile(1, n_bytes)
@@ -124,6 +142,23 @@ def _used_columns(n_bytes, height):
             n += 2
         if n < end:
             one(x, n - begin, w, o, n, u, v, m, y, to_y, z, to_z, sums, fresh)
+
+    return columns
+
+
+def _used_columns_tangent(n_bytes, height):
+    """Helper: the columns of ``product_and_uses_tangent`` from o on that are as wide as ``n_bytes``."""
+    tall, one = (product_and_use_tangent_tile(rows, n_bytes) for rows in (height, 1))
+
+    @helper
+    def columns(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving):
+        n = begin
+        while n + height <= end:
+            tall(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving)
+            n += height
+        while n < end:
+            one(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving)
+            n += 1
 
     return columns
 
@@ -159,6 +194,12 @@ _line_of_product = _product_columns(64)
 _half_of_product, _quarter_of_product, _one_of_product = map(_narrow_columns, (32, 16, 1), (4, 4, 1))
 _line_gathered, _half_gathered = _gathered_columns(64, TALLEST), _gathered_columns(32, TALLEST)
 _quarter_gathered, _one_gathered = _gathered_columns(16, 5), _gathered_columns(1, 1)
+_line_gathered_tangent, _half_gathered_tangent, _one_gathered_tangent = (
+    _gathered_columns_tangent(n_bytes, height) for n_bytes, height in ((64, TALLEST), (32, TALLEST), (1, 2))
+)
+_line_used_tangent, _half_used_tangent, _one_used_tangent = (
+    _used_columns_tangent(n_bytes, height) for n_bytes, height in ((64, 6), (32, 6), (1, 2))
+)
 _line_squared = _columns_in_tiles(squared_products_tile, 64, (8, 4) if LONG_VECTORS else (3, 2))
 _line_scaled = _columns_in_tiles(scaled_product_tile, 64, (8, 4) if LONG_VECTORS else (4, 2))
 _one_squared = _columns_in_tiles(squared_products_tile, 1, (4, 2))
@@ -245,6 +286,52 @@ def _gathered_product(x, u, p, v, m, y):
 
 
 @helper
+def gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
+    """Derivative y of ``gathered_product`` along x_dot, u_dot and v_dot."""
+    _gathered_product_tangent(any_layout(x), any_layout(x_dot), u, u_dot, p, v, v_dot, m, y)
+
+
+@helper
+def _gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
+    o, n_out, wide = 0, y.shape[1], line(y)
+    while o + wide <= n_out:
+        _line_gathered_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, o, y)
+        o += wide
+    while o + wide // 2 <= n_out:
+        _half_gathered_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, o, y)
+        o += wide // 2
+    while o < n_out:
+        _one_gathered_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, o, y)
+        o += 1
+
+
+@helper
+def product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving):
+    """Derivative z and sums of what ``product_and_uses`` gives, which left its product in s, along all with a dot.
+
+    Without ``moving`` only w_dot counts; the others with a dot, and s, may then hold anything.
+    """
+    _product_and_uses_tangent(
+        begin, end, any_layout(x), any_layout(x_dot), any_layout(w), any_layout(w_dot), u, u_dot, v, v_dot, m, s, z,
+        sums, fresh, moving,
+    )  # fmt: skip
+
+
+@helper
+def _product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving):
+    o, n_out, wide = 0, w.shape[1], line(w)
+    while o + wide <= n_out:
+        _line_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving)
+        o += wide
+    while o + wide // 2 <= n_out:
+        _half_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving)
+        o += wide // 2
+    while o < n_out:
+        _one_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving)
+        o += 1
+
+
+@helper
 def product_and_uses(begin, end, x, w, u, v, m, y, to_y, z, to_z, sums, fresh):
     """With p = x @ w, in rows begin to end: y = p where ``to_y``, z = u p where ``to_z``, sums = or += v[m] p.
 
@@ -273,7 +360,7 @@ def _product_and_uses(begin, end, x, w, u, v, m, y, to_y, z, to_z, sums, fresh):
 
 @helper
 def transposed_products(begin, end, x, y, rows, z, row):
-    """z[row + k, p - begin] = x[p, k] y[rows[p], k] for p from begin to end; x, y with contiguous rows of one length."""
+    """z[row + k, p - begin] = x[p, k] y[rows[p], k] for p from begin to end; rows of x, y contiguous, of one length."""
     k = 0
     while k + 8 <= x.shape[1]:
         p = begin

@@ -11,19 +11,27 @@ import numpy as np
 
 from eann_lite.compiled import helper
 from eann_lite.formulas import radial_parameter_slopes
-from eann_lite.kernels.dense import gathered_product, product, product_and_uses, transposed_products
+from eann_lite.kernels.columns import products_of_three_rows
+from eann_lite.kernels.dense import (
+    gathered_product,
+    gathered_product_tangent,
+    product,
+    product_and_uses,
+    product_and_uses_tangent,
+    transposed_products,
+)
 from eann_lite.kernels.geometry import length
 from eann_lite.kernels.monomials import (
     columns_of_pairs,
     monomials,
     monomials_reverse,
     monomials_tangent,
-    most_pairs,
 )
 from eann_lite.kernels.radial import slope_sum
 from eann_lite.kernels.repulsion import add_zbl_slopes
-from eann_lite.kernels.rows import add_products, fill_rows, multiply_rows, new_rows, sum_two_products
-from eann_lite.kernels.vectors import line, products_of_three_rows, sum_of_rows
+from eann_lite.kernels.row_operations import sum_of_rows
+from eann_lite.kernels.rows import fill_rows
+from eann_lite.kernels.vectors import line
 
 
 @helper
@@ -42,18 +50,16 @@ def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
     """Derivative of the weighted orbital sums of step t along the tangent direction."""
     first, neighbor, radial, radial_dot = batch.first, batch.neighbor, values.radial, tangents.radial
     coefficients, coefficients_dot, sums_dot = values.coefficients[t], tangents.coefficients[t], tangents.sums[:, :, t]
-    orbitals_dot = new_rows(most_pairs(start, stop, first), radial.shape[1], radial)
     angular = columns_of_pairs(sums_dot.shape[1], start, stop, first, radial)
     angular_dot = columns_of_pairs(sums_dot.shape[1], start, stop, first, radial)
     for i in range(start, stop):
-        for p in range(first[i], first[i + 1]):
-            n, j = p - first[i], neighbor[p]
-            sum_two_products(radial_dot, p, coefficients, j, radial, p, coefficients_dot, j, orbitals_dot, n)
         monomials(i, potential, batch, values, angular)
         monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)
         n_pairs = first[i + 1] - first[i]
-        gathered_product(angular_dot[:, :n_pairs], radial, first[i], coefficients, neighbor, sums_dot[i])
-        product(angular[:, :n_pairs], orbitals_dot, sums_dot[i], False)
+        gathered_product_tangent(
+            angular[:, :n_pairs], angular_dot[:, :n_pairs], radial, radial_dot, first[i], coefficients,
+            coefficients_dot, neighbor, sums_dot[i],
+        )  # fmt: skip
 
 
 @helper
@@ -86,27 +92,17 @@ def messages_tangent(start, stop, t, moving, potential, batch, values, tangents)
     coefficients, coefficients_dot = values.coefficients[t], tangents.coefficients[t]
     message_dot, radial_bar_dot = tangents.message, tangents.radial_bar
     last = t + 1 == values.coefficients.shape[0]
-    shared_dot = new_rows(most_pairs(start, stop, first), radial.shape[1], radial)
     angular = columns_of_pairs(values.sums_bar.shape[1], start, stop, first, radial)
     angular_dot = columns_of_pairs(values.sums_bar.shape[1], start, stop, first, radial)
     for i in range(start, stop):
-        begin, end = first[i], first[i + 1]
         monomials(i, potential, batch, values, angular)
-        product(angular[:, : end - begin].T, tangents.sums_bar[i, :, t], shared_dot[: end - begin], True)
         if moving:
             monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)
-            product(angular_dot[:, : end - begin].T, values.sums_bar[i, :, t], shared_dot[: end - begin], False)
-        if last:
-            fill_rows(begin, end, radial_bar_dot, 0.0)
-        for p in range(begin, end):
-            n, j = p - begin, neighbor[p]
-            multiply_rows(radial, p, shared_dot, n, message_dot, p)
-            add_products(coefficients, j, shared_dot, n, radial_bar_dot, p, radial_bar_dot, p)
-        if moving:
-            shared = values.shared[t]
-            for p in range(begin, end):
-                add_products(radial_dot, p, shared, p, message_dot, p, message_dot, p)
-                add_products(coefficients_dot, neighbor[p], shared, p, radial_bar_dot, p, radial_bar_dot, p)
+        product_and_uses_tangent(
+            first[i], first[i + 1], angular.T, angular_dot.T, values.sums_bar[i, :, t], tangents.sums_bar[i, :, t],
+            radial, radial_dot, coefficients, coefficients_dot, neighbor, values.shared[t], message_dot, radial_bar_dot,
+            last, moving,
+        )  # fmt: skip
 
 
 @helper

@@ -1,4 +1,4 @@
-"""Loops of Python's side: drawing structures out of a packed set into one batch sorted by element; transposing weights."""
+"""Loops of Python's side: packing pairs, drawing structures into a batch sorted by element, transposing weights."""
 
 import numpy as np
 

@@ -5,7 +5,8 @@
 as explicit vectors: see ``kernels.rows``.  ``log_slope`` is f_c'/f_c, taken for 0 from the cutoff on, where R_k is 0.
 """
 
-from eann_lite.kernels.vectors import multiply, row_operation
+from eann_lite.kernels.row_operations import row_operation
+from eann_lite.kernels.vectors import multiply
 
 
 def _argument(builder, center, exponent, r):

@@ -1,22 +1,15 @@
-"""Making, filling, copying and adding rows of arrays, as plain loops: Numba takes several times as long to compile slices.
+"""Making, filling, copying and adding rows of arrays, as plain loops: Numba takes far longer to compile slices.
 
-And products of single rows of K Gaussians, of pairs and of atoms, as explicit vectors: a loop over K checks for every
-pair again whether its arrays overlap, which takes longer than the row.
+And a product of single rows of K Gaussians as explicit vectors: a loop over K checks for every pair again whether its
+arrays overlap, which takes longer than the row.
 """
 
 import numpy as np
 
 from eann_lite.compiled import helper
-from eann_lite.kernels.vectors import line, multiply, multiply_add, row_operation
+from eann_lite.kernels.row_operations import row_operation
+from eann_lite.kernels.vectors import line, multiply
 
-#: multiply_rows(x, p, y, q, z, n): z[n] = x[p] y[q], element by element.
-multiply_rows = row_operation(1, lambda builder, x, y: (multiply(builder, x, y),))
-#: add_products(x, p, y, q, z, n, z, n): z[n] += x[p] y[q].
-add_products = row_operation(1, lambda builder, x, y, z: (multiply_add(builder, x, y, z),))
-#: sum_two_products(u, p, v, q, x, p, y, q, z, n): z[n] = u[p] v[q] + x[p] y[q].
-sum_two_products = row_operation(
-    1, lambda builder, u, v, x, y: (multiply_add(builder, u, v, multiply(builder, x, y)),)
-)
 #: scale_row(x, p, factor, z, n): z[n] = factor x[p].
 scale_row = row_operation(1, lambda builder, x, factor: (multiply(builder, x, factor),))
 

@@ -207,10 +207,8 @@ def reverse_tangent(
     for t in range(values.coefficients.shape[0] - 1, -1, -1):
         for b in prange(batch.blocks.shape[0]):
             _step_reverse_tangent(np.int64(b), t, moving, potential, batch, values, tangents, contraction_bar_dot)
-        n_tasks = (
-            potential.energy_tasks.shape[0] if t + 1 == values.coefficients.shape[0] else potential.recursion_tasks.shape[0]
-        )
-        for task in prange(n_tasks):
+        tasks = potential.energy_tasks if t + 1 == values.coefficients.shape[0] else potential.recursion_tasks
+        for task in prange(tasks.shape[0]):
             _network_gradients(np.int64(task), t, moving, potential, batch, values, tangents, gradient)
         for b in prange(batch.blocks.shape[0]):
             _gather_tangent(np.int64(b), t, batch, tangents)

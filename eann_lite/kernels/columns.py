@@ -1,0 +1,187 @@
+"""Operations on many pairs side by side: rows are components or monomials, columns are pairs."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from eann_lite.kernels.vectors import (
+    INDEX,
+    address_of,
+    at,
+    element_of,
+    multiply,
+    multiply_add,
+    opened,
+    sum_of_lanes,
+)
+
+
+@intrinsic
+def products_of_three_rows(typing_context, x, begin, end, y, z, sums):
+    """z[a, b] = sum_p x[a, p] y[b, p - begin] and sums[b] = sum_p y[b, p - begin] for p from begin to end.
+
+    x, y (3, ..) of one precision with contiguous rows, z (3, 3), sums (3,) in double precision, as the sums are.
+    """
+
+    def generate(context, builder, signature, arguments):
+        x, y, z = (_Columns(context, builder, signature.args[c], arguments[c]) for c in (0, 3, 4))
+        sums, _, _ = opened(context, builder, signature.args[5], arguments[5])
+        begin, end, eight = arguments[1], arguments[2], ir.Constant(INDEX, 8)
+        in_eights = builder.add(begin, builder.mul(builder.sdiv(builder.sub(end, begin), eight), eight))
+        element, double = element_of(signature.args[0])[0], ir.DoubleType()
+        rows = [ir.Constant(INDEX, row) for row in range(3)]
+
+        def along(width, start, stop):
+            """The twelve sums over columns start to stop, ``width`` at a time."""
+            kind, wide = (ir.VectorType(t, width) if width > 1 else t for t in (element, double))
+            zero = ir.Constant(wide, None if width > 1 else 0.0)
+            totals = [cgutils.alloca_once_value(builder, zero) for _ in range(12)]
+            with cgutils.for_range_slice(builder, start, stop, ir.Constant(INDEX, width)) as (p, _):
+                columns = (x, p), (y, builder.sub(p, begin))
+                loaded = [[array.load(kind, row, column) for row in rows] for array, column in columns]
+                if element != double:
+                    loaded = [[builder.fpext(value, wide) for value in values] for values in loaded]
+                for n, total in enumerate(totals):
+                    a, b = divmod(n, 3)
+                    before, other = builder.load(total), loaded[1][b]
+                    added = multiply_add(builder, loaded[0][a], other, before) if a < 3 else builder.fadd(other, before)
+                    builder.store(added, total)
+            return [sum_of_lanes(builder, builder.load(total), width) for total in totals]
+
+        ends = zip(along(8, begin, in_eights), along(1, in_eights, end))
+        for n, (most, rest) in enumerate(ends):
+            total = builder.fadd(most, rest)
+            if n < 9:
+                z.store(total, rows[n // 3], rows[n % 3])
+            else:
+                place = address_of(builder, sums, (rows[n - 9], ir.Constant(INDEX, 8)))
+                builder.store(total, at(builder, place, double))
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp, y, z, sums), generate
+
+
+def _over_columns(builder, begin, end, element, body):
+    """Code that calls body(kind, p) for all columns from begin to end; kind holds those from p on that it works on."""
+    start = begin
+    # Many at a time: what is the same for all of them, such as the row to take, is then found only once.
+    for width in (32, 8, 4, 1):
+        step = ir.Constant(INDEX, width)
+        stop = builder.add(start, builder.mul(builder.sdiv(builder.sub(end, start), step), step))
+        with cgutils.for_range_slice(builder, start, stop, step) as (p, _):
+            body(ir.VectorType(element, width) if width > 1 else element, p)
+        start = stop
+
+
+class _Columns:
+    """Loads and stores of some columns of a two-dimensional array, row by row."""
+
+    def __init__(self, context, builder, array_type, value):
+        self.builder, self.size = builder, ir.Constant(INDEX, element_of(array_type)[1])
+        self.base, (self.stride, _), _ = opened(context, builder, array_type, value)
+
+    def _place(self, kind, row, column):
+        return at(self.builder, address_of(self.builder, self.base, (row, self.stride), (column, self.size)), kind)
+
+    def load(self, kind, row, column):
+        return self.builder.load(self._place(kind, row, column), align=4)
+
+    def store(self, value, row, column):
+        self.builder.store(value, self._place(value.type, row, column), align=4)
+
+
+def _tables(context, builder, signature, arguments, places):
+    """Function that gives element a of each table of whole numbers (A,), and A."""
+    tables = [opened(context, builder, signature.args[place], arguments[place]) for place in places]
+    return (
+        lambda a: [builder.load(at(builder, address_of(builder, t[0], (a, t[1][0])), INDEX)) for t in tables],
+        tables[0][2][0],
+    )
+
+
+@intrinsic
+def recursive_products(typing_context, x, begin, end, parent, axis, z):
+    """z[0] = 1 and z[a] = z[parent[a]] x[axis[a]] for a = 1, 2, ...; columns begin to end of x, in z from 0 on.
+
+    parent[a] < a; x (3, P) and z (A, ..) with contiguous rows.
+    """
+
+    def generate(context, builder, signature, arguments):
+        begin, zero, one = arguments[1], ir.Constant(INDEX, 0), ir.Constant(INDEX, 1)
+        x, z = (_Columns(context, builder, signature.args[c], arguments[c]) for c in (0, 5))
+        row_of, n_rows = _tables(context, builder, signature, arguments, (3, 4))
+
+        def body(kind, p):
+            c = builder.sub(p, begin)
+            z.store(ir.Constant(kind, [1.0] * kind.count if isinstance(kind, ir.VectorType) else 1.0), zero, c)
+            with cgutils.for_range_slice(builder, one, n_rows, one) as (a, _):
+                row, component = row_of(a)
+                z.store(multiply(builder, z.load(kind, row, c), x.load(kind, component, p)), a, c)
+
+        _over_columns(builder, begin, arguments[2], element_of(signature.args[0])[0], body)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp, parent, axis, z), generate
+
+
+@intrinsic
+def recursive_products_tangent(typing_context, x, x_dot, begin, end, parent, axis, z, z_dot):
+    """Tangent of ``recursive_products`` after it.
+
+    z_dot[0] = 0 and z_dot[a] = z_dot[parent[a]] x[axis[a]] + z[parent[a]] x_dot[axis[a]]; columns of x_dot as of x.
+    """
+
+    def generate(context, builder, signature, arguments):
+        begin, zero, one = arguments[2], ir.Constant(INDEX, 0), ir.Constant(INDEX, 1)
+        x, x_dot, z, z_dot = (_Columns(context, builder, signature.args[c], arguments[c]) for c in (0, 1, 6, 7))
+        row_of, n_rows = _tables(context, builder, signature, arguments, (4, 5))
+
+        def body(kind, p):
+            c = builder.sub(p, begin)
+            z_dot.store(ir.Constant(kind, None), zero, c)
+            with cgutils.for_range_slice(builder, one, n_rows, one) as (a, _):
+                row, component = row_of(a)
+                product = multiply(builder, z.load(kind, row, c), x_dot.load(kind, component, p))
+                total = multiply_add(builder, z_dot.load(kind, row, c), x.load(kind, component, p), product)
+                z_dot.store(total, a, c)
+
+        _over_columns(builder, begin, arguments[3], element_of(signature.args[0])[0], body)
+        return context.get_dummy_value()
+
+    return types.void(x, x_dot, types.intp, types.intp, parent, axis, z, z_dot), generate
+
+
+@intrinsic
+def recursive_products_reverse(typing_context, x, begin, end, parent, axis, z, z_bar, factor, x_bar):
+    """Reverse of ``recursive_products`` after it: x_bar = factor x + what z_bar, which is lost, means for x.
+
+    For a = A - 1, ..., 1: x_bar[axis] += z_bar[a] z[parent], z_bar[parent] += z_bar[a] x[axis].  Columns of factor
+    (1, ..) and x_bar (3, ..) as of z, from 0 on.
+    """
+
+    def generate(context, builder, signature, arguments):
+        begin, zero, one = arguments[1], ir.Constant(INDEX, 0), ir.Constant(INDEX, 1)
+        x, z, z_bar, factor, x_bar = (
+            _Columns(context, builder, signature.args[c], arguments[c]) for c in (0, 5, 6, 7, 8)
+        )
+        row_of, n_rows = _tables(context, builder, signature, arguments, (3, 4))
+
+        def body(kind, p):
+            c = builder.sub(p, begin)
+            for component in (ir.Constant(INDEX, n) for n in range(3)):
+                value = multiply(builder, factor.load(kind, zero, c), x.load(kind, component, p))
+                x_bar.store(value, component, c)
+            with cgutils.for_range_slice(builder, one, n_rows, one) as (n, _):
+                a = builder.sub(n_rows, n)
+                row, component = row_of(a)
+                bar = z_bar.load(kind, a, c)
+                total = multiply_add(builder, bar, z.load(kind, row, c), x_bar.load(kind, component, c))
+                x_bar.store(total, component, c)
+                total = multiply_add(builder, bar, x.load(kind, component, p), z_bar.load(kind, row, c))
+                z_bar.store(total, row, c)
+
+        _over_columns(builder, begin, arguments[2], element_of(signature.args[0])[0], body)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp, parent, axis, z, z_bar, factor, x_bar), generate

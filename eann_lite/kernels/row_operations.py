@@ -1,0 +1,118 @@
+"""Operations on single rows of K numbers, and sums of rows, as explicit vectors."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from eann_lite.kernels.vectors import (
+    INDEX,
+    address_of,
+    at,
+    element_of,
+    index_at,
+    opened,
+    plus,
+    repeated,
+    sum_of_lanes,
+)
+
+
+def row_operation(n_results, formula, summed=False):
+    """Intrinsic operation(x, p, y, q, ..., numbers, ..., z, n): rows z[n] from rows x[p], y[q], ... and numbers.
+
+    Arrays (n, K) with contiguous rows, each followed by the index of its row; numbers are floats; the last
+    ``n_results`` rows are written.  formula(builder, *rows, *numbers) gives as many vectors.
+    With ``summed`` it gives one vector more, the sum of whose elements is what the operation returns.
+    """
+
+    @intrinsic
+    def operation(typing_context, *arguments):
+        def generate(context, builder, signature, packed):
+            (kinds,), values = signature.args, cgutils.unpack_tuple(builder, packed[0])
+            rows, numbers = [], []
+            for n, (kind, value) in enumerate(zip(kinds, values)):
+                if isinstance(kind, types.Array):
+                    base, strides, shape = opened(context, builder, kind, value)
+                    index = context.cast(builder, values[n + 1], kinds[n + 1], types.intp)
+                    rows.append(address_of(builder, base, (index, strides[0])))
+                elif isinstance(kind, types.Float):
+                    numbers.append(context.cast(builder, value, kind, kinds[0].dtype))
+            sources, targets = rows[: len(rows) - n_results], rows[len(rows) - n_results :]
+            total = _along_row(builder, element_of(kinds[0]), shape[1], sources, numbers, targets, formula, summed)
+            return total if summed else context.get_dummy_value()
+
+        result = arguments[0].dtype if summed else types.void
+        return result(types.StarArgTuple.from_types(arguments)), generate
+
+    return operation
+
+
+def _along_row(builder, element, length, sources, numbers, targets, formula, summed):
+    """Code of ``row_operation``: eight elements at a time, then four, then one by one; gives the sum."""
+    element, size = element
+    size, begin = ir.Constant(INDEX, size), ir.Constant(INDEX, 0)
+    total = cgutils.alloca_once_value(builder, ir.Constant(element, 0.0))
+    for width in (8, 4, 1):
+        step = ir.Constant(INDEX, width)
+        end = builder.mul(builder.sdiv(length, step), step)
+        kind = ir.VectorType(element, width) if width > 1 else element
+        constants = [repeated(builder, number, width) if width > 1 else number for number in numbers]
+        with cgutils.for_range_slice(builder, begin, end, step) as (k, _):
+            places = [at(builder, address_of(builder, row, (k, size)), kind) for row in sources]
+            elements = [builder.load(place, align=4) for place in places]
+            results = formula(builder, *elements, *constants)
+            for row, result in zip(targets, results):
+                builder.store(result, at(builder, address_of(builder, row, (k, size)), kind), align=4)
+            if summed:
+                builder.store(builder.fadd(builder.load(total), sum_of_lanes(builder, results[-1], width)), total)
+        begin = end
+    return builder.load(total)
+
+
+@intrinsic
+def sum_of_rows(typing_context, x, rows, begin, end, z, n):
+    """z[n] += the sum of x[rows[p]] for p from begin to end; x (.., K) and z (.., K) with contiguous rows.
+
+    The sums stay in registers, four of them side by side, so that none waits for the one before.
+    """
+
+    def generate(context, builder, signature, arguments):
+        x_base, x_strides, _ = opened(context, builder, signature.args[0], arguments[0])
+        rows = opened(context, builder, signature.args[1], arguments[1])
+        z_base, z_strides, z_shape = opened(context, builder, signature.args[4], arguments[4])
+        element, size = element_of(signature.args[0])
+        size, begin, end, four = ir.Constant(INDEX, size), arguments[2], arguments[3], ir.Constant(INDEX, 4)
+        in_fours = builder.add(begin, builder.mul(builder.sdiv(builder.sub(end, begin), four), four))
+        target = address_of(builder, z_base, (arguments[5], z_strides[0]))
+
+        def along(kind, k):
+            """The sum of the elements from k on, as one vector."""
+            sums = [cgutils.alloca_once(builder, kind) for _ in range(4)]
+            for total in sums:
+                builder.store(ir.Constant(kind, None), total)
+
+            def add(p, total):
+                row = index_at(builder, rows, signature.args[1], p)
+                place = at(builder, address_of(builder, x_base, (row, x_strides[0]), (k, size)), kind)
+                builder.store(builder.fadd(builder.load(total), builder.load(place, align=4)), total)
+
+            with cgutils.for_range_slice(builder, begin, in_fours, four) as (p, _):
+                for c, total in enumerate(sums):
+                    add(plus(builder, p, c), total)
+            with cgutils.for_range_slice(builder, in_fours, end, ir.Constant(INDEX, 1)) as (p, _):
+                add(p, sums[0])
+            pairs = [builder.fadd(builder.load(sums[c]), builder.load(sums[c + 1])) for c in (0, 2)]
+            place = at(builder, address_of(builder, target, (k, size)), kind)
+            builder.store(builder.fadd(builder.load(place, align=4), builder.fadd(*pairs)), place, align=4)
+
+        start = ir.Constant(INDEX, 0)
+        for width in (8, 4, 1):
+            step = ir.Constant(INDEX, width)
+            stop = builder.mul(builder.sdiv(z_shape[1], step), step)
+            with cgutils.for_range_slice(builder, start, stop, step) as (k, _):
+                along(ir.VectorType(element, width) if width > 1 else element, k)
+            start = stop
+        return context.get_dummy_value()
+
+    return types.void(x, rows, types.intp, types.intp, z, types.intp), generate

@@ -1,0 +1,403 @@
+"""Tiles of dense products, whose results stay in registers; ``dense`` makes whole products of them."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from eann_lite.kernels.vectors import (
+    CONTRACT,
+    INDEX,
+    address_of,
+    at,
+    element_of,
+    index_at,
+    lanes,
+    multiply,
+    multiply_add,
+    opened,
+    plus,
+    repeated,
+)
+
+
+def product_tile(rows, n_bytes):
+    """Intrinsic tile(x, n, w, o, y, fresh): y[n:n+rows, o:o+width] = or (not fresh) += x[n:n+rows] @ w[:, o:o+width].
+
+    width: the numbers in ``n_bytes``, at least one.  x may have any strides; rows of w and y are contiguous.  The sums
+    stay in registers until they are complete.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, n, w, o, y, fresh):
+        def generate(context, builder, signature, arguments):
+            n, o, fresh = arguments[1], arguments[3], arguments[5]
+            element, size = element_of(signature.args[0])
+            vector, size = ir.VectorType(element, max(1, n_bytes // size)), ir.Constant(INDEX, size)
+            x_base, x_strides, x_shape = opened(context, builder, signature.args[0], arguments[0])
+            w_base, w_strides, _ = opened(context, builder, signature.args[2], arguments[2])
+            y_base, y_strides, _ = opened(context, builder, signature.args[4], arguments[4])
+            x_rows = [address_of(builder, x_base, (plus(builder, n, r), x_strides[0])) for r in range(rows)]
+            y_tiles = [
+                at(builder, address_of(builder, y_base, (plus(builder, n, r), y_strides[0]), (o, size)), vector)
+                for r in range(rows)
+            ]
+            w_column = address_of(builder, w_base, (o, size))
+            sums = [cgutils.alloca_once(builder, vector) for _ in range(rows)]
+            with builder.if_else(fresh) as (empty, continued):
+                with empty:
+                    for total in sums:
+                        builder.store(ir.Constant(vector, None), total)
+                with continued:
+                    for total, place in zip(sums, y_tiles):
+                        builder.store(builder.load(place, align=4), total)
+            with cgutils.for_range(builder, x_shape[1]) as loop:
+                row = address_of(builder, w_column, (loop.index, w_strides[0]))
+                row = builder.load(at(builder, row, vector), align=4)
+                for r in range(rows):
+                    number = at(builder, address_of(builder, x_rows[r], (loop.index, x_strides[1])), element)
+                    number = repeated(builder, builder.load(number), vector.count)
+                    builder.store(multiply_add(builder, number, row, builder.load(sums[r])), sums[r])
+            for total, place in zip(sums, y_tiles):
+                builder.store(builder.load(total), place, align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, types.intp, w, types.intp, y, types.boolean), generate
+
+    return tile
+
+
+def squared_products_tile(rows, n_bytes):
+    """Intrinsic tile(x, n, w, o, kind, weight, y): y[n:n+rows, o:o+width] = sum_a weight[a] (x[:, a] @ w[kind[a]])^2.
+
+    Of the same rows and columns; x (N, A, i) of any strides, w (.., i, o) and y (N, o) with contiguous rows.  Products
+    and sums stay in registers.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, n, w, o, kind, weight, y):
+        def generate(context, builder, signature, arguments):
+            n, o = arguments[1], arguments[3]
+            element, size = element_of(signature.args[0])
+            vector, size = ir.VectorType(element, max(1, n_bytes // size)), ir.Constant(INDEX, size)
+            x, w, kind, weight, y = (
+                opened(context, builder, signature.args[place], arguments[place]) for place in (0, 2, 4, 5, 6)
+            )
+            x_rows = [address_of(builder, x[0], (plus(builder, n, r), x[1][0])) for r in range(rows)]
+            w_column = address_of(builder, w[0], (o, size))
+            products, totals = ([cgutils.alloca_once(builder, vector) for _ in range(rows)] for _ in range(2))
+            for total in totals:
+                builder.store(ir.Constant(vector, None), total)
+            with cgutils.for_range(builder, x[2][1]) as along:
+                a = along.index
+                for product in products:
+                    builder.store(ir.Constant(vector, None), product)
+                chosen = builder.load(at(builder, address_of(builder, kind[0], (a, kind[1][0])), INDEX))
+                with cgutils.for_range(builder, x[2][2]) as loop:
+                    row = address_of(builder, w_column, (chosen, w[1][0]), (loop.index, w[1][1]))
+                    row = builder.load(at(builder, row, vector), align=4)
+                    for x_row, product in zip(x_rows, products):
+                        number = address_of(builder, x_row, (a, x[1][1]), (loop.index, x[1][2]))
+                        number = repeated(builder, builder.load(at(builder, number, element)), vector.count)
+                        builder.store(multiply_add(builder, number, row, builder.load(product)), product)
+                factor = builder.load(at(builder, address_of(builder, weight[0], (a, weight[1][0])), element))
+                factor = repeated(builder, factor, vector.count)
+                for product, total in zip(products, totals):
+                    value = builder.load(product)
+                    weighted = multiply(builder, factor, value)
+                    builder.store(multiply_add(builder, weighted, value, builder.load(total)), total)
+            for r, total in enumerate(totals):
+                place = address_of(builder, y[0], (plus(builder, n, r), y[1][0]), (o, size))
+                builder.store(builder.load(total), at(builder, place, vector), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, types.intp, w, types.intp, kind, weight, y), generate
+
+    return tile
+
+
+def scaled_product_tile(rows, n_bytes):
+    """Intrinsic tile(x, n, w, o, factor, z, y): y[n:n+rows, o:o+width] = factor z (x @ w) of the same rows and columns.
+
+    Element by element with z; x may have any strides; rows of w, z and y are contiguous.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, n, w, o, factor, z, y):
+        def generate(context, builder, signature, arguments):
+            n, o = arguments[1], arguments[3]
+            element, size = element_of(signature.args[0])
+            vector, size = ir.VectorType(element, max(1, n_bytes // size)), ir.Constant(INDEX, size)
+            x, w, z, y = (opened(context, builder, signature.args[place], arguments[place]) for place in (0, 2, 5, 6))
+            indices = [plus(builder, n, r) for r in range(rows)]
+            x_rows = [address_of(builder, x[0], (index, x[1][0])) for index in indices]
+            w_column = address_of(builder, w[0], (o, size))
+            totals = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(rows)]
+            with cgutils.for_range(builder, x[2][1]) as loop:
+                row = address_of(builder, w_column, (loop.index, w[1][0]))
+                row = builder.load(at(builder, row, vector), align=4)
+                for x_row, total in zip(x_rows, totals):
+                    number = at(builder, address_of(builder, x_row, (loop.index, x[1][1])), element)
+                    number = repeated(builder, builder.load(number), vector.count)
+                    builder.store(multiply_add(builder, number, row, builder.load(total)), total)
+            factor = context.cast(builder, arguments[4], signature.args[4], signature.args[0].dtype)
+            factor = repeated(builder, factor, vector.count)
+            for index, total in zip(indices, totals):
+                places = [address_of(builder, a[0], (index, a[1][0]), (o, size)) for a in (z, y)]
+                others = builder.load(at(builder, places[0], vector), align=4)
+                value = multiply(builder, multiply(builder, factor, others), builder.load(total))
+                builder.store(value, at(builder, places[1], vector), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, types.intp, w, types.intp, factor, z, y), generate
+
+    return tile
+
+
+def gathered_product_tile(rows, n_bytes):
+    """Intrinsic tile(x, n, u, p, v, m, o, y): y[n:n+rows, o:o+width] = x[n:n+rows] @ (u[p:] v[m])[:, o:o+width].
+
+    width: the numbers in ``n_bytes``, at least one; row c of the second factor is the product of rows u[p + c] and
+    v[m[p + c]], element by element, made in registers.  x may have any strides; other rows are contiguous.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, n, u, p, v, m, o, y):
+        def generate(context, builder, signature, arguments):
+            n, p, o = arguments[1], arguments[3], arguments[6]
+            element, size = element_of(signature.args[0])
+            vector = ir.VectorType(element, max(1, n_bytes // size))
+            column = (o, ir.Constant(INDEX, size))
+            x_base, x_strides, x_shape = opened(context, builder, signature.args[0], arguments[0])
+            u_base, u_strides, _ = opened(context, builder, signature.args[2], arguments[2])
+            v_base, v_strides, _ = opened(context, builder, signature.args[4], arguments[4])
+            m = opened(context, builder, signature.args[5], arguments[5])
+            y_base, y_strides, _ = opened(context, builder, signature.args[7], arguments[7])
+            x_rows = [address_of(builder, x_base, (plus(builder, n, r), x_strides[0])) for r in range(rows)]
+            sums = [cgutils.alloca_once(builder, vector) for _ in range(rows)]
+            for total in sums:
+                builder.store(ir.Constant(vector, None), total)
+            with cgutils.for_range(builder, x_shape[1]) as loop:
+                place = builder.add(p, loop.index)
+                a = at(builder, address_of(builder, u_base, (place, u_strides[0]), column), vector)
+                row = index_at(builder, m, signature.args[5], place)
+                b = at(builder, address_of(builder, v_base, (row, v_strides[0]), column), vector)
+                both = multiply(builder, builder.load(a, align=4), builder.load(b, align=4))
+                for r in range(rows):
+                    number = at(builder, address_of(builder, x_rows[r], (loop.index, x_strides[1])), element)
+                    number = repeated(builder, builder.load(number), vector.count)
+                    builder.store(multiply_add(builder, number, both, builder.load(sums[r])), sums[r])
+            for r, total in enumerate(sums):
+                place = address_of(builder, y_base, (plus(builder, n, r), y_strides[0]), column)
+                builder.store(builder.load(total), at(builder, place, vector), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, types.intp, u, types.intp, v, m, types.intp, y), generate
+
+    return tile
+
+
+def product_and_use_tile(rows, n_bytes):
+    """Intrinsic tile(x, c, w, o, n, u, v, m, y, to_y, z, to_z, sums, fresh): uses of a product in registers.
+
+    With p = x[c:c+rows] @ w[:, o:o+width] as in ``product_tile``, row by row and in the same columns, n counting
+    on with c: y[n] = p where ``to_y``, z[n] = u[n] p where ``to_z``, and sums[n] = or (not fresh) += v[m[n]] p.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, c, w, o, n, u, v, m, y, to_y, z, to_z, sums, fresh):
+        def generate(context, builder, signature, arguments):
+            first, o, n, to_y, to_z, fresh = (arguments[place] for place in (1, 3, 4, 9, 11, 13))
+            element, size = element_of(signature.args[0])
+            vector = ir.VectorType(element, max(1, n_bytes // size))
+            column = (o, ir.Constant(INDEX, size))
+            places = (0, 2, 5, 6, 7, 8, 10, 12)
+            x, w, u, v, m, y, z, sums = (
+                opened(context, builder, signature.args[place], arguments[place]) for place in places
+            )
+
+            def place(array, row):
+                return at(builder, address_of(builder, array[0], (row, array[1][0]), column), vector)
+
+            def load(array, row):
+                return builder.load(place(array, row), align=4)
+
+            def store(value, array, row):
+                builder.store(value, place(array, row), align=4)
+
+            indices = [plus(builder, n, r) for r in range(rows)]
+            x_rows = [address_of(builder, x[0], (plus(builder, first, r), x[1][0])) for r in range(rows)]
+            totals = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(rows)]
+            with cgutils.for_range(builder, x[2][1]) as loop:
+                row = load(w, loop.index)
+                for x_row, total in zip(x_rows, totals):
+                    number = at(builder, address_of(builder, x_row, (loop.index, x[1][1])), element)
+                    number = repeated(builder, builder.load(number), vector.count)
+                    builder.store(multiply_add(builder, number, row, builder.load(total)), total)
+            products = list(zip(indices, [builder.load(total) for total in totals]))
+            with builder.if_then(to_y):
+                for index, product in products:
+                    store(product, y, index)
+            with builder.if_then(to_z):
+                for index, product in products:
+                    store(multiply(builder, load(u, index), product), z, index)
+            factors = []
+            for index in indices:
+                factors.append(load(v, index_at(builder, m, signature.args[7], index)))
+            with builder.if_else(fresh) as (empty, continued):
+                with empty:
+                    for (index, product), factor in zip(products, factors):
+                        store(multiply(builder, factor, product), sums, index)
+                with continued:
+                    for (index, product), factor in zip(products, factors):
+                        store(multiply_add(builder, factor, product, load(sums, index)), sums, index)
+            return context.get_dummy_value()
+
+        index, truth = types.intp, types.boolean
+        return types.void(x, index, w, index, index, u, v, m, y, truth, z, truth, sums, truth), generate
+
+    return tile
+
+
+def gathered_product_tangent_tile(rows, n_bytes):
+    """Intrinsic tile(x, x_dot, n, u, u_dot, p, v, v_dot, m, o, y): derivative of what ``gathered_product_tile`` gives.
+
+    y[n:n+rows, o:o+width] = x_dot[n:n+rows] @ (u[p:] v[m]) + x[n:n+rows] @ (u_dot[p:] v[m] + u[p:] v_dot[m]), of the
+    same columns.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, x_dot, n, u, u_dot, p, v, v_dot, m, o, y):
+        def generate(context, builder, signature, arguments):
+            n, p, o = arguments[2], arguments[5], arguments[9]
+            element, size = element_of(signature.args[0])
+            vector = ir.VectorType(element, max(1, n_bytes // size))
+            column = (o, ir.Constant(INDEX, size))
+            x, x_dot, u, u_dot, v, v_dot, m, y = (
+                opened(context, builder, signature.args[place], arguments[place]) for place in (0, 1, 3, 4, 6, 7, 8, 10)
+            )
+
+            def place(array, row):
+                return at(builder, address_of(builder, array[0], (row, array[1][0]), column), vector)
+
+            indices = [plus(builder, n, r) for r in range(rows)]
+            sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(rows)]
+            with cgutils.for_range(builder, x[2][1]) as loop:
+                pair = builder.add(p, loop.index)
+                other = index_at(builder, m, signature.args[8], pair)
+                a, a_dot = (builder.load(place(array, pair), align=4) for array in (u, u_dot))
+                b, b_dot = (builder.load(place(array, other), align=4) for array in (v, v_dot))
+                both, both_dot = multiply(builder, a, b), multiply_add(builder, a_dot, b, multiply(builder, a, b_dot))
+                for index, total in zip(indices, sums):
+                    value = builder.load(total)
+                    for array, factor in ((x_dot, both), (x, both_dot)):
+                        number = address_of(builder, array[0], (index, array[1][0]), (loop.index, array[1][1]))
+                        number = repeated(builder, builder.load(at(builder, number, element)), vector.count)
+                        value = multiply_add(builder, number, factor, value)
+                    builder.store(value, total)
+            for index, total in zip(indices, sums):
+                builder.store(builder.load(total), place(y, index), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, x_dot, types.intp, u, u_dot, types.intp, v, v_dot, m, types.intp, y), generate
+
+    return tile
+
+
+def product_and_use_tangent_tile(rows, n_bytes):
+    """Intrinsic tile(x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving).
+
+    Derivative of what ``product_and_use_tile`` gives with p = s: with p_dot = x[c:c+rows] @ w_dot + x_dot[c:c+rows] @ w
+    in the columns o:o+width, z[n] = u[n] p_dot + u_dot[n] s[n] and sums[n] = or (not fresh) += v[m[n]] p_dot +
+    v_dot[m[n]] s[n].  Without ``moving`` x_dot, u_dot and v_dot, which nobody reads, count as 0.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving):
+        def generate(context, builder, signature, arguments):
+            first, o, n, fresh, moving = (arguments[place] for place in (2, 5, 6, 15, 16))
+            element, size = element_of(signature.args[0])
+            vector = ir.VectorType(element, max(1, n_bytes // size))
+            column = (o, ir.Constant(INDEX, size))
+            x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, s, z, sums = (
+                opened(context, builder, signature.args[place], arguments[place])
+                for place in (0, 1, 3, 4, 7, 8, 9, 10, 11, 12, 13, 14)
+            )
+
+            def place(array, row):
+                return at(builder, address_of(builder, array[0], (row, array[1][0]), column), vector)
+
+            def load(array, row):
+                return builder.load(place(array, row), align=4)
+
+            def add_product(array, factor):
+                """totals += array[c:c+rows] @ factor in these columns."""
+                with cgutils.for_range(builder, array[2][1]) as loop:
+                    row = load(factor, loop.index)
+                    for r, total in enumerate(totals):
+                        number = address_of(
+                            builder, array[0], (plus(builder, first, r), array[1][0]), (loop.index, array[1][1])
+                        )
+                        number = repeated(builder, builder.load(at(builder, number, element)), vector.count)
+                        builder.store(multiply_add(builder, number, row, builder.load(total)), total)
+
+            totals = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(rows)]
+            add_product(x, w_dot)
+            with builder.if_then(moving):
+                add_product(x_dot, w)
+            for r, total in enumerate(totals):
+                index = plus(builder, n, r)
+                other = index_at(builder, m, signature.args[11], index)
+                p_dot = builder.load(total)
+                results = [multiply(builder, load(u, index), p_dot), multiply(builder, load(v, other), p_dot)]
+                places = [cgutils.alloca_once_value(builder, result) for result in results]
+                with builder.if_then(moving):
+                    p = load(s, index)
+                    for result, slot, (array, row) in zip(results, places, ((u_dot, index), (v_dot, other))):
+                        builder.store(multiply_add(builder, load(array, row), p, result), slot)
+                builder.store(builder.load(places[0]), place(z, index), align=4)
+                target = place(sums, index)
+                with builder.if_else(fresh) as (empty, continued):
+                    with empty:
+                        builder.store(builder.load(places[1]), target, align=4)
+                    with continued:
+                        value = builder.fadd(builder.load(target, align=4), builder.load(places[1]), flags=CONTRACT)
+                        builder.store(value, target, align=4)
+            return context.get_dummy_value()
+
+        index, truth = types.intp, types.boolean
+        return types.void(
+            x, x_dot, index, w, w_dot, index, index, u, u_dot, v, v_dot, m, s, z, sums, truth, truth
+        ), generate
+
+    return tile
+
+
+@intrinsic
+def transposed_product_tile(typing_context, x, n, y, m, z, row, column):
+    """z[row + k, column + c] = x[n + c, k] y[m[c], k] for 4 rows c and 8 columns k; m is a tuple of 4 rows of y."""
+
+    def generate(context, builder, signature, arguments):
+        element, size = element_of(signature.args[0])
+        vector, size = ir.VectorType(element, 8), ir.Constant(INDEX, size)
+        x_base, x_strides, _ = opened(context, builder, signature.args[0], arguments[0])
+        y_base, y_strides, _ = opened(context, builder, signature.args[2], arguments[2])
+        z_base, z_strides, _ = opened(context, builder, signature.args[4], arguments[4])
+        products = []
+        for c, m_c in enumerate(cgutils.unpack_tuple(builder, arguments[3])):
+            a = address_of(builder, x_base, (plus(builder, arguments[1], c), x_strides[0]))
+            b = address_of(builder, y_base, (m_c, y_strides[0]))
+            a, b = (builder.load(at(builder, address, vector), align=4) for address in (a, b))
+            products.append(builder.fmul(a, b))
+        for half in (0, 4):
+            # Columns k and k + 1 of rows 0 and 1, of rows 2 and 3, and both together.
+            for k in (half, half + 2):
+                upper, lower = (lanes(builder, products[c], products[c + 1], (k, k + 8, k + 1, k + 9)) for c in (0, 2))
+                for offset, chosen in ((0, (0, 1, 4, 5)), (1, (2, 3, 6, 7))):
+                    place = (plus(builder, arguments[5], k + offset), z_strides[0]), (arguments[6], size)
+                    address = at(builder, address_of(builder, z_base, *place), ir.VectorType(element, 4))
+                    builder.store(lanes(builder, upper, lower, chosen), address, align=4)
+        return context.get_dummy_value()
+
+    four = types.UniTuple(types.intp, 4)
+    return types.void(x, types.intp, y, four, z, types.intp, types.intp), generate
