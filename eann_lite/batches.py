@@ -7,8 +7,10 @@ import numpy as np
 from eann_lite.errors import InputError
 from eann_lite.kernels.arguments import Batch
 
-#: Atoms of one element that one thread works on at a time; fixed, so that results do not depend on threads.
-BLOCK = 16
+#: About how many atoms of one element are worked on at a time: each time the networks are read anew.
+BLOCK = 64
+#: A batch that threads share has smaller blocks, but not below SMALL_BLOCK, where it would have less than these.
+SHARED_BLOCKS, SMALL_BLOCK = 6, 16
 #: From this many atoms on the kernels of one batch run with threads.
 THREADED_FROM = 128
 
@@ -140,15 +142,24 @@ def draw_batch(packed, chosen, n_species, threaded=None):
     )  # fmt: skip
     stops = np.cumsum(counts)
     segments = np.stack([stops - counts, stops], axis=1)
-    blocks = [
-        (start, min(start + BLOCK, stop), s)
-        for s, (begin, stop) in enumerate(segments.tolist())
-        for start in range(begin, stop, BLOCK)
-    ]
+    threaded = n_atoms >= THREADED_FROM if threaded is None else threaded
     return Batch(
         chosen.size, order, structure, packed.species[order], packed.positions[order], first, neighbor, reverse, image,
-        images, np.array(blocks, dtype=np.int64).reshape(-1, 3), segments, n_atoms >= THREADED_FROM if threaded is None else threaded,
+        images, _blocks(segments, threaded), segments, threaded,
     )  # fmt: skip
+
+
+def _blocks(segments, threaded):
+    """Rows (first atom, last atom, element) of even blocks: by sizes alone, so that results do not depend on threads."""
+    block = BLOCK
+    if threaded:
+        block = min(BLOCK, max(SMALL_BLOCK, int(segments[-1, 1]) // SHARED_BLOCKS))
+    blocks = []
+    for s, (begin, stop) in enumerate(segments.tolist()):
+        n = max(1, round((stop - begin) / block)) if stop > begin else 0
+        ends = [begin + (stop - begin) * b // n for b in range(1, n + 1)]
+        blocks += [(start, end, s) for start, end in zip([begin, *ends], ends)]
+    return np.array(blocks, dtype=np.int64).reshape(-1, 3)
 
 
 def _images_of(packed, chosen):

@@ -30,6 +30,12 @@ def _bytes_of(atoms):
     }
 
 
+def _volume(cell):
+    """Volume of a cell (3, 3); for so small a matrix ``numpy.linalg.det`` takes ten times as long."""
+    (a, b, c), (d, e, f), (g, h, i) = cell.tolist()
+    return abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
+
+
 class EANNCalculator(Calculator):
     """ASE calculator of a ``Model``.
 
@@ -110,7 +116,7 @@ class EANNCalculator(Calculator):
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         """Fill ``results``; called by ASE with what was asked for and what changed since the last call."""
-        if self.threads is None:
+        if self.threads in (None, numba.get_num_threads()):
             self._calculate(self.atoms if atoms is None else atoms, properties, system_changes)
             return
         before = numba.get_num_threads()
@@ -165,7 +171,7 @@ class EANNCalculator(Calculator):
             self._refuse(self.atoms)
         results = {"forces": forces}
         if self.atoms.pbc.any():
-            volume = abs(np.linalg.det(self.atoms.cell.array))
+            volume = _volume(self.atoms.cell.array)
             if volume > 0.0:
                 results["stress"] = virials.sum(axis=0)[VOIGT] / volume
         return results

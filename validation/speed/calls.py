@@ -12,8 +12,8 @@ def energy_and_forces(model, atoms, properties=("energy", "forces"), threads=Non
     calculator = EANNCalculator(model, skin=0.0, threads=threads, precision=precision)
 
     def call():
-        calculator.reset()
-        calculator.calculate(atoms, properties)
+        # As in a dynamics, where nothing else changes.
+        calculator.calculate(atoms, properties, ["positions"])
         return calculator.results
 
     return call
