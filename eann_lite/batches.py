@@ -134,7 +134,8 @@ def draw_batch(packed, chosen, n_species, threaded=None):
     place = np.empty(packed.species.size, np.int64)
     counts = packing.batch_order(chosen, packed.offsets, packed.species, n_species, order, place, structure)
     packing.batch_pairs_first(order, packed.first, first)
-    images, images_before = _images_of(packed, chosen)
+    images_before = np.empty(chosen.size, np.int64)
+    images = packing.batch_images(chosen, packed.first_image, packed.shifts, packed.cells, images_before)
     neighbor, reverse, image = (np.empty(first[-1], np.int32) for _ in range(3))
     packing.batch_pairs(
         order, place, structure, packed.first, packed.neighbor, packed.reverse, packed.image, first, images_before,
@@ -160,16 +161,6 @@ def _blocks(segments, threaded):
         ends = [begin + (stop - begin) * b // n for b in range(1, n + 1)]
         blocks += [(start, end, s) for start, end in zip([begin, *ends], ends)]
     return np.array(blocks, dtype=np.int64).reshape(-1, 3)
-
-
-def _images_of(packed, chosen):
-    """Displacements (I, 3) in Angstrom of the images of the chosen structures, and how many of them come before each."""
-    if packed.n_structures == 1 and chosen.size == 1:
-        return packed.shifts @ packed.cells[0], np.zeros(1, np.int64)
-    sizes = packed.first_image[chosen + 1] - packed.first_image[chosen]
-    before = np.cumsum(sizes) - sizes
-    rows = np.arange(sizes.sum()) + np.repeat(packed.first_image[chosen] - before, sizes)
-    return np.einsum("ix,ixy->iy", packed.shifts[rows], np.repeat(packed.cells[chosen], sizes, axis=0)), before
 
 
 def batches_of_atoms(offsets, chosen, atoms_per_batch):

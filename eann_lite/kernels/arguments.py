@@ -82,12 +82,12 @@ class Values(NamedTuple):
     """What the forward and the reverse sweep leave: "x_bar" is the derivative of the energy with respect to x.
 
     vector (3, P); distance and log_slope = f_c'/f_c (P,);
-    radial and its slope dR/dr (P, K); pair_gradient (3, P) = dE/dr_p; message and radial_bar (P, K), shared
-    (T + 1, P, K): see ``kernels.orbitals``;
+    radial and its slope dR/dr (P, K); pair_gradient (3, P) = dE/dr_p; message and radial_bar (P, K): see
+    ``kernels.orbitals``;
     coefficients (T + 1, N, K), sums and sums_bar (N, A, T + 1, K), density (T + 1, N, M);
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
 
-    Where only energies and forces are asked for, distance, slope, shared and the network stores but act_slope (and pre,
+    Where only energies and forces are asked for, distance, slope and the network stores but act_slope (and pre,
     with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density then has one part
     that serves all steps in turn and is density_bar, too, sums_bar is sums, and pair_gradient is vector.
     """
@@ -98,7 +98,6 @@ class Values(NamedTuple):
     radial: np.ndarray
     slope: np.ndarray
     message: np.ndarray
-    shared: np.ndarray
     radial_bar: np.ndarray
     pair_gradient: np.ndarray
     coefficients: np.ndarray

@@ -123,25 +123,25 @@ def _used_columns(n_bytes, height):
     one = product_and_use_tile(1, n_bytes)
 
     @helper
-    def row_by_row(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh):
+    def row_by_row(begin, end, x, w, o, u, v, m, z, to_z, sums, fresh):
         for n in range(begin, end):
-            one(x, n - begin, w, o, n, u, v, m, y, to_y, z, to_z, sums, fresh)
+            one(x, n - begin, w, o, n, u, v, m, z, to_z, sums, fresh)
 
     if height == 1:
         return row_by_row
     tall, two = (product_and_use_tile(rows, n_bytes) for rows in (height, 2))
 
     @helper
-    def columns(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh):
+    def columns(begin, end, x, w, o, u, v, m, z, to_z, sums, fresh):
         n = begin
         while n + height <= end:
-            tall(x, n - begin, w, o, n, u, v, m, y, to_y, z, to_z, sums, fresh)
+            tall(x, n - begin, w, o, n, u, v, m, z, to_z, sums, fresh)
             n += height
         while n + 2 <= end:
-            two(x, n - begin, w, o, n, u, v, m, y, to_y, z, to_z, sums, fresh)
+            two(x, n - begin, w, o, n, u, v, m, z, to_z, sums, fresh)
             n += 2
         if n < end:
-            one(x, n - begin, w, o, n, u, v, m, y, to_y, z, to_z, sums, fresh)
+            one(x, n - begin, w, o, n, u, v, m, z, to_z, sums, fresh)
 
     return columns
 
@@ -151,13 +151,13 @@ def _used_columns_tangent(n_bytes, height):
     tall, one = (product_and_use_tangent_tile(rows, n_bytes) for rows in (height, 1))
 
     @helper
-    def columns(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving):
+    def columns(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, z, sums, fresh, moving):
         n = begin
         while n + height <= end:
-            tall(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving)
+            tall(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
             n += height
         while n < end:
-            one(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving)
+            one(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
             n += 1
 
     return columns
@@ -198,7 +198,7 @@ _line_gathered_tangent, _half_gathered_tangent, _one_gathered_tangent = (
     _gathered_columns_tangent(n_bytes, height) for n_bytes, height in ((64, TALLEST), (32, TALLEST), (1, 2))
 )
 _line_used_tangent, _half_used_tangent, _one_used_tangent = (
-    _used_columns_tangent(n_bytes, height) for n_bytes, height in ((64, 6), (32, 6), (1, 2))
+    _used_columns_tangent(n_bytes, height) for n_bytes, height in ((64, 6 if LONG_VECTORS else 3), (32, 6), (1, 2))
 )
 _line_squared = _columns_in_tiles(squared_products_tile, 64, (8, 4) if LONG_VECTORS else (3, 2))
 _line_scaled = _columns_in_tiles(scaled_product_tile, 64, (8, 4) if LONG_VECTORS else (4, 2))
@@ -306,55 +306,55 @@ def _gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
 
 
 @helper
-def product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving):
-    """Derivative z and sums of what ``product_and_uses`` gives, which left its product in s, along all with a dot.
+def product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, z, sums, fresh, moving):
+    """Derivative z and sums of what ``product_and_uses`` gives along all that has a dot.
 
-    Without ``moving`` only w_dot counts; the others with a dot, and s, may then hold anything.
+    Without ``moving`` only w_dot counts; the others with a dot may then hold anything.
     """
     _product_and_uses_tangent(
-        begin, end, any_layout(x), any_layout(x_dot), any_layout(w), any_layout(w_dot), u, u_dot, v, v_dot, m, s, z,
+        begin, end, any_layout(x), any_layout(x_dot), any_layout(w), any_layout(w_dot), u, u_dot, v, v_dot, m, z,
         sums, fresh, moving,
     )  # fmt: skip
 
 
 @helper
-def _product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving):
+def _product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, z, sums, fresh, moving):
     o, n_out, wide = 0, w.shape[1], line(w)
     while o + wide <= n_out:
-        _line_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving)
+        _line_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
         o += wide
     while o + wide // 2 <= n_out:
-        _half_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving)
+        _half_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
         o += wide // 2
     while o < n_out:
-        _one_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving)
+        _one_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
         o += 1
 
 
 @helper
-def product_and_uses(begin, end, x, w, u, v, m, y, to_y, z, to_z, sums, fresh):
-    """With p = x @ w, in rows begin to end: y = p where ``to_y``, z = u p where ``to_z``, sums = or += v[m] p.
+def product_and_uses(begin, end, x, w, u, v, m, z, to_z, sums, fresh):
+    """With p = x @ w, in rows begin to end: z = u p where ``to_z``, sums = or (not fresh) += v[m] p.
 
     Products with u and v are element by element; x (end - begin, i) of any strides; w (i, o) and all others with
     contiguous rows.
     """
-    _product_and_uses(begin, end, any_layout(x), any_layout(w), u, v, m, y, to_y, z, to_z, sums, fresh)
+    _product_and_uses(begin, end, any_layout(x), any_layout(w), u, v, m, z, to_z, sums, fresh)
 
 
 @helper
-def _product_and_uses(begin, end, x, w, u, v, m, y, to_y, z, to_z, sums, fresh):
+def _product_and_uses(begin, end, x, w, u, v, m, z, to_z, sums, fresh):
     o, n_out, wide = 0, w.shape[1], line(w)
     while o + wide <= n_out:
-        _line_used(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+        _line_used(begin, end, x, w, o, u, v, m, z, to_z, sums, fresh)
         o += wide
     while o + wide // 2 <= n_out:
-        _half_used(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+        _half_used(begin, end, x, w, o, u, v, m, z, to_z, sums, fresh)
         o += wide // 2
     while o + wide // 4 <= n_out:
-        _quarter_used(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+        _quarter_used(begin, end, x, w, o, u, v, m, z, to_z, sums, fresh)
         o += wide // 4
     while o < n_out:
-        _one_used(begin, end, x, w, o, u, v, m, y, to_y, z, to_z, sums, fresh)
+        _one_used(begin, end, x, w, o, u, v, m, z, to_z, sums, fresh)
         o += 1
 
 

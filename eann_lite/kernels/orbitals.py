@@ -3,8 +3,8 @@ forces, and tangents.
 
 Every function works on the atoms start to stop and writes rows of these atoms or of their pairs alone, so blocks may
 run side by side.  For the N_i pairs of one atom each sum is a product of small matrices: A x N_i monomials, N_i x K
-orbitals, A x K sums.  With Bbar^t = dE/dB^t, S^t_pk = sum_a A_a(r_p) Bbar^t_iak (``shared``) is what pair p: i->j
-passes back to its orbitals R_k(r_p) c^t_jk.
+orbitals, A x K sums.  With Bbar^t = dE/dB^t, S^t_pk = sum_a A_a(r_p) Bbar^t_iak is what pair p: i->j passes back to
+its orbitals R_k(r_p) c^t_jk; it is made anew where it is needed: reading it back would take as long.
 """
 
 import numpy as np
@@ -66,19 +66,17 @@ def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
 def messages(start, stop, t, potential, batch, values):
     """``message`` of the pairs p: i->j of these atoms, R_k(r_p) S^t_pk: what they pass back to c^t_jk; none at step 0.
 
-    Rbar_pk (``radial_bar``) = sum_t c^t_jk S^t_pk is summed up from the last step to the first.  Where values.shared
-    has place for them, S^t are kept, too.
+    Rbar_pk (``radial_bar``) = sum_t c^t_jk S^t_pk is summed up from the last step to the first.
     """
     first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients[t]
     sums_bar, message, radial_bar = values.sums_bar, values.message, values.radial_bar
-    keep, last = values.shared.shape[0] > 0, t + 1 == values.coefficients.shape[0]
-    shared = values.shared[t] if keep else radial
+    last = t + 1 == values.coefficients.shape[0]
     angular = columns_of_pairs(sums_bar.shape[1], start, stop, first, radial)
     for i in range(start, stop):
         monomials(i, potential, batch, values, angular)
         product_and_uses(
-            first[i], first[i + 1], angular.T, sums_bar[i, :, t], radial, coefficients, neighbor, shared, keep, message,
-            t > 0, radial_bar, last,
+            first[i], first[i + 1], angular.T, sums_bar[i, :, t], radial, coefficients, neighbor, message, t > 0,
+            radial_bar, last,
         )  # fmt: skip
 
 
@@ -100,8 +98,7 @@ def messages_tangent(start, stop, t, moving, potential, batch, values, tangents)
             monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)
         product_and_uses_tangent(
             first[i], first[i + 1], angular.T, angular_dot.T, values.sums_bar[i, :, t], tangents.sums_bar[i, :, t],
-            radial, radial_dot, coefficients, coefficients_dot, neighbor, values.shared[t], message_dot, radial_bar_dot,
-            last, moving,
+            radial, radial_dot, coefficients, coefficients_dot, neighbor, message_dot, radial_bar_dot, last, moving,
         )  # fmt: skip
 
 

@@ -56,6 +56,25 @@ def batch_pairs(
 
 
 @compile_loops
+def batch_images(chosen, first_image, shifts, cells, images_before):
+    """Displacements (I, 3) in Angstrom of all images of the chosen structures; fills images_before (Q,)."""
+    n = 0
+    for c in range(chosen.size):
+        images_before[c] = n
+        n += first_image[chosen[c] + 1] - first_image[chosen[c]]
+    images = np.empty((n, 3))
+    n = 0
+    for q in chosen:
+        for row in range(first_image[q], first_image[q + 1]):
+            for x in range(3):
+                images[n, x] = (
+                    shifts[row, 0] * cells[q, 0, x] + shifts[row, 1] * cells[q, 1, x] + shifts[row, 2] * cells[q, 2, x]
+                )
+            n += 1
+    return images
+
+
+@compile_loops
 def shift_boxes(offsets, first, shift, boxes):
     """boxes (Q, 2, 3): smallest and largest shift (P, 3) of every structure's pairs along each direction, 0 included.
 

@@ -198,22 +198,21 @@ def gathered_product_tile(rows, n_bytes):
 
 
 def product_and_use_tile(rows, n_bytes):
-    """Intrinsic tile(x, c, w, o, n, u, v, m, y, to_y, z, to_z, sums, fresh): uses of a product in registers.
+    """Intrinsic tile(x, c, w, o, n, u, v, m, z, to_z, sums, fresh): uses of a product in registers.
 
     With p = x[c:c+rows] @ w[:, o:o+width] as in ``product_tile``, row by row and in the same columns, n counting
-    on with c: y[n] = p where ``to_y``, z[n] = u[n] p where ``to_z``, and sums[n] = or (not fresh) += v[m[n]] p.
+    on with c: z[n] = u[n] p where ``to_z``, and sums[n] = or (not fresh) += v[m[n]] p.
     """
 
     @intrinsic
-    def tile(typing_context, x, c, w, o, n, u, v, m, y, to_y, z, to_z, sums, fresh):
+    def tile(typing_context, x, c, w, o, n, u, v, m, z, to_z, sums, fresh):
         def generate(context, builder, signature, arguments):
-            first, o, n, to_y, to_z, fresh = (arguments[place] for place in (1, 3, 4, 9, 11, 13))
+            first, o, n, to_z, fresh = (arguments[place] for place in (1, 3, 4, 9, 11))
             element, size = element_of(signature.args[0])
             vector = ir.VectorType(element, max(1, n_bytes // size))
             column = (o, ir.Constant(INDEX, size))
-            places = (0, 2, 5, 6, 7, 8, 10, 12)
-            x, w, u, v, m, y, z, sums = (
-                opened(context, builder, signature.args[place], arguments[place]) for place in places
+            x, w, u, v, m, z, sums = (
+                opened(context, builder, signature.args[place], arguments[place]) for place in (0, 2, 5, 6, 7, 8, 10)
             )
 
             def place(array, row):
@@ -235,9 +234,6 @@ def product_and_use_tile(rows, n_bytes):
                     number = repeated(builder, builder.load(number), vector.count)
                     builder.store(multiply_add(builder, number, row, builder.load(total)), total)
             products = list(zip(indices, [builder.load(total) for total in totals]))
-            with builder.if_then(to_y):
-                for index, product in products:
-                    store(product, y, index)
             with builder.if_then(to_z):
                 for index, product in products:
                     store(multiply(builder, load(u, index), product), z, index)
@@ -254,7 +250,7 @@ def product_and_use_tile(rows, n_bytes):
             return context.get_dummy_value()
 
         index, truth = types.intp, types.boolean
-        return types.void(x, index, w, index, index, u, v, m, y, truth, z, truth, sums, truth), generate
+        return types.void(x, index, w, index, index, u, v, m, z, truth, sums, truth), generate
 
     return tile
 
@@ -305,23 +301,23 @@ def gathered_product_tangent_tile(rows, n_bytes):
 
 
 def product_and_use_tangent_tile(rows, n_bytes):
-    """Intrinsic tile(x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving).
+    """Intrinsic tile(x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, z, sums, fresh, moving).
 
-    Derivative of what ``product_and_use_tile`` gives with p = s: with p_dot = x[c:c+rows] @ w_dot + x_dot[c:c+rows] @ w
-    in the columns o:o+width, z[n] = u[n] p_dot + u_dot[n] s[n] and sums[n] = or (not fresh) += v[m[n]] p_dot +
-    v_dot[m[n]] s[n].  Without ``moving`` x_dot, u_dot and v_dot, which nobody reads, count as 0.
+    Derivative of what ``product_and_use_tile`` gives: with p = x[c:c+rows] @ w and p_dot = x[c:c+rows] @ w_dot +
+    x_dot[c:c+rows] @ w in the columns o:o+width, z[n] = u[n] p_dot + u_dot[n] p and sums[n] = or (not fresh) +=
+    v[m[n]] p_dot + v_dot[m[n]] p.  Without ``moving`` x_dot, u_dot and v_dot, which nobody reads, count as 0.
     """
 
     @intrinsic
-    def tile(typing_context, x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, s, z, sums, fresh, moving):
+    def tile(typing_context, x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, z, sums, fresh, moving):
         def generate(context, builder, signature, arguments):
-            first, o, n, fresh, moving = (arguments[place] for place in (2, 5, 6, 15, 16))
+            first, o, n, fresh, moving = (arguments[place] for place in (2, 5, 6, 14, 15))
             element, size = element_of(signature.args[0])
             vector = ir.VectorType(element, max(1, n_bytes // size))
             column = (o, ir.Constant(INDEX, size))
-            x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, s, z, sums = (
+            x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, z, sums = (
                 opened(context, builder, signature.args[place], arguments[place])
-                for place in (0, 1, 3, 4, 7, 8, 9, 10, 11, 12, 13, 14)
+                for place in (0, 1, 3, 4, 7, 8, 9, 10, 11, 12, 13)
             )
 
             def place(array, row):
@@ -330,29 +326,32 @@ def product_and_use_tangent_tile(rows, n_bytes):
             def load(array, row):
                 return builder.load(place(array, row), align=4)
 
-            def add_product(array, factor):
-                """totals += array[c:c+rows] @ factor in these columns."""
-                with cgutils.for_range(builder, array[2][1]) as loop:
-                    row = load(factor, loop.index)
-                    for r, total in enumerate(totals):
-                        number = address_of(
-                            builder, array[0], (plus(builder, first, r), array[1][0]), (loop.index, array[1][1])
-                        )
-                        number = repeated(builder, builder.load(at(builder, number, element)), vector.count)
-                        builder.store(multiply_add(builder, number, row, builder.load(total)), total)
+            def add(total, array, r, column, row):
+                """total += array[c + r, column] row."""
+                number = address_of(builder, array[0], (plus(builder, first, r), array[1][0]), (column, array[1][1]))
+                number = repeated(builder, builder.load(at(builder, number, element)), vector.count)
+                builder.store(multiply_add(builder, number, row, builder.load(total)), total)
 
-            totals = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(rows)]
-            add_product(x, w_dot)
-            with builder.if_then(moving):
-                add_product(x_dot, w)
-            for r, total in enumerate(totals):
+            zero = ir.Constant(vector, None)
+            products, products_dot = ([cgutils.alloca_once_value(builder, zero) for _ in range(rows)] for _ in range(2))
+            with builder.if_else(moving) as (all_move, few_move):
+                with all_move, cgutils.for_range(builder, x[2][1]) as loop:
+                    row, row_dot = load(w, loop.index), load(w_dot, loop.index)
+                    for r in range(rows):
+                        add(products[r], x, r, loop.index, row)
+                        add(products_dot[r], x, r, loop.index, row_dot)
+                        add(products_dot[r], x_dot, r, loop.index, row)
+                with few_move, cgutils.for_range(builder, x[2][1]) as loop:
+                    row_dot = load(w_dot, loop.index)
+                    for r in range(rows):
+                        add(products_dot[r], x, r, loop.index, row_dot)
+            for r in range(rows):
                 index = plus(builder, n, r)
                 other = index_at(builder, m, signature.args[11], index)
-                p_dot = builder.load(total)
+                p, p_dot = builder.load(products[r]), builder.load(products_dot[r])
                 results = [multiply(builder, load(u, index), p_dot), multiply(builder, load(v, other), p_dot)]
                 places = [cgutils.alloca_once_value(builder, result) for result in results]
                 with builder.if_then(moving):
-                    p = load(s, index)
                     for result, slot, (array, row) in zip(results, places, ((u_dot, index), (v_dot, other))):
                         builder.store(multiply_add(builder, load(array, row), p, result), slot)
                 builder.store(builder.load(places[0]), place(z, index), align=4)
@@ -366,9 +365,8 @@ def product_and_use_tangent_tile(rows, n_bytes):
             return context.get_dummy_value()
 
         index, truth = types.intp, types.boolean
-        return types.void(
-            x, x_dot, index, w, w_dot, index, index, u, u_dot, v, v_dot, m, s, z, sums, truth, truth
-        ), generate
+        arrays = (u, u_dot, v, v_dot, m, z, sums)
+        return types.void(x, x_dot, index, w, w_dot, index, index, *arrays, truth, truth), generate
 
     return tile
 

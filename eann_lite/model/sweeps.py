@@ -40,7 +40,7 @@ class Monomials:
 
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need.
-FOR_DERIVATIVES = ("distance", "slope", "shared", "act_gate", "lin", "pre_bar", "act_bar", "lin_bar")
+FOR_DERIVATIVES = ("distance", "slope", "act_gate", "lin", "pre_bar", "act_bar", "lin_bar")
 #: Bytes of a cache line.
 LINE = 64
 #: Names of the precisions in which energies and forces can be computed, and their kinds of numbers.
@@ -213,7 +213,6 @@ class Sweeps:
         shapes = dict.fromkeys(("distance", "log_slope"), (n_pairs,))
         shapes |= dict.fromkeys(("radial", "slope", "message", "radial_bar"), (n_pairs, spec.radial))
         shapes |= dict.fromkeys(("vector", "pair_gradient"), (3, n_pairs))
-        shapes |= {"shared": (n_steps, n_pairs, spec.radial)}
         width = max(stage.row_width for stage in self.stages)
         shapes |= dict.fromkeys(("lin", "act_bar", "lin_bar"), (n_steps, n_atoms * width))
         hidden = (n_steps, n_atoms * (width - spec.densities))
