@@ -32,12 +32,14 @@ from eann_lite.kernels.columns import (
     recursive_products_tangent,
 )
 from eann_lite.kernels.dense import (
+    add_squared_product_tangent,
     gathered_product,
     gathered_product_tangent,
     product,
     product_and_uses,
     product_and_uses_tangent,
     scaled_product,
+    scaled_product_tangent,
     squared_products,
     transposed_products,
 )
@@ -435,6 +437,33 @@ def test_squared_and_scaled_products_are_those_of_numpy(rows, monomials, inner, 
     jitted_scaled_product(x[:, 0], w[kind[0]], 2.5, z, found)
     assert found == pytest.approx(2.5 * z * products[:, 0], rel=tolerance, abs=3 * tolerance)
     found[:] = 7.0
+    assert np.all(around == 7.0)
+
+
+@compile_loops
+def jitted_squared_product_tangent(x, x_dot, w, factor, y):
+    add_squared_product_tangent(x, x_dot, w, factor, y)
+
+
+@compile_loops
+def jitted_scaled_product_tangent(x, x_dot, w, factor, z, z_dot, y, y_dot):
+    scaled_product_tangent(x, x_dot, w, factor, z, z_dot, y, y_dot)
+
+
+@given(st.integers(0, 13), st.integers(0, 9), st.integers(1, 29), PRECISIONS, seeds)
+def test_derivatives_of_squared_and_scaled_products_are_those_of_numpy(rows, inner, outer, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    x, x_dot = rng.normal(size=(2, rows, inner, 2)).astype(dtype)[..., 1]
+    w, (z, z_dot) = rng.normal(size=(inner, outer)).astype(dtype), rng.normal(size=(2, rows, outer)).astype(dtype)
+    around = np.full((2, rows + 2, outer + 3), 7.0, dtype)
+    found, found_dot = around[:, 1:-1, 1:-2]
+    jitted_squared_product_tangent(x, x_dot, w, 2.5, found)
+    assert found == pytest.approx(7.0 + 2.5 * (x @ w) * (x_dot @ w), rel=tolerance, abs=30 * tolerance)
+    jitted_scaled_product_tangent(x, x_dot, w, 2.5, z, z_dot, found, found_dot)
+    assert found == pytest.approx(2.5 * z * (x @ w), rel=tolerance, abs=10 * tolerance)
+    expected = 2.5 * (z_dot * (x @ w) + z * (x_dot @ w))
+    assert found_dot == pytest.approx(expected, rel=tolerance, abs=20 * tolerance)
+    found[:] = found_dot[:] = 7.0
     assert np.all(around == 7.0)
 
 

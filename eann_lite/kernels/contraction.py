@@ -6,7 +6,13 @@ D_iam = sum_k W_{l(a) k m} B_iak.  D is computed anew in every sweep: reading it
 """
 
 from eann_lite.compiled import helper
-from eann_lite.kernels.dense import product, scaled_product, squared_products
+from eann_lite.kernels.dense import (
+    add_squared_product_tangent,
+    product,
+    scaled_product,
+    scaled_product_tangent,
+    squared_products,
+)
 from eann_lite.kernels.rows import fill_rows, new_rows
 
 
@@ -19,26 +25,14 @@ def densities(start, stop, t, potential, values):
 
 
 @helper
-def _add_elementwise(factor, d, e, density):
-    """density += factor d e, element by element."""
-    for n in range(density.shape[0]):
-        for m in range(density.shape[1]):
-            density[n, m] += factor * d[n, m] * e[n, m]
-
-
-@helper
 def densities_tangent(start, stop, t, potential, values, tangents):
     """Derivative of the densities of step t along the tangent direction."""
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
     sums, sums_dot = values.sums[start:stop, :, t], tangents.sums[start:stop, :, t]
     density_dot = tangents.density[t, start:stop]
-    n_densities = density_dot.shape[1]
-    d, d_dot = new_rows(stop - start, n_densities, density_dot), new_rows(stop - start, n_densities, density_dot)
     fill_rows(0, stop - start, density_dot, 0.0)
     for a in range(degree.size):
-        product(sums[:, a], contraction[degree[a]], d, True)
-        product(sums_dot[:, a], contraction[degree[a]], d_dot, True)
-        _add_elementwise(2.0 * weight[a], d, d_dot, density_dot)
+        add_squared_product_tangent(sums[:, a], sums_dot[:, a], contraction[degree[a]], 2.0 * weight[a], density_dot)
 
 
 @helper
@@ -68,19 +62,13 @@ def densities_reverse_tangent(start, stop, t, moving, potential, values, tangent
     n_densities = density_bar.shape[1]
     d, d_dot = new_rows(stop - start, n_densities, density_bar), new_rows(stop - start, n_densities, density_bar)
     for a in range(degree.size):
-        l = degree[a]
-        product(sums[:, a], contraction[l], d, True)
+        l, factor = degree[a], 2.0 * weight[a]
         if moving:
-            product(sums_dot[:, a], contraction[l], d_dot, True)
-            for n in range(d.shape[0]):
-                for m in range(d.shape[1]):
-                    bar, bar_dot = 2.0 * weight[a] * density_bar[n, m], 2.0 * weight[a] * density_bar_dot[n, m]
-                    d_dot[n, m] = bar_dot * d[n, m] + bar * d_dot[n, m]
-                    d[n, m] *= bar
+            scaled_product_tangent(
+                sums[:, a], sums_dot[:, a], contraction[l], factor, density_bar, density_bar_dot, d, d_dot
+            )
             product(sums_dot[:, a].T, d, contraction_bar_dot[l], False)
         else:
-            for n in range(d.shape[0]):
-                for m in range(d.shape[1]):
-                    d_dot[n, m] = 2.0 * weight[a] * density_bar_dot[n, m] * d[n, m]
+            scaled_product(sums[:, a], contraction[l], factor, density_bar_dot, d_dot)
         product(d_dot, transposed[l], sums_bar_dot[:, a], True)
         product(sums[:, a].T, d_dot, contraction_bar_dot[l], False)

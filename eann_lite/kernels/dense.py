@@ -14,7 +14,9 @@ from eann_lite.kernels.tiles import (
     product_and_use_tangent_tile,
     product_and_use_tile,
     product_tile,
+    scaled_product_tangent_tile,
     scaled_product_tile,
+    squared_product_tangent_tile,
     squared_products_tile,
     transposed_product_tile,
 )
@@ -187,6 +189,23 @@ def _columns_in_tiles(make_tile, n_bytes, heights):
     return columns
 
 
+def _columns_tangent(make_tile, n_bytes, height):
+    """Helper: the columns from o on that are as wide as ``n_bytes``, in tiles(x, x_dot, n, w, o, factor, *others)."""
+    tall, one = (make_tile(rows, n_bytes) for rows in (height, 1))
+
+    @helper
+    def columns(x, x_dot, w, o, factor, *others):
+        n, n_rows = 0, x.shape[0]
+        while n + height <= n_rows:
+            tall(x, x_dot, n, w, o, factor, *others)
+            n += height
+        while n < n_rows:
+            one(x, x_dot, n, w, o, factor, *others)
+            n += 1
+
+    return columns
+
+
 #: Four cache lines of a single row: four sums side by side, where each waits for its own last addition.
 _four_lines_of_one_row = product_tile(1, 256)
 # A cache line, a half and a quarter of it, and a single number.
@@ -205,6 +224,14 @@ _line_scaled = _columns_in_tiles(scaled_product_tile, 64, (8, 4) if LONG_VECTORS
 _one_squared = _columns_in_tiles(squared_products_tile, 1, (4, 2))
 _one_scaled = _columns_in_tiles(scaled_product_tile, 1, (4, 2))
 _line_used, _half_used, _quarter_used, _one_used = map(_used_columns, (64, 32, 16, 1), (6, 6, 4, 1))
+
+
+_line_squared_tangent, _one_squared_tangent = (
+    _columns_tangent(squared_product_tangent_tile, n_bytes, 4 if LONG_VECTORS else 2) for n_bytes in (64, 1)
+)
+_line_scaled_tangent, _one_scaled_tangent = (
+    _columns_tangent(scaled_product_tangent_tile, n_bytes, 4 if LONG_VECTORS else 2) for n_bytes in (64, 1)
+)
 
 
 @helper
@@ -256,6 +283,30 @@ def scaled_product(x, w, factor, z, y):
         o += wide
     while o < n_out:
         _one_scaled(x, w, o, factor, z, y)
+        o += 1
+
+
+@helper
+def add_squared_product_tangent(x, x_dot, w, factor, y):
+    """y += factor (x @ w) (x_dot @ w), element by element; x, x_dot (n, i) of any strides, w (i, o), y (n, o)."""
+    o, n_out, wide = 0, y.shape[1], line(y)
+    while o + wide <= n_out:
+        _line_squared_tangent(x, x_dot, w, o, factor, y)
+        o += wide
+    while o < n_out:
+        _one_squared_tangent(x, x_dot, w, o, factor, y)
+        o += 1
+
+
+@helper
+def scaled_product_tangent(x, x_dot, w, factor, z, z_dot, y, y_dot):
+    """y as in ``scaled_product``, and its derivative y_dot along x_dot and z_dot."""
+    o, n_out, wide = 0, y.shape[1], line(y)
+    while o + wide <= n_out:
+        _line_scaled_tangent(x, x_dot, w, o, factor, z, z_dot, y, y_dot)
+        o += wide
+    while o < n_out:
+        _one_scaled_tangent(x, x_dot, w, o, factor, z, z_dot, y, y_dot)
         o += 1
 
 

@@ -154,6 +154,89 @@ def scaled_product_tile(rows, n_bytes):
     return tile
 
 
+def _two_products(builder, arrays, first, rows, w, column, element, vector):
+    """Products of rows ``first`` on of two opened arrays with w, in the columns of ``column``: lists of vectors."""
+    totals = [[cgutils.alloca_once(builder, vector) for _ in range(rows)] for _ in arrays]
+    for total in sum(totals, []):
+        builder.store(ir.Constant(vector, None), total)
+    with cgutils.for_range(builder, arrays[0][2][1]) as loop:
+        row = address_of(builder, w[0], (loop.index, w[1][0]), column)
+        row = builder.load(at(builder, row, vector), align=4)
+        for r in range(rows):
+            index = plus(builder, first, r)
+            for array, total in zip(arrays, totals):
+                number = address_of(builder, array[0], (index, array[1][0]), (loop.index, array[1][1]))
+                number = repeated(builder, builder.load(at(builder, number, element)), vector.count)
+                builder.store(multiply_add(builder, number, row, builder.load(total[r])), total[r])
+    return [[builder.load(total) for total in part] for part in totals]
+
+
+def squared_product_tangent_tile(rows, n_bytes):
+    """Intrinsic tile(x, x_dot, n, w, o, factor, y): y += factor (x @ w) (x_dot @ w), element by element.
+
+    Of the rows n:n+rows and the columns o:o+width.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, x_dot, n, w, o, factor, y):
+        def generate(context, builder, signature, arguments):
+            n, o = arguments[2], arguments[4]
+            element, size = element_of(signature.args[0])
+            vector = ir.VectorType(element, max(1, n_bytes // size))
+            x, x_dot, w, y = (
+                opened(context, builder, signature.args[place], arguments[place]) for place in (0, 1, 3, 6)
+            )
+            column = (o, ir.Constant(INDEX, size))
+            products, products_dot = _two_products(builder, (x, x_dot), n, rows, w, column, element, vector)
+            factor = context.cast(builder, arguments[5], signature.args[5], signature.args[0].dtype)
+            factor = repeated(builder, factor, vector.count)
+            for r in range(rows):
+                target = at(builder, address_of(builder, y[0], (plus(builder, n, r), y[1][0]), column), vector)
+                weighted = multiply(builder, factor, products[r])
+                value = multiply_add(builder, weighted, products_dot[r], builder.load(target, align=4))
+                builder.store(value, target, align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, x_dot, types.intp, w, types.intp, factor, y), generate
+
+    return tile
+
+
+def scaled_product_tangent_tile(rows, n_bytes):
+    """Intrinsic tile(x, x_dot, n, w, o, factor, z, z_dot, y, y_dot): ``scaled_product_tile`` and its derivative.
+
+    y = factor z (x @ w) and y_dot = factor (z_dot (x @ w) + z (x_dot @ w)) of the same rows and columns.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, x_dot, n, w, o, factor, z, z_dot, y, y_dot):
+        def generate(context, builder, signature, arguments):
+            n, o = arguments[2], arguments[4]
+            element, size = element_of(signature.args[0])
+            vector = ir.VectorType(element, max(1, n_bytes // size))
+            x, x_dot, w, z, z_dot, y, y_dot = (
+                opened(context, builder, signature.args[place], arguments[place]) for place in (0, 1, 3, 6, 7, 8, 9)
+            )
+            column = (o, ir.Constant(INDEX, size))
+            products, products_dot = _two_products(builder, (x, x_dot), n, rows, w, column, element, vector)
+            factor = context.cast(builder, arguments[5], signature.args[5], signature.args[0].dtype)
+            factor = repeated(builder, factor, vector.count)
+            for r in range(rows):
+                places = [
+                    at(builder, address_of(builder, array[0], (plus(builder, n, r), array[1][0]), column), vector)
+                    for array in (z, z_dot, y, y_dot)
+                ]
+                bar, bar_dot = (multiply(builder, factor, builder.load(place, align=4)) for place in places[:2])
+                changed = multiply(builder, bar_dot, products[r])
+                builder.store(multiply(builder, bar, products[r]), places[2], align=4)
+                builder.store(multiply_add(builder, bar, products_dot[r], changed), places[3], align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, x_dot, types.intp, w, types.intp, factor, z, z_dot, y, y_dot), generate
+
+    return tile
+
+
 def gathered_product_tile(rows, n_bytes):
     """Intrinsic tile(x, n, u, p, v, m, o, y): y[n:n+rows, o:o+width] = x[n:n+rows] @ (u[p:] v[m])[:, o:o+width].
 
