@@ -9,10 +9,10 @@ wall time.  A seed chooses the structures, too: the first n of a random order, s
 ones.  A tenth of them is for validation.  ``--extra`` adds files with forces to those to choose from, for more than
 2,500 (such as the output of ``eann_lite/data/generate_ch4.py``).
 
-Written into DIR (default: beside this file):
-learning_curves.json, one row a fit, where rows that are there are not run again, and learning_curves.png of the rows
-with these minutes.  Source of the published curve: medians of ten HIP-HOP-NN (data of arXiv 2503.23515), drawn in both
-panels, since it could not be read whether these fits used forces.
+Written into DIR (default: beside this file): learning_curves.json, one row a fit, where rows that are there are not run
+again, and learning_curves.png of the rows with these minutes, a panel for each kind of labels that has some.  Source of
+the published curve: medians of ten HIP-HOP-NN (data of arXiv 2503.23515), drawn in every panel, since it could not be
+read whether these fits used forces.
 """
 
 import argparse
@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from run import ENERGIES, FORCES, N_TEST, energies_alone  # noqa: E402
 
 SIZES = {"forces": (200, 500, 1000, 2500), "energies": (200, 500, 1000, 2000, 4000, 8000)}
+TITLES = {"energies": "energies only", "forces": "energies and forces"}
 #: HIP-HOP-NN: structures and median energy RMSE (meV) of ten seeds, as far as our axes go.
 PUBLISHED = ((1000, 2000, 5000, 10000), (451, 290, 151, 98))
 
@@ -76,15 +77,16 @@ def main():
 
     rows = rows_of(options.out / "learning_curves.json", grid, fitted)
     rows = [row for row in rows if row["minutes"] == options.minutes_each]
-    for labels in SIZES:
+    measured = [labels for labels in ("energies", "forces") if any(row["labels"] == labels for row in rows)]
+    for labels in measured:
         found = behind_from(rows, "energy_rmse_mev", labels=labels)
         where = "nowhere in these rows" if found is None else f"from n = {found} on"
         print(f"{labels:9s} T = 0 is behind the best T > 0 {where}")
     published = [("HIP-HOP-NN, published medians", *PUBLISHED, "s--")]
     panels = [
-        {"title": f"CH4, {name}", "key": "energy_rmse_mev", "label": "energy RMSE (meV)", "chosen": {"labels": labels},
-         "published": published}
-        for labels, name in (("energies", "energies only"), ("forces", "energies and forces"))
+        {"title": f"CH4, {TITLES[labels]}", "key": "energy_rmse_mev", "label": "energy RMSE (meV)",
+         "chosen": {"labels": labels}, "published": published}
+        for labels in measured
     ]  # fmt: skip
     print(f"written {draw_curves(rows, panels, options.out / 'learning_curves.png')}")
     return 0
