@@ -61,5 +61,6 @@ def draw_curves(rows, panels, path, xlabel="training structures"):
         ax.set_title(panel["title"], fontsize="medium")
         label_log_axis(ax.xaxis)
         label_log_axis(ax.yaxis)
-        ax.legend(framealpha=0.9, edgecolor="none", fontsize="small")
+        # Below the axes, where it hides no curve.
+        ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
     return save_figure(figure, path)
