@@ -9,8 +9,8 @@ from eann_lite.kernels.arguments import Batch
 
 #: About how many atoms of one element are worked on at a time: each time the networks are read anew.
 BLOCK = 64
-#: A batch that threads share has smaller blocks, but not below SMALL_BLOCK, where it would have less than these.
-SHARED_BLOCKS, SMALL_BLOCK = 6, 16
+#: A batch that threads share is cut into about so many, which 2, 4 and 8 threads divide, or more; not below this size.
+SHARED_BLOCKS, SMALL_BLOCK = 8, 16
 #: From this many atoms on the kernels of one batch run with threads.
 THREADED_FROM = 128
 
@@ -23,9 +23,9 @@ class PackedStructures(NamedTuple):
 
     positions (N, 3) Angstrom; species (N,) index into the model's elements; offsets (Q+1,) of the structures' atoms;
     cells (Q, 3, 3); pbc (Q, 3).
-    Pairs by centre, of 32 bits, as a large data set has many: first (N+1,); neighbor (P,) atom of all; reverse (P,)
-    place of the reversed pair among those of the neighbour; image (P,) place of the neighbour's image among those of
-    the structure, whose shifts (in cell vectors) are rows first_image[q] to first_image[q + 1] of shifts (I, 3).
+    Pairs by centre: first (N+1,); and, of 32 bits, as a large data set has many, neighbor (P,) atom of all; reverse
+    (P,) place of the reversed pair among those of the neighbour; image (P,) place of the neighbour's image among those
+    of the structure, whose shifts (in cell vectors) are rows first_image[q] to first_image[q + 1] of shifts (I, 3).
     """
 
     positions: np.ndarray
@@ -46,8 +46,7 @@ class PackedStructures(NamedTuple):
 
     def without_pairs(self):
         """The same structures, from which no batch can be drawn any more."""
-        none = np.zeros(0, np.int32)
-        return self._replace(neighbor=none, reverse=none, image=none, first=np.zeros_like(self.first))
+        return self._replace(first=None, neighbor=None, reverse=None, image=None)
 
 
 def species_of(numbers, elements, where):
@@ -134,6 +133,8 @@ def draw_batch(packed, chosen, n_species, threaded=None):
     place = np.empty(packed.species.size, np.int64)
     counts = packing.batch_order(chosen, packed.offsets, packed.species, n_species, order, place, structure)
     packing.batch_pairs_first(order, packed.first, first)
+    if first[-1] >= 2**31:
+        raise InputError(f"{first[-1]} pairs in one batch: expected less than {2**31}. Give fewer structures.")
     images_before = np.empty(chosen.size, np.int64)
     images = packing.batch_images(chosen, packed.first_image, packed.shifts, packed.cells, images_before)
     neighbor, reverse, image = (np.empty(first[-1], np.int32) for _ in range(3))
@@ -151,7 +152,7 @@ def draw_batch(packed, chosen, n_species, threaded=None):
 
 
 def _blocks(segments, threaded):
-    """Rows (first atom, last atom, element) of even blocks: by sizes alone, so that results do not depend on threads."""
+    """Rows (first atom, end, element) of even blocks: by sizes alone, so that results do not depend on threads."""
     block = BLOCK
     if threaded:
         block = min(BLOCK, max(SMALL_BLOCK, int(segments[-1, 1]) // SHARED_BLOCKS))

@@ -519,12 +519,15 @@ def _tell_compilation(tell):
 
 
 def _name_files(result, parts, settings):
-    """Put the names of the files into config.toml: ``fit`` got structures and cannot know them."""
-    from eann_lite.config import write_config
+    """Put the names of the files into all config.toml: ``fit`` got structures and cannot know them."""
+    from eann_lite.config import settings_from, write_config
 
     named = {part: getattr(settings, part) for part, value in parts.items() if isinstance(value, list)}
     if named:
-        write_config(replace(result.settings, **named), Path(result.out) / "config.toml")
+        out = Path(result.out)
+        members = [out / f"committee-{n}" / "config.toml" for n in range(result.settings.committee)]
+        for path in (out / "config.toml", *members):
+            write_config(replace(settings_from(path), **named), path)
 
 
 def _how_to_resume(arguments, out):

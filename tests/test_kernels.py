@@ -336,7 +336,7 @@ def jitted_product_and_uses(begin, end, x, w, u, v, m, z, to_z, sums, fresh):
 def test_products_with_products_of_gathered_rows_are_those_of_numpy(rows, inner, outer, p, precision, seed):
     rng, (dtype, tolerance) = np.random.default_rng(seed), precision
     x, u, v = (rng.normal(size=s).astype(dtype) for s in ((rows, inner), (p + inner, outer), (4, outer)))
-    m = rng.integers(0, 4, p + inner)
+    m = rng.integers(0, 4, p + inner).astype(np.int32)
     found = np.full((rows + 1, outer + 2), 7.0, dtype)
     jitted_gathered_product(x, u, p, v, m, found[:-1, 1:-1])
     assert found[:-1, 1:-1] == pytest.approx(x @ (u * v[m])[p:], rel=tolerance, abs=tolerance)
@@ -350,7 +350,7 @@ def test_uses_of_a_product_are_those_of_numpy_and_change_nothing_else(begin, row
     end = begin + rows
     x, w = rng.normal(size=(7, rows + 1)).astype(dtype).T, rng.normal(size=(7, outer)).astype(dtype)
     u, v = rng.normal(size=(end + 1, outer)).astype(dtype), rng.normal(size=(4, outer)).astype(dtype)
-    m = rng.integers(0, 4, end + 1)
+    m = rng.integers(0, 4, end + 1).astype(np.int32)
     z, sums = (np.full((end + 1, outer), n, dtype) for n in (6.0, 7.0))
     jitted_product_and_uses(begin, end, x, w, u, v, m, z, to_z, sums, fresh)
     product_, chosen = np.zeros((end + 1, outer), dtype), np.zeros((end + 1, 1), bool)
@@ -490,7 +490,7 @@ def jitted_sum_of_rows(x, rows, begin, end, z, n):
 @given(st.integers(0, 13), st.integers(0, 3), st.integers(0, 9), seeds)
 def test_sums_of_rows_are_those_of_numpy_for_every_number_of_rows_and_length(columns, begin, count, seed):
     rng = np.random.default_rng(seed)
-    x, rows = rng.normal(size=(5, columns)), rng.integers(0, 5, begin + count + 1)
+    x, rows = rng.normal(size=(5, columns)), rng.integers(0, 5, begin + count + 1).astype(np.int32)
     around = np.full((3, columns + 2), 7.0)
     jitted_sum_of_rows(x, rows, begin, begin + count, around[:, 1:-1], 1)
     assert around[1, 1:-1] == pytest.approx(7.0 + x[rows[begin : begin + count]].sum(axis=0), rel=1e-13, abs=1e-13)
@@ -502,7 +502,7 @@ def test_sums_of_rows_are_those_of_numpy_for_every_number_of_rows_and_length(col
 def test_products_of_rows_are_those_of_numpy_for_every_remainder_of_their_tiles(begin, pairs, columns, seed):
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(begin + pairs, columns)), rng.normal(size=(5, columns))
-    rows = rng.integers(0, 5, begin + pairs)
+    rows = rng.integers(0, 5, begin + pairs).astype(np.int32)
     found = np.full((columns + 2, pairs + 1), 7.0)
     jitted_transposed_products(begin, begin + pairs, x, y, rows, found, 1)
     assert np.array_equal(found[1:-1, :-1], (x * y[rows])[begin:].T)

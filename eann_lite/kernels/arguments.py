@@ -59,8 +59,8 @@ class Batch(NamedTuple):
     kernels use threads inside this batch (never decided by the number of threads: then one thread and many run the
     same machine code).
 
-    Pairs by centre, of 32 bits: first (N + 1,); neighbor (P,), reverse (P,) the reversed pair; image (P,) which of the
-    displacements images (I, 3), in Angstrom, the neighbour has.
+    Pairs by centre: first (N + 1,); of 32 bits neighbor (P,), reverse (P,) the reversed pair and image (P,), which of
+    the displacements images (I, 3), in Angstrom, the neighbour has.
     """
 
     n_structures: int
@@ -88,8 +88,9 @@ class Values(NamedTuple):
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
 
     Where only energies and forces are asked for, distance, slope and the network stores but act_slope (and pre,
-    with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density then has one part
-    that serves all steps in turn and is density_bar, too, sums_bar is sums, and pair_gradient is vector.
+    with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then
+    has one part that serves all steps in turn and is density, too, unless densities of all steps are asked for, sums_bar
+    is sums, and pair_gradient is vector.
     """
 
     vector: np.ndarray

@@ -22,8 +22,10 @@ from eann_lite.kernels.tiles import (
 )
 from eann_lite.kernels.vectors import any_layout, line
 
-#: Most rows of a tile of ``gathered_product``: with AVX-512 there are twice as many registers, each twice as long.
+#: With AVX-512 there are 32 registers of a cache line each, else 16 of half a line.  A tile needs one register (or two)
+#: for each row's sums, and about four rows, so that no sum waits for itself; more rows use more often what is loaded.
 LONG_VECTORS = bool(get_host_cpu_features().get("avx512f"))
+#: Rows of a tile of ``gathered_product`` and its derivative: the monomials up to degree 2 at once, or half of them.
 TALLEST = 10 if LONG_VECTORS else 5
 
 
@@ -219,6 +221,7 @@ _line_gathered_tangent, _half_gathered_tangent, _one_gathered_tangent = (
 _line_used_tangent, _half_used_tangent, _one_used_tangent = (
     _used_columns_tangent(n_bytes, height) for n_bytes, height in ((64, 6 if LONG_VECTORS else 3), (32, 6), (1, 2))
 )
+# Squares need two sums a row, and products with their derivative, too.
 _line_squared = _columns_in_tiles(squared_products_tile, 64, (8, 4) if LONG_VECTORS else (3, 2))
 _line_scaled = _columns_in_tiles(scaled_product_tile, 64, (8, 4) if LONG_VECTORS else (4, 2))
 _one_squared = _columns_in_tiles(squared_products_tile, 1, (4, 2))

@@ -81,8 +81,7 @@ def descriptors(structures, model, derivatives=False, step=-1, seed=0):
     step = step - steps if step >= 0 else step
     for chosen in _portions(counts):
         batch = _batch(model, [items[q] for q in chosen])
-        # The densities of the last step are there in any case.
-        model.sweeps.forward(batch, keep=step != -1)
+        model.sweeps.forward(batch, all_densities=step != -1)
         values[rows[chosen[0]] + batch.order] = model.sweeps.values.density[step]
     structure = np.repeat(np.arange(len(items)), counts)
     found = Descriptors(values, structure, np.arange(rows[-1]) - rows[structure])

@@ -81,7 +81,7 @@ def scale_to_data(specification, parameters, packed, chosen, precision="float64"
     for t in range(specification.recursions + 1):
         # Step t's densities depend on the messages of the steps before, so they are scaled in turn.
         sweeps.set_parameters(sweeps.layout.pack(parameters))
-        sweeps.forward(batch, keep=True)
+        sweeps.forward(batch, all_densities=True)
         for s, (start, stop) in enumerate(batch.segments):
             if stop > start:
                 density = sweeps.values.density[t, start:stop].astype(float)

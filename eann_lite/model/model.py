@@ -134,7 +134,7 @@ class Model:
 
 def _results(sweeps, packed, chosen, batch, descriptors, bounds):
     """List of ``Result`` for consecutive structures (indices ``chosen``) of packed ones, drawn into a batch."""
-    energies = sweeps.forward(batch, keep=descriptors)
+    energies = sweeps.forward(batch, all_densities=descriptors)
     if bounds is not None:
         distances = bounds.distances(sweeps.values.density[-1], batch)
     forces, virials = sweeps.reverse()

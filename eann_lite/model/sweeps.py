@@ -74,9 +74,9 @@ class Sweeps:
     """Runs the stages of one specification for given parameters.
 
     ``set_parameters`` first; then ``forward``, ``reverse``, ``tangent`` and ``gradient`` in this order on one batch.
-    What they leave in ``values`` and ``tangents`` (``kernels.arguments``) lives until the next batch.  Unless ``forward``
-    was to keep them, orbital sums, vectors and densities live only until ``reverse``, and of these there are those of
-    the last step alone.  Not for use from several threads at once.
+    What they leave in ``values`` and ``tangents`` (``kernels.arguments``) lives until the next batch.  Unless
+    ``forward`` was to keep them, orbital sums, vectors and densities live only until ``reverse``; densities are those
+    of the last step alone.  Not for use from several threads at once.
 
     precision : float64 or float32: then pairs, networks and all between them are of single precision; distances are
         taken from positions, and energies and forces summed up, in double precision.  Hessians need float64.
@@ -158,11 +158,11 @@ class Sweeps:
         """Use the parameters that ``other`` is set to, in its arrays: for sweeps that never run while it is set anew."""
         self.potential = other.potential
 
-    def forward(self, batch, keep=False):
+    def forward(self, batch, keep=False, all_densities=False):
         """Atomic energies (N,) in eV of the batch's atoms, reference energies and repulsion included.
 
         With ``keep`` what derivatives of energies and forces need later is kept, too: for ``gradient``, ``tangent``
-        and ``forces_along``; and the densities of all steps.
+        and ``forces_along``; and the densities of all steps, which ``all_densities`` alone keeps at less cost.
         """
         from eann_lite.kernels import sweeps
 
@@ -170,16 +170,17 @@ class Sweeps:
         if self._sizes != (batch.species.size, batch.neighbor.size):
             self._sizes = batch.species.size, batch.neighbor.size
             self._values, self.tangents = {}, None
-        if keep not in self._values:
-            self._values[keep] = self._new_values(keep)
-        self.values = self._values[keep]
+        kept = keep, keep or all_densities
+        if kept not in self._values:
+            self._values[kept] = self._new_values(*kept)
+        self.values = self._values[kept]
         self._reversed = False
         energies = np.empty(batch.species.size)
         sweeps.forward(batch.threaded, self.potential, batch, self.values, energies)
         return energies
 
-    def _new_values(self, keep):
-        """``Values`` for the present batch, with or without what only derivatives of them need."""
+    def _new_values(self, keep, all_densities):
+        """``Values`` for the present batch, with or without what only derivatives of them need, and all densities."""
         from eann_lite.kernels.arguments import Values
 
         shapes = self._shapes(self.batch)
@@ -189,12 +190,16 @@ class Sweeps:
             # The reverse of a layer normalisation takes what came before its activations.
             unused = FOR_DERIVATIVES if normed else (*FOR_DERIVATIVES, "pre")
             shapes |= {name: (0, *shapes[name][1:]) for name in unused}
-            shapes["density"] = (1, *shapes["density"][1:])
+            shapes["density_bar"] = (1, *shapes["density_bar"][1:])
+            if not all_densities:
+                shapes["density"] = shapes["density_bar"]
         shared = {} if normed else {"lin_bar": "act_bar"}
         if not keep:
             # Once their own derivatives are there, orbital sums and vectors are not needed any more; densities are not
             # once the networks have them.
-            shared |= {"sums_bar": "sums", "pair_gradient": "vector", "density_bar": "density"}
+            shared |= {"sums_bar": "sums", "pair_gradient": "vector"}
+            if not all_densities:
+                shared["density_bar"] = "density"
         stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name not in shared}
         return Values(**stores, **{name: stores[other] for name, other in shared.items()})
 
@@ -231,7 +236,7 @@ class Sweeps:
 
         if self._reversed:
             # It may leave derivatives where orbital sums and vectors stood.
-            self.forward(self.batch, self.values is self._values.get(True))
+            self.forward(self.batch, *next(kept for kept, values in self._values.items() if values is self.values))
         self._reversed = True
         n_atoms = self.batch.species.size
         forces, virials = np.empty((n_atoms, 3)), np.empty((n_atoms, 3, 3))
@@ -239,7 +244,7 @@ class Sweeps:
         return forces, virials
 
     def _check_kept(self):
-        if self.values is not self._values.get(True):
+        if self.values is not self._values.get((True, True)):
             raise ValueError(
                 "derivatives of energies and forces: call forward(batch, keep=True) before, not forward(batch)"
             )

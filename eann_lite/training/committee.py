@@ -68,8 +68,9 @@ def learn_from_committee(run, progress, started):
     rest = minutes and (1.0 - SHARE) * settings.minutes
     run.limits = replace(settings, epochs=epochs, patience=patience, minutes=rest)
     # Labelling, and what the committee took beyond its share, count for the last fit, up to half of its own time.
-    late = 0.0 if rest is None else time.monotonic() - started - 60.0 * SHARE * settings.minutes
-    late = 0.0 if rest is None else min(max(0.0, late), 30.0 * rest)
+    late = 0.0
+    if rest is not None:
+        late = min(max(0.0, time.monotonic() - started - 60.0 * SHARE * settings.minutes), 30.0 * rest)
     part = None if progress is None else PartOfProgress(progress, share, 1.0 - share, "the last fit")
     return part, time.monotonic() - late
 

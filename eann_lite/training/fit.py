@@ -16,7 +16,7 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
     """Fit an EANN or REANN potential.
 
     train, valid, test : files or lists of structures (``ase.Atoms`` or ``Structure``); valid and test may be fractions
-        of the training data, set aside by seed.  Without ``train``: the CH4 set shipped with the package.
+        of the training data, set aside by split_seed or seed.  Without ``train``: the CH4 set shipped with the package.
     progress : object with ``start``, ``update`` and ``finish`` (see ``eann_lite.progress``); None is silent.  With a
         ``committee`` ``start`` is called for each of the fits; fractions are of the whole.
     settings : any field of ``FitSettings``; with ``out=None`` nothing is written.

@@ -289,6 +289,7 @@ class Run:
             "data": self.data,
             "settings": self._fixed_settings(),
             "seed": self.settings.seed,
+            "split_seed": self.settings.seed if self.settings.split_seed is None else self.settings.split_seed,
             "epochs": trainer.epoch,
             "best_epoch": trainer.best_epoch,
             "metrics": metrics,

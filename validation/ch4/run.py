@@ -1,4 +1,4 @@
-"""Claim: an hour on two cores fits random CH4 with a third of the errors of the published code; and two more cases.
+"""Claim: an hour on two cores fits random CH4 with a third of the energy errors of the published code; two more cases.
 
     python validation/ch4/run.py [--case CASE] [--minutes M] [--committee N] [--quick] [--data FILE] [--out DIR]
                                   [--set NAME=VALUE ...]
@@ -11,12 +11,11 @@ no fit sees.  CASE is
     energies8000  8,000 energies without forces, tested on the energies of all 3,000 structures with forces, 60 minutes
 
 Limits of ``forces`` on 2 cores: energy RMSE 32 meV, MAE 18 meV, forces RMSE 130 meV/A.  Of the others: energy RMSE
-100 and 130 meV.  Sources: for ``forces`` the published
-PyTorch code with its own settings, one core, 60 minutes, same data and test structures (102 and 73 meV, 244 meV/A);
-for the others the median of ten HIP-HOP-NN (data of arXiv 2503.23515: 451 meV from 1,000, 98 meV from 10,000
-structures, other test structures).  ``--quick``: ``forces`` for 1.5 minutes, the others for a few epochs, with looser
-limits: 160, 110, 350, and half of the spread of the energies.  Data (random CH4 of Materials Cloud 2020.110): by path
-or EANN_LITE_SHARED.
+100 and 130 meV.  Sources: for ``forces`` the published PyTorch code with its own settings, one core, 60 minutes, same
+data and test structures (102 and 73 meV, 244 meV/A); for the others the median of ten HIP-HOP-NN (data of arXiv
+2503.23515: 451 meV from 1,000, 98 meV from 10,000 structures, other test structures).  ``--quick``: ``forces`` for 1.5
+minutes, the others for a few epochs, with looser limits: 160, 110, 350, and half of the spread of the energies.  Data
+(random CH4 of Materials Cloud 2020.110): by path or EANN_LITE_SHARED.
 
 ``--committee N`` is that of ``eann-lite fit``: half of the minutes go into N fits with different seeds, whose mean
 labels displaced copies of the training structures; the last fit learns from these, too.  Without it the fit decides:

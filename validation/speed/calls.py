@@ -30,10 +30,8 @@ def loss_gradient(model, atoms, threads=1):
 
 def batch_gradient(model, structures, loss, threads=1):
     """Loss and gradient of a whole list of labelled structures."""
-    from eann_lite.memory import keep_freed_memory
     from eann_lite.training.objective import Evaluator, labelled_set
 
-    keep_freed_memory()  # As a fit does.
     evaluator = Evaluator(model.specification, model.constants, threads)
     evaluator.set_parameters(model.vector)
     data, everything = labelled_set(structures, model.specification), np.arange(len(structures))
@@ -78,14 +76,12 @@ def dynamics(atoms, calculator, steps, seed=0):
 
 def training_steps(n_structures, batch, steps, precision):
     """``steps`` steps of SOAP on batches of CH4 with forces, going on from call to call, as a fit does them."""
-    from eann_lite.memory import keep_freed_memory
     from eann_lite.model.initial import initial_parameters, scale_to_data
     from eann_lite.training.loss import Loss
     from eann_lite.training.objective import Evaluator, labelled_set
     from eann_lite.training.solvers.soap import Soap
     from eann_lite.training.solvers.stochastic import matrix_places
 
-    keep_freed_memory()  # As a fit does.
     spec = specification(elements=("C", "H"))
     data = labelled_set(first_methanes(n_structures), spec)
     everything = np.arange(n_structures)
