@@ -121,6 +121,19 @@ def test_a_second_fit_from_the_resolved_configuration_gives_the_same_model(fitte
     assert np.array_equal(first.vector, again.vector)
 
 
+def test_a_model_of_the_committee_is_fitted_again_from_its_configuration(fitted, tmp_path, monkeypatch):
+    folder, _ = fitted
+    monkeypatch.chdir(folder)
+    out = tmp_path / "fit"
+    assert main(["fit", "fit/config.toml", "--committee", "2", "--epochs", "1", "--out", str(out), "--quiet"]) == 0
+    member = out / "committee-1"
+    assert settings_from(member / "config.toml").train == ["train.xyz"]
+    assert main(["fit", str(member / "config.toml"), "--out", str(tmp_path / "again"), "--quiet"]) == 0
+    first, again = eann_lite.load(member / "model.npz"), eann_lite.load(tmp_path / "again" / "model.npz")
+    assert np.array_equal(first.vector, again.vector)
+    assert (first.provenance["seed"], first.provenance["split_seed"]) == (1, 0)
+
+
 @pytest.mark.parametrize(("committee", "place"), [(0, "."), (2, "committee-0")])
 def test_an_interrupted_fit_says_how_to_go_on(fitted, tmp_path, committee, place):
     folder, _ = fitted
