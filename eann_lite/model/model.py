@@ -147,15 +147,16 @@ def _results(sweeps, packed, chosen, batch, descriptors, bounds):
     totals, strain_derivatives = (np.add.reduceat(atomic, offsets[:-1]) for atomic in (energies, virials))
     volumes = np.where(packed.pbc[chosen].any(axis=1), np.abs(np.linalg.det(packed.cells[chosen])), 0.0)
     results = []
-    for n, (start, stop) in enumerate(itertools.pairwise(offsets.tolist())):
+    parts = zip(itertools.pairwise(offsets.tolist()), totals.tolist(), volumes.tolist(), strain_derivatives)
+    for (start, stop), total, volume, strain_derivative in parts:
         rows = given[start:stop]
         results.append(
             Result(
-                energy=float(totals[n]),
+                energy=total,
                 energies=energies[start:stop],
                 forces=forces[start:stop],
-                strain_derivative=strain_derivatives[n],
-                stress=strain_derivatives[n] / volumes[n] if volumes[n] > 0 else None,
+                strain_derivative=strain_derivative,
+                stress=strain_derivative / volume if volume > 0.0 else None,
                 extrapolation=None if bounds is None else distances[rows],
                 orbital_coefficients=sweeps.values.coefficients[:, rows] if descriptors else None,
                 density=sweeps.values.density[:, rows] if descriptors else None,
