@@ -116,46 +116,8 @@ def squared_products_tile(rows, n_bytes):
     return tile
 
 
-def scaled_product_tile(rows, n_bytes):
-    """Intrinsic tile(x, n, w, o, factor, z, y): y[n:n+rows, o:o+width] = factor z (x @ w) of the same rows and columns.
-
-    Element by element with z; x may have any strides; rows of w, z and y are contiguous.
-    """
-
-    @intrinsic
-    def tile(typing_context, x, n, w, o, factor, z, y):
-        def generate(context, builder, signature, arguments):
-            n, o = arguments[1], arguments[3]
-            element, size = element_of(signature.args[0])
-            vector, size = ir.VectorType(element, max(1, n_bytes // size)), ir.Constant(INDEX, size)
-            x, w, z, y = (opened(context, builder, signature.args[place], arguments[place]) for place in (0, 2, 5, 6))
-            indices = [plus(builder, n, r) for r in range(rows)]
-            x_rows = [address_of(builder, x[0], (index, x[1][0])) for index in indices]
-            w_column = address_of(builder, w[0], (o, size))
-            totals = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(rows)]
-            with cgutils.for_range(builder, x[2][1]) as loop:
-                row = address_of(builder, w_column, (loop.index, w[1][0]))
-                row = builder.load(at(builder, row, vector), align=4)
-                for x_row, total in zip(x_rows, totals):
-                    number = at(builder, address_of(builder, x_row, (loop.index, x[1][1])), element)
-                    number = repeated(builder, builder.load(number), vector.count)
-                    builder.store(multiply_add(builder, number, row, builder.load(total)), total)
-            factor = context.cast(builder, arguments[4], signature.args[4], signature.args[0].dtype)
-            factor = repeated(builder, factor, vector.count)
-            for index, total in zip(indices, totals):
-                places = [address_of(builder, a[0], (index, a[1][0]), (o, size)) for a in (z, y)]
-                others = builder.load(at(builder, places[0], vector), align=4)
-                value = multiply(builder, multiply(builder, factor, others), builder.load(total))
-                builder.store(value, at(builder, places[1], vector), align=4)
-            return context.get_dummy_value()
-
-        return types.void(x, types.intp, w, types.intp, factor, z, y), generate
-
-    return tile
-
-
-def _two_products(builder, arrays, first, rows, w, column, element, vector):
-    """Products of rows ``first`` on of two opened arrays with w, in the columns of ``column``: lists of vectors."""
+def _products(builder, arrays, first, rows, w, column, element, vector):
+    """Products of rows ``first`` on of opened arrays with w, in these columns: a list of vectors for each array."""
     totals = [[cgutils.alloca_once(builder, vector) for _ in range(rows)] for _ in arrays]
     for total in sum(totals, []):
         builder.store(ir.Constant(vector, None), total)
@@ -169,6 +131,35 @@ def _two_products(builder, arrays, first, rows, w, column, element, vector):
                 number = repeated(builder, builder.load(at(builder, number, element)), vector.count)
                 builder.store(multiply_add(builder, number, row, builder.load(total[r])), total[r])
     return [[builder.load(total) for total in part] for part in totals]
+
+
+def scaled_product_tile(rows, n_bytes):
+    """Intrinsic tile(x, n, w, o, factor, z, y): y[n:n+rows, o:o+width] = factor z (x @ w) of the same rows and columns.
+
+    Element by element with z; x may have any strides; rows of w, z and y are contiguous.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, n, w, o, factor, z, y):
+        def generate(context, builder, signature, arguments):
+            n, o = arguments[1], arguments[3]
+            element, size = element_of(signature.args[0])
+            vector, size = ir.VectorType(element, max(1, n_bytes // size)), ir.Constant(INDEX, size)
+            x, w, z, y = (opened(context, builder, signature.args[place], arguments[place]) for place in (0, 2, 5, 6))
+            (products,) = _products(builder, (x,), n, rows, w, (o, size), element, vector)
+            factor = context.cast(builder, arguments[4], signature.args[4], signature.args[0].dtype)
+            factor = repeated(builder, factor, vector.count)
+            for r, product in enumerate(products):
+                index = plus(builder, n, r)
+                places = [address_of(builder, a[0], (index, a[1][0]), (o, size)) for a in (z, y)]
+                others = builder.load(at(builder, places[0], vector), align=4)
+                value = multiply(builder, multiply(builder, factor, others), product)
+                builder.store(value, at(builder, places[1], vector), align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, types.intp, w, types.intp, factor, z, y), generate
+
+    return tile
 
 
 def squared_product_tangent_tile(rows, n_bytes):
@@ -187,7 +178,7 @@ def squared_product_tangent_tile(rows, n_bytes):
                 opened(context, builder, signature.args[place], arguments[place]) for place in (0, 1, 3, 6)
             )
             column = (o, ir.Constant(INDEX, size))
-            products, products_dot = _two_products(builder, (x, x_dot), n, rows, w, column, element, vector)
+            products, products_dot = _products(builder, (x, x_dot), n, rows, w, column, element, vector)
             factor = context.cast(builder, arguments[5], signature.args[5], signature.args[0].dtype)
             factor = repeated(builder, factor, vector.count)
             for r in range(rows):
@@ -218,7 +209,7 @@ def scaled_product_tangent_tile(rows, n_bytes):
                 opened(context, builder, signature.args[place], arguments[place]) for place in (0, 1, 3, 6, 7, 8, 9)
             )
             column = (o, ir.Constant(INDEX, size))
-            products, products_dot = _two_products(builder, (x, x_dot), n, rows, w, column, element, vector)
+            products, products_dot = _products(builder, (x, x_dot), n, rows, w, column, element, vector)
             factor = context.cast(builder, arguments[5], signature.args[5], signature.args[0].dtype)
             factor = repeated(builder, factor, vector.count)
             for r in range(rows):

@@ -39,6 +39,7 @@ def index_at(builder, array, array_type, place):
 
 
 def plus(builder, index, n):
+    """index + n, for a whole number n that the code knows."""
     return builder.add(index, ir.Constant(INDEX, n))
 
 
@@ -50,6 +51,7 @@ def address_of(builder, base, *steps):
 
 
 def at(builder, address, kind):
+    """The address as that of something of an LLVM type: where it is loaded from or stored."""
     return builder.bitcast(address, kind.as_pointer())
 
 
