@@ -25,24 +25,18 @@ from strategies import (
 from eann_lite import Specification, formulas, reference
 from eann_lite.batches import batches_of_atoms, draw_batch, pack_structures
 from eann_lite.compiled import Kernel, compile_loops
-from eann_lite.kernels.columns import (
-    products_of_three_rows,
-    recursive_products,
-    recursive_products_reverse,
-    recursive_products_tangent,
-)
+from eann_lite.kernels.columns import products_of_three_rows, recursive_products, recursive_products_tangent
 from eann_lite.kernels.dense import (
     add_squared_product_tangent,
     gathered_product,
     gathered_product_tangent,
     product,
-    product_and_uses,
     product_and_uses_tangent,
     scaled_product,
     scaled_product_tangent,
     squared_products,
-    transposed_products,
 )
+from eann_lite.kernels.pair_gradients import _sums_over_gaussians
 from eann_lite.kernels.radial import gaussian_arguments, radial_slopes
 from eann_lite.kernels.row_operations import sum_of_rows
 from eann_lite.kernels.rows import scale_row
@@ -298,11 +292,6 @@ def jitted_product(x, w, y, fresh):
     product(x, w, y, fresh)
 
 
-@numba.njit
-def jitted_transposed_products(begin, end, x, y, rows, z, row):
-    transposed_products(begin, end, x, y, rows, z, row)
-
-
 #: Precisions and how far sums of a few dozen numbers of size 1 may be off.
 PRECISIONS = st.sampled_from([(np.float64, 1e-13), (np.float32, 3e-5)])
 
@@ -327,11 +316,6 @@ def jitted_gathered_product(x, u, p, v, m, y):
     gathered_product(x, u, p, v, m, y)
 
 
-@compile_loops
-def jitted_product_and_uses(begin, end, x, w, u, v, m, z, to_z, sums, fresh):
-    product_and_uses(begin, end, x, w, u, v, m, z, to_z, sums, fresh)
-
-
 @given(st.integers(0, 23), st.integers(0, 9), st.integers(1, 29), st.integers(0, 3), PRECISIONS, seeds)
 def test_products_with_products_of_gathered_rows_are_those_of_numpy(rows, inner, outer, p, precision, seed):
     rng, (dtype, tolerance) = np.random.default_rng(seed), precision
@@ -342,25 +326,6 @@ def test_products_with_products_of_gathered_rows_are_those_of_numpy(rows, inner,
     assert found[:-1, 1:-1] == pytest.approx(x @ (u * v[m])[p:], rel=tolerance, abs=tolerance)
     found[:-1, 1:-1] = 7.0
     assert np.all(found == 7.0)
-
-
-@given(st.integers(0, 3), st.integers(0, 23), st.integers(1, 29), st.tuples(*[st.booleans()] * 2), PRECISIONS, seeds)
-def test_uses_of_a_product_are_those_of_numpy_and_change_nothing_else(begin, rows, outer, choices, precision, seed):
-    rng, (dtype, tolerance), (to_z, fresh) = np.random.default_rng(seed), precision, choices
-    end = begin + rows
-    x, w = rng.normal(size=(7, rows + 1)).astype(dtype).T, rng.normal(size=(7, outer)).astype(dtype)
-    u, v = rng.normal(size=(end + 1, outer)).astype(dtype), rng.normal(size=(4, outer)).astype(dtype)
-    m = rng.integers(0, 4, end + 1).astype(np.int32)
-    z, sums = (np.full((end + 1, outer), n, dtype) for n in (6.0, 7.0))
-    jitted_product_and_uses(begin, end, x, w, u, v, m, z, to_z, sums, fresh)
-    product_, chosen = np.zeros((end + 1, outer), dtype), np.zeros((end + 1, 1), bool)
-    product_[begin:end], chosen[begin:end] = x[:rows] @ w, True
-    for found, before, expected in (
-        (z, 6.0, u * product_ if to_z else 6.0),
-        (sums, 7.0, v[m] * product_ + (0.0 if fresh else 7.0)),
-    ):
-        expected = np.where(chosen, expected, np.full_like(found, before))
-        assert found == pytest.approx(expected, rel=tolerance, abs=tolerance)
 
 
 @compile_loops
@@ -498,43 +463,71 @@ def test_sums_of_rows_are_those_of_numpy_for_every_number_of_rows_and_length(col
     assert np.all(around == 7.0)
 
 
-@given(st.integers(0, 3), st.integers(0, 10), st.integers(1, 19), seeds)
-def test_products_of_rows_are_those_of_numpy_for_every_remainder_of_their_tiles(begin, pairs, columns, seed):
-    rng = np.random.default_rng(seed)
-    x, y = rng.normal(size=(begin + pairs, columns)), rng.normal(size=(5, columns))
-    rows = rng.integers(0, 5, begin + pairs).astype(np.int32)
-    found = np.full((columns + 2, pairs + 1), 7.0)
-    jitted_transposed_products(begin, begin + pairs, x, y, rows, found, 1)
-    assert np.array_equal(found[1:-1, :-1], (x * y[rows])[begin:].T)
-    found[1:-1, :-1] = 7.0
-    assert np.all(found == 7.0)
-
-
 @compile_loops
-def jitted_monomials(x, x_dot, begin, end, parent, axis, z, z_dot, z_bar, factor, x_bar):
+def jitted_monomials(x, x_dot, begin, end, parent, axis, z, z_dot):
     recursive_products(x, begin, end, parent, axis, z)
     recursive_products_tangent(x, x_dot, begin, end, parent, axis, z, z_dot)
-    recursive_products_reverse(x, begin, end, parent, axis, z, z_bar, factor, x_bar)
 
 
 @given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 46), PRECISIONS, seeds)
-def test_monomials_their_tangents_and_reverse_are_those_of_the_reference(max_degree, begin, pairs, precision, seed):
+def test_monomials_their_tangents_and_slopes_are_those_of_the_reference(max_degree, begin, pairs, precision, seed):
     rng, (dtype, tolerance) = np.random.default_rng(seed), precision
     end, tables = begin + pairs, Monomials(max_degree)
     x, x_dot = rng.normal(size=(2, 3, end + 1)).astype(dtype)
     z, z_dot = np.full((2, len(tables.parent), pairs + 2), 7.0, dtype)
-    z_bar, factor = rng.normal(size=z.shape).astype(dtype), rng.normal(size=(1, pairs)).astype(dtype)
-    x_bar = np.full((3, pairs + 2), 7.0, dtype)
     weighted, slopes = reference.monomials(x[:, begin:end].T.astype(float), max_degree)
     root = np.sqrt(tables.weight)
     value, slope = weighted / root, slopes / root[:, None]
-    expected_bar = factor * x[:, begin:end] + np.einsum("pax,ap->xp", slope, z_bar[:, :pairs])
-    jitted_monomials(x, x_dot, begin, end, tables.parent, tables.axis, z, z_dot, z_bar, factor, x_bar)
+    jitted_monomials(x, x_dot, begin, end, tables.parent, tables.axis, z, z_dot)
     assert z[:, :pairs] == pytest.approx(value.T, rel=tolerance, abs=tolerance)
     along = np.einsum("pax,xp->ap", slope, x_dot[:, begin:end])
     assert z_dot[:, :pairs] == pytest.approx(along, rel=tolerance, abs=20 * tolerance)
-    assert x_bar[:, :pairs] == pytest.approx(expected_bar, rel=tolerance, abs=100 * tolerance)
-    assert all(np.all(array[:, pairs:] == 7.0) for array in (z, z_dot, x_bar))
+    assert all(np.all(array[:, pairs:] == 7.0) for array in (z, z_dot))
+    for a, place_x in enumerate(tables.slope_place):
+        for axis, d in enumerate(place_x):
+            found = tables.slope_power[d] * value[:, tables.slope_of[d]] if d >= 0 else 0.0
+            assert slope[:, a, axis] == pytest.approx(found, rel=1e-12, abs=1e-12)
+
+
+@compile_loops
+def jitted_sums_over_gaussians(begin, end, i, keep, arrays):
+    _sums_over_gaussians(begin, end, i, keep, *arrays)
+
+
+@given(st.integers(0, 3), st.integers(0, 4), st.integers(0, 13), st.integers(1, 29), st.booleans(), PRECISIONS, seeds)
+@settings(max_examples=200)
+def test_sums_of_pair_gradients_are_those_of_numpy(max_degree, steps, pairs, n_radial, keep, precision, seed):
+    rng, (dtype, tolerance), tables = np.random.default_rng(seed), precision, Monomials(max_degree)
+    n_atoms, begin, n_monomials = 4, 2, len(tables.parent)
+    end, i = begin + pairs, 1
+    neighbor = rng.integers(0, n_atoms, end + 1).astype(np.int32)
+    species = rng.integers(0, 2, n_atoms)
+    angular, slopes, sums_bar, coefficients, centers, exponents, distance, log_slope, radial = (
+        rng.normal(size=size).astype(dtype)
+        for size in (
+            (n_monomials, pairs + 1), (tables.slope_of.size, pairs + 1), (n_atoms, n_monomials, steps + 1, n_radial),
+            (steps + 1, n_atoms, n_radial), (2, n_radial), (2, n_radial), (1, pairs + 1), end + 1, (end + 1, n_radial),
+        )
+    )  # fmt: skip
+    radial_bar, sums = np.full((end + 1, n_radial), 7.0, dtype), np.full((4, pairs + 1), 7.0, dtype)
+    jitted_sums_over_gaussians(
+        begin, end, i, keep,
+        (angular, slopes, tables.slope_place, sums_bar, coefficients, neighbor, species, centers, exponents, distance,
+         log_slope, radial, radial_bar, sums),
+    )  # fmt: skip
+    own, j = slice(begin, end), neighbor[begin:end]
+    z_pak = np.einsum("atk,tpk->pak", sums_bar[i], coefficients[:, j])
+    bar_pk = np.einsum("ap,pak->pk", angular[:, :pairs], z_pak)
+    # Place -1, for a derivative that is zero everywhere, is the last row.
+    slope_pxa = np.vstack([slopes, np.zeros(pairs + 1)])[:, :pairs][tables.slope_place.T].transpose(2, 0, 1)
+    delta_pk = distance[0, :pairs, None] - centers[species[j]]
+    slope_pk = radial[own] * (log_slope[own, None] - 2.0 * exponents[species[j]] * delta_pk)
+    expected = [*np.einsum("pk,pxa,pak->xp", radial[own], slope_pxa, z_pak), np.sum(bar_pk * slope_pk, axis=1)]
+    scale = tolerance * (10.0 + np.abs(expected).max(initial=0.0)) * n_monomials
+    assert sums[:, :pairs] == pytest.approx(np.array(expected), abs=scale)
+    assert radial_bar[own] == pytest.approx(bar_pk if keep else np.full_like(bar_pk, 7.0), abs=scale)
+    radial_bar[own] = sums[:, :pairs] = 7.0
+    assert np.all(radial_bar == 7.0) and np.all(sums == 7.0)
 
 
 @compile_loops

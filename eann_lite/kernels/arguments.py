@@ -18,7 +18,8 @@ class Potential(NamedTuple):
     cutoff, repulsion_cutoff : Angstrom; repulsion_cutoff is 0 without repulsion.
     exponents, centers, coefficients (S, K) : alpha, r_s and the orbital coefficients of step 0.
     contraction (L + 1, K, M), contraction_transposed (L + 1, M, K).
-    degree, weight, parent, axis (A,) : tables of the monomials (``model.sweeps``).
+    degree, weight, parent, axis (A,), slope_place (A, 3), slope_of, slope_power (D,) : tables of the monomials
+        (``model.sweeps``).
     numbers (S,) : atomic numbers as floats.  reference_energies (S,) eV; energy_scale eV.
     vector, transposed : all parameters, and the same with every network weight matrix the other way round.
     density_shift, density_scale (T + 1, S, M); starts (T + 1, S): where each network begins in the vector.
@@ -37,6 +38,9 @@ class Potential(NamedTuple):
     weight: np.ndarray
     parent: np.ndarray
     axis: np.ndarray
+    slope_place: np.ndarray
+    slope_of: np.ndarray
+    slope_power: np.ndarray
     numbers: np.ndarray
     reference_energies: np.ndarray
     energy_scale: float
@@ -87,7 +91,7 @@ class Values(NamedTuple):
     coefficients (T + 1, N, K), sums and sums_bar (N, A, T + 1, K), density (T + 1, N, M);
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
 
-    Where only energies and forces are asked for, distance, slope and the network stores but act_slope (and pre,
+    Where only energies and forces are asked for, distance, slope, radial_bar and the network stores but act_slope (and pre,
     with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then
     has one part that serves all steps in turn and is density, too, unless densities of all steps are asked for, sums_bar
     is sums, and pair_gradient is vector.

@@ -62,16 +62,27 @@ def products_of_three_rows(typing_context, x, begin, end, y, z, sums):
     return types.void(x, types.intp, types.intp, y, z, sums), generate
 
 
-def _over_columns(builder, begin, end, element, body):
-    """Code that calls body(kind, p) for all columns from begin to end; kind holds those from p on that it works on."""
-    start = begin
-    # Many at a time: what is the same for all of them, such as the row to take, is then found only once.
-    for width in (32, 8, 4, 1):
-        step = ir.Constant(INDEX, width)
-        stop = builder.add(start, builder.mul(builder.sdiv(builder.sub(end, start), step), step))
-        with cgutils.for_range_slice(builder, start, stop, step) as (p, _):
-            body(ir.VectorType(element, width) if width > 1 else element, p)
-        start = stop
+def _over_columns(builder, count, element, body):
+    """Code that calls body(kind, c) for all columns from 0 to count; kind holds those from c on that it works on.
+
+    The last whole cache line may overlap the one before: what body does must not matter twice.
+    """
+    per_line = 64 // (4 if element == ir.FloatType() else 8)
+    zero, wide = ir.Constant(INDEX, 0), ir.Constant(INDEX, per_line)
+    with builder.if_else(builder.icmp_signed(">=", count, wide)) as (many, few):
+        with many:
+            last = builder.sub(count, wide)
+            with cgutils.for_range_slice(builder, zero, last, wide) as (c, _):
+                body(ir.VectorType(element, per_line), c)
+            body(ir.VectorType(element, per_line), last)
+        with few:
+            start = zero
+            for width in (4, 1):
+                step = ir.Constant(INDEX, width)
+                stop = builder.add(start, builder.mul(builder.sdiv(builder.sub(count, start), step), step))
+                with cgutils.for_range_slice(builder, start, stop, step) as (c, _):
+                    body(ir.VectorType(element, width) if width > 1 else element, c)
+                start = stop
 
 
 class _Columns:
@@ -100,6 +111,10 @@ def _tables(context, builder, signature, arguments, places):
     )
 
 
+def _filled(kind, number):
+    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
+
+
 @intrinsic
 def recursive_products(typing_context, x, begin, end, parent, axis, z):
     """z[0] = 1 and z[a] = z[parent[a]] x[axis[a]] for a = 1, 2, ...; columns begin to end of x, in z from 0 on.
@@ -109,17 +124,18 @@ def recursive_products(typing_context, x, begin, end, parent, axis, z):
 
     def generate(context, builder, signature, arguments):
         begin, zero, one = arguments[1], ir.Constant(INDEX, 0), ir.Constant(INDEX, 1)
-        x, z = (_Columns(context, builder, signature.args[c], arguments[c]) for c in (0, 5))
+        count, element = builder.sub(arguments[2], begin), element_of(signature.args[0])[0]
+        x, z = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 5))
         row_of, n_rows = _tables(context, builder, signature, arguments, (3, 4))
+        _over_columns(builder, count, element, lambda kind, c: z.store(_filled(kind, 1.0), zero, c))
+        with cgutils.for_range_slice(builder, one, n_rows, one) as (a, _):
+            row, component = row_of(a)
 
-        def body(kind, p):
-            c = builder.sub(p, begin)
-            z.store(ir.Constant(kind, [1.0] * kind.count if isinstance(kind, ir.VectorType) else 1.0), zero, c)
-            with cgutils.for_range_slice(builder, one, n_rows, one) as (a, _):
-                row, component = row_of(a)
-                z.store(multiply(builder, z.load(kind, row, c), x.load(kind, component, p)), a, c)
+            def body(kind, c):
+                along = x.load(kind, component, builder.add(begin, c))
+                z.store(multiply(builder, z.load(kind, row, c), along), a, c)
 
-        _over_columns(builder, begin, arguments[2], element_of(signature.args[0])[0], body)
+            _over_columns(builder, count, element, body)
         return context.get_dummy_value()
 
     return types.void(x, types.intp, types.intp, parent, axis, z), generate
@@ -134,54 +150,21 @@ def recursive_products_tangent(typing_context, x, x_dot, begin, end, parent, axi
 
     def generate(context, builder, signature, arguments):
         begin, zero, one = arguments[2], ir.Constant(INDEX, 0), ir.Constant(INDEX, 1)
-        x, x_dot, z, z_dot = (_Columns(context, builder, signature.args[c], arguments[c]) for c in (0, 1, 6, 7))
+        count, element = builder.sub(arguments[3], begin), element_of(signature.args[0])[0]
+        x, x_dot, z, z_dot = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 6, 7))
         row_of, n_rows = _tables(context, builder, signature, arguments, (4, 5))
+        _over_columns(builder, count, element, lambda kind, c: z_dot.store(_filled(kind, 0.0), zero, c))
+        with cgutils.for_range_slice(builder, one, n_rows, one) as (a, _):
+            row, component = row_of(a)
 
-        def body(kind, p):
-            c = builder.sub(p, begin)
-            z_dot.store(ir.Constant(kind, None), zero, c)
-            with cgutils.for_range_slice(builder, one, n_rows, one) as (a, _):
-                row, component = row_of(a)
+            def body(kind, c):
+                p = builder.add(begin, c)
                 product = multiply(builder, z.load(kind, row, c), x_dot.load(kind, component, p))
-                total = multiply_add(builder, z_dot.load(kind, row, c), x.load(kind, component, p), product)
-                z_dot.store(total, a, c)
+                z_dot.store(
+                    multiply_add(builder, z_dot.load(kind, row, c), x.load(kind, component, p), product), a, c
+                )
 
-        _over_columns(builder, begin, arguments[3], element_of(signature.args[0])[0], body)
+            _over_columns(builder, count, element, body)
         return context.get_dummy_value()
 
     return types.void(x, x_dot, types.intp, types.intp, parent, axis, z, z_dot), generate
-
-
-@intrinsic
-def recursive_products_reverse(typing_context, x, begin, end, parent, axis, z, z_bar, factor, x_bar):
-    """Reverse of ``recursive_products`` after it: x_bar = factor x + what z_bar, which is lost, means for x.
-
-    For a = A - 1, ..., 1: x_bar[axis] += z_bar[a] z[parent], z_bar[parent] += z_bar[a] x[axis].  Columns of factor
-    (1, ..) and x_bar (3, ..) as of z, from 0 on.
-    """
-
-    def generate(context, builder, signature, arguments):
-        begin, zero, one = arguments[1], ir.Constant(INDEX, 0), ir.Constant(INDEX, 1)
-        x, z, z_bar, factor, x_bar = (
-            _Columns(context, builder, signature.args[c], arguments[c]) for c in (0, 5, 6, 7, 8)
-        )
-        row_of, n_rows = _tables(context, builder, signature, arguments, (3, 4))
-
-        def body(kind, p):
-            c = builder.sub(p, begin)
-            for component in (ir.Constant(INDEX, n) for n in range(3)):
-                value = multiply(builder, factor.load(kind, zero, c), x.load(kind, component, p))
-                x_bar.store(value, component, c)
-            with cgutils.for_range_slice(builder, one, n_rows, one) as (n, _):
-                a = builder.sub(n_rows, n)
-                row, component = row_of(a)
-                bar = z_bar.load(kind, a, c)
-                total = multiply_add(builder, bar, z.load(kind, row, c), x_bar.load(kind, component, c))
-                x_bar.store(total, component, c)
-                total = multiply_add(builder, bar, x.load(kind, component, p), z_bar.load(kind, row, c))
-                z_bar.store(total, row, c)
-
-        _over_columns(builder, begin, arguments[2], element_of(signature.args[0])[0], body)
-        return context.get_dummy_value()
-
-    return types.void(x, types.intp, types.intp, parent, axis, z, z_bar, factor, x_bar), generate

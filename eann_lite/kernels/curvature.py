@@ -6,7 +6,6 @@ from eann_lite.compiled import helper
 from eann_lite.formulas import cutoff_curvature, cutoff_function, radial_curvature, zbl_curvature, zbl_pair
 from eann_lite.kernels.dense import product
 from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_tangent
-from eann_lite.kernels.orbitals import orbitals_of_all_steps
 
 
 @helper
@@ -23,8 +22,18 @@ def slope_tangents(start, stop, potential, batch, values, tangents, slope_dot):
 
 
 @helper
+def _orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals):
+    """R_k(r_p) c^t_jk of the pairs begin to end, as rows (t, k) of numbers side by side for pairs."""
+    n_radial = radial.shape[1]
+    for t in range(coefficients.shape[0]):
+        for p in range(begin, end):
+            for k in range(n_radial):
+                orbitals[t * n_radial + k, p - begin] = radial[p, k] * coefficients[t, neighbor[p], k]
+
+
+@helper
 def pair_gradients_tangent(start, stop, potential, batch, values, tangents, slope_dot, gradient_dot):
-    """gradient_dot (3, P): tangent of the pair gradients of ``orbitals.pair_gradients``, but for the repulsion."""
+    """gradient_dot (3, P): tangent of the pair gradients of ``pair_gradients.pair_gradients``, but for the repulsion."""
     first, neighbor, radial = batch.first, batch.neighbor, values.radial
     coefficients, coefficients_dot = values.coefficients, tangents.coefficients
     n_monomials, n_orbitals = values.sums.shape[1], coefficients.shape[0] * coefficients.shape[2]
@@ -42,12 +51,12 @@ def pair_gradients_tangent(start, stop, potential, batch, values, tangents, slop
             radial = values.radial if kind == 0 else values.slope
             radial_dot = tangents.radial if kind == 0 else slope_dot
             bar, bar_dot = bars[kind, :, : end - begin], bars_dot[kind, :, : end - begin]
-            orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals)
+            _orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals)
             product(sums_bar, orbitals, bar, True)
             product(sums_bar_dot, orbitals, bar_dot, True)
-            orbitals_of_all_steps(begin, end, radial_dot, coefficients, neighbor, orbitals)
+            _orbitals_of_all_steps(begin, end, radial_dot, coefficients, neighbor, orbitals)
             product(sums_bar, orbitals, bar_dot, False)
-            orbitals_of_all_steps(begin, end, radial, coefficients_dot, neighbor, orbitals)
+            _orbitals_of_all_steps(begin, end, radial, coefficients_dot, neighbor, orbitals)
             product(sums_bar, orbitals, bar_dot, False)
         monomials(i, potential, batch, values, angular)
         monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)

@@ -12,13 +12,11 @@ from eann_lite.kernels.tiles import (
     gathered_product_tangent_tile,
     gathered_product_tile,
     product_and_use_tangent_tile,
-    product_and_use_tile,
     product_tile,
     scaled_product_tangent_tile,
     scaled_product_tile,
     squared_product_tangent_tile,
     squared_products_tile,
-    transposed_product_tile,
 )
 from eann_lite.kernels.vectors import any_layout, line
 
@@ -122,34 +120,6 @@ def _gathered_columns_tangent(n_bytes, height):
     return columns
 
 
-def _used_columns(n_bytes, height):
-    """Helper: the columns of ``product_and_uses`` from o on that are as wide as ``n_bytes``."""
-    one = product_and_use_tile(1, n_bytes)
-
-    @helper
-    def row_by_row(begin, end, x, w, o, u, v, m, z, to_z, sums, fresh):
-        for n in range(begin, end):
-            one(x, n - begin, w, o, n, u, v, m, z, to_z, sums, fresh)
-
-    if height == 1:
-        return row_by_row
-    tall, two = (product_and_use_tile(rows, n_bytes) for rows in (height, 2))
-
-    @helper
-    def columns(begin, end, x, w, o, u, v, m, z, to_z, sums, fresh):
-        n = begin
-        while n + height <= end:
-            tall(x, n - begin, w, o, n, u, v, m, z, to_z, sums, fresh)
-            n += height
-        while n + 2 <= end:
-            two(x, n - begin, w, o, n, u, v, m, z, to_z, sums, fresh)
-            n += 2
-        if n < end:
-            one(x, n - begin, w, o, n, u, v, m, z, to_z, sums, fresh)
-
-    return columns
-
-
 def _used_columns_tangent(n_bytes, height):
     """Helper: the columns of ``product_and_uses_tangent`` from o on that are as wide as ``n_bytes``."""
     tall, one = (product_and_use_tangent_tile(rows, n_bytes) for rows in (height, 1))
@@ -224,9 +194,9 @@ _line_used_tangent, _half_used_tangent, _one_used_tangent = (
 # Squares need two sums a row, and products with their derivative, too.
 _line_squared = _columns_in_tiles(squared_products_tile, 64, (8, 4) if LONG_VECTORS else (3, 2))
 _line_scaled = _columns_in_tiles(scaled_product_tile, 64, (8, 4) if LONG_VECTORS else (4, 2))
+_half_scaled = _columns_in_tiles(scaled_product_tile, 32, (8, 2))
 _one_squared = _columns_in_tiles(squared_products_tile, 1, (4, 2))
 _one_scaled = _columns_in_tiles(scaled_product_tile, 1, (4, 2))
-_line_used, _half_used, _quarter_used, _one_used = map(_used_columns, (64, 32, 16, 1), (6, 6, 4, 1))
 
 
 _line_squared_tangent, _one_squared_tangent = (
@@ -284,6 +254,9 @@ def scaled_product(x, w, factor, z, y):
     while o + wide <= n_out:
         _line_scaled(x, w, o, factor, z, y)
         o += wide
+    while o + wide // 2 <= n_out:
+        _half_scaled(x, w, o, factor, z, y)
+        o += wide // 2
     while o < n_out:
         _one_scaled(x, w, o, factor, z, y)
         o += 1
@@ -383,51 +356,3 @@ def _product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot
     while o < n_out:
         _one_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
         o += 1
-
-
-@helper
-def product_and_uses(begin, end, x, w, u, v, m, z, to_z, sums, fresh):
-    """With p = x @ w, in rows begin to end: z = u p where ``to_z``, sums = or (not fresh) += v[m] p.
-
-    Products with u and v are element by element; x (end - begin, i) of any strides; w (i, o) and all others with
-    contiguous rows.
-    """
-    _product_and_uses(begin, end, any_layout(x), any_layout(w), u, v, m, z, to_z, sums, fresh)
-
-
-@helper
-def _product_and_uses(begin, end, x, w, u, v, m, z, to_z, sums, fresh):
-    o, n_out, wide = 0, w.shape[1], line(w)
-    while o + wide <= n_out:
-        _line_used(begin, end, x, w, o, u, v, m, z, to_z, sums, fresh)
-        o += wide
-    while o + wide // 2 <= n_out:
-        _half_used(begin, end, x, w, o, u, v, m, z, to_z, sums, fresh)
-        o += wide // 2
-    while o + wide // 4 <= n_out:
-        _quarter_used(begin, end, x, w, o, u, v, m, z, to_z, sums, fresh)
-        o += wide // 4
-    while o < n_out:
-        _one_used(begin, end, x, w, o, u, v, m, z, to_z, sums, fresh)
-        o += 1
-
-
-@helper
-def transposed_products(begin, end, x, y, rows, z, row):
-    """z[row + k, p - begin] = x[p, k] y[rows[p], k] for p from begin to end; rows of x, y contiguous, of one length."""
-    k = 0
-    while k + 8 <= x.shape[1]:
-        p = begin
-        while p + 4 <= end:
-            four = (rows[p], rows[p + 1], rows[p + 2], rows[p + 3])
-            transposed_product_tile(x[:, k:], p, y[:, k:], four, z, row + k, p - begin)
-            p += 4
-        while p < end:
-            for c in range(k, k + 8):
-                z[row + c, p - begin] = x[p, c] * y[rows[p], c]
-            p += 1
-        k += 8
-    while k < x.shape[1]:
-        for p in range(begin, end):
-            z[row + k, p - begin] = x[p, k] * y[rows[p], k]
-        k += 1

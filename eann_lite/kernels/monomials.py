@@ -1,4 +1,4 @@
-"""Monomials A_a(r_p) of the pairs of one atom, each its parent times a component of the vector; tangents and reverse.
+"""Monomials A_a(r_p) of the pairs of one atom, each its parent times a component of the vector; tangents and slopes.
 
 They are made where they are used, for one atom at a time: reading them back from memory would be no faster.  Monomials
 carry no square-root weights, which the contraction applies.
@@ -7,7 +7,7 @@ carry no square-root weights, which the contraction applies.
 import numpy as np
 
 from eann_lite.compiled import helper
-from eann_lite.kernels.columns import recursive_products, recursive_products_reverse, recursive_products_tangent
+from eann_lite.kernels.columns import recursive_products, recursive_products_tangent
 from eann_lite.kernels.vectors import line
 
 
@@ -43,12 +43,9 @@ def monomials_tangent(i, potential, batch, values, tangents, angular, angular_do
 
 
 @helper
-def monomials_reverse(i, potential, batch, values, angular, angular_bar, central, gradient):
-    """gradient (3, ..) = sum_a Abar_a grad A_a + central r_p for atom i's pairs, from column 0 on, after ``monomials``.
-
-    central (1, ..): a number for each pair; angular_bar is lost.
-    """
-    recursive_products_reverse(
-        values.vector, batch.first[i], batch.first[i + 1], potential.parent, potential.axis, angular, angular_bar,
-        central, gradient,
-    )  # fmt: skip
+def monomial_slopes(n_pairs, potential, angular, slopes):
+    """slopes (D, ..): all dA_a/dx that are not zero everywhere, from those monomials: powers times lower monomials."""
+    for d in range(potential.slope_of.size):
+        a, power = potential.slope_of[d], potential.slope_power[d]
+        for c in range(n_pairs):
+            slopes[d, c] = power * angular[a, c]

@@ -7,31 +7,16 @@ orbitals, A x K sums.  With Bbar^t = dE/dB^t, S^t_pk = sum_a A_a(r_p) Bbar^t_iak
 its orbitals R_k(r_p) c^t_jk; it is made anew where it is needed: reading it back would take as long.
 """
 
-import numpy as np
-
 from eann_lite.compiled import helper
 from eann_lite.formulas import radial_parameter_slopes
-from eann_lite.kernels.columns import products_of_three_rows
 from eann_lite.kernels.dense import (
     gathered_product,
     gathered_product_tangent,
-    product,
-    product_and_uses,
     product_and_uses_tangent,
-    transposed_products,
+    scaled_product,
 )
-from eann_lite.kernels.geometry import length
-from eann_lite.kernels.monomials import (
-    columns_of_pairs,
-    monomials,
-    monomials_reverse,
-    monomials_tangent,
-)
-from eann_lite.kernels.radial import slope_sum
-from eann_lite.kernels.repulsion import add_zbl_slopes
+from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_tangent
 from eann_lite.kernels.row_operations import sum_of_rows
-from eann_lite.kernels.rows import fill_rows
-from eann_lite.kernels.vectors import line
 
 
 @helper
@@ -64,20 +49,13 @@ def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
 
 @helper
 def messages(start, stop, t, potential, batch, values):
-    """``message`` of the pairs p: i->j of these atoms, R_k(r_p) S^t_pk: what they pass back to c^t_jk; none at step 0.
-
-    Rbar_pk (``radial_bar``) = sum_t c^t_jk S^t_pk is summed up from the last step to the first.
-    """
-    first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients[t]
-    sums_bar, message, radial_bar = values.sums_bar, values.message, values.radial_bar
-    last = t + 1 == values.coefficients.shape[0]
+    """``message`` of the pairs p: i->j of these atoms, R_k(r_p) S^t_pk: what they pass back to c^t_jk."""
+    first, radial, sums_bar, message = batch.first, values.radial, values.sums_bar, values.message
     angular = columns_of_pairs(sums_bar.shape[1], start, stop, first, radial)
     for i in range(start, stop):
+        begin, end = first[i], first[i + 1]
         monomials(i, potential, batch, values, angular)
-        product_and_uses(
-            first[i], first[i + 1], angular.T, sums_bar[i, :, t], radial, coefficients, neighbor, message, t > 0,
-            radial_bar, last,
-        )  # fmt: skip
+        scaled_product(angular[:, : end - begin].T, sums_bar[i, :, t], 1.0, radial[begin:end], message[begin:end])
 
 
 @helper
@@ -136,67 +114,3 @@ def radial_parameter_gradients(
         for k in range(radial.shape[1]):
             _, value, _, slope_value = radial_parameter_slopes(r, exponents[k], centers[k], radial[p, k], slope[p, k])
             centers_bar_dot[s, k] += radial_bar_dot[p, k] * value + radial_bar[p, k] * r_dot * slope_value
-
-
-@helper
-def orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals):
-    """R_k(r_p) c^t_jk of the pairs begin to end, as rows (t, k) of numbers side by side for pairs."""
-    for t in range(coefficients.shape[0]):
-        transposed_products(begin, end, radial, coefficients[t], neighbor, orbitals, t * radial.shape[1])
-
-
-@helper
-def pair_gradients(start, stop, potential, batch, values, forces, virials):
-    """pair_gradient (3, P) = g_p = dE/dr_p from all recursion steps at once, repulsion included.
-
-    g_p = sum_a Abar_pa grad A_a + (sum_k Rbar_pk dR_k/dr + half of the repulsion's slope) r_p / r, where Abar_pa =
-    sum_tk Bbar^t_iak R_k c^t_jk.  It may stand where the vectors stood.  forces (N, 3) = sum_p g_p and virials
-    (N, 3, 3) = sum_p r_p (x) g_p, symmetrised, of each atom.
-    """
-    first, neighbor, radial, coefficients = batch.first, batch.neighbor, values.radial, values.coefficients
-    vector, pair_gradient = values.vector, values.pair_gradient
-    shape, half = values.sums_bar.shape, line(radial) // 2
-    orbitals = columns_of_pairs(shape[2] * shape[3], start, stop, first, radial)
-    angular = columns_of_pairs(shape[1], start, stop, first, radial)
-    angular_bar = columns_of_pairs(shape[1], start, stop, first, radial)
-    central, gradient = columns_of_pairs(1, start, stop, first, radial), columns_of_pairs(3, start, stop, first, radial)
-    products, total = np.empty((3, 3)), np.empty(3)
-    fill_rows(0, orbitals.shape[0], orbitals, 0.0)
-    for i in range(start, stop):
-        begin, end = first[i], first[i + 1]
-        orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals)
-        # Products run over whole vectors of pairs: nobody reads what they write beyond the last.
-        n_pairs = (end - begin + half - 1) // half * half
-        # Index (t, k) of sums_bar (N, A, T + 1, K) is one index of the product.
-        sums_bar = values.sums_bar[i].reshape(shape[1], orbitals.shape[0])
-        product(sums_bar, orbitals[:, :n_pairs], angular_bar[:, :n_pairs], True)
-        for p in range(begin, end):
-            s, r = batch.species[neighbor[p]], length(vector, p)
-            slope = slope_sum(
-                values.radial_bar, p, radial, p, potential.centers, s, potential.exponents, s, r, values.log_slope[p]
-            )
-            central[0, p - begin] = slope / r
-        if potential.repulsion_cutoff > 0.0:
-            add_zbl_slopes(i, potential, batch, values, central[0])
-        monomials(i, potential, batch, values, angular)
-        monomials_reverse(i, potential, batch, values, angular, angular_bar, central, gradient)
-        products_of_three_rows(vector, begin, end, gradient, products, total)
-        for x in range(3):
-            forces[i, x] = total[x]
-            for y in range(3):
-                virials[i, x, y] = 0.5 * (products[x, y] + products[y, x])
-            for p in range(begin, end):
-                pair_gradient[x, p] = gradient[x, p - begin]
-
-
-@helper
-def subtract_reversed(start, stop, batch, values, forces):
-    """forces (N, 3) -= sum_p g_rev(p) of each atom, after ``pair_gradients``."""
-    first, reverse, gradient = batch.first, batch.reverse, values.pair_gradient
-    for i in range(start, stop):
-        # In double precision as the forces are, whatever that of the gradients.
-        x, y, z = forces[i, 0], forces[i, 1], forces[i, 2]
-        for p in range(first[i], first[i + 1]):
-            q = reverse[p]
-            x, y, z = x - gradient[0, q], y - gradient[1, q], z - gradient[2, q]
-        forces[i, 0], forces[i, 1], forces[i, 2] = x, y, z

@@ -14,19 +14,13 @@ def _argument(builder, center, exponent, r):
     return (builder.fneg(multiply(builder, multiply(builder, exponent, d), d)),)
 
 
-def _slope(builder, radial, center, exponent, r, log_slope):
+def slope_of(builder, radial, center, exponent, r, log_slope):
+    """Vector of dR_k/dr from vectors of R_k, r_k and alpha_k and of one r and f_c'/f_c."""
     alpha_d = multiply(builder, exponent, builder.fsub(r, center))
-    return (multiply(builder, radial, builder.fsub(log_slope, builder.fadd(alpha_d, alpha_d))),)
-
-
-def _slope_product(builder, radial_bar, radial, center, exponent, r, log_slope):
-    (slope,) = _slope(builder, radial, center, exponent, r, log_slope)
-    return (multiply(builder, radial_bar, slope),)
+    return multiply(builder, radial, builder.fsub(log_slope, builder.fadd(alpha_d, alpha_d)))
 
 
 #: gaussian_arguments(centers, s, exponents, s, r, z, p): z[p] = -alpha (r - r_k)^2 with the Gaussians of element s.
 gaussian_arguments = row_operation(1, _argument)
 #: radial_slopes(radial, p, centers, s, exponents, s, r, log_slope, z, p): z[p] = dR_k/dr.
-radial_slopes = row_operation(1, _slope)
-#: slope_sum(radial_bar, p, radial, p, centers, s, exponents, s, r, log_slope): sum_k Rbar_k dR_k/dr.
-slope_sum = row_operation(0, _slope_product, summed=True)
+radial_slopes = row_operation(1, lambda *vectors: (slope_of(*vectors),))

@@ -14,16 +14,14 @@ from eann_lite.kernels.vectors import (
     opened,
     plus,
     repeated,
-    sum_of_lanes,
 )
 
 
-def row_operation(n_results, formula, summed=False):
+def row_operation(n_results, formula):
     """Intrinsic operation(x, p, y, q, ..., numbers, ..., z, n): rows z[n] from rows x[p], y[q], ... and numbers.
 
     Arrays (n, K) with contiguous rows, each followed by the index of its row; numbers are floats; the last
     ``n_results`` rows are written.  formula(builder, *rows, *numbers) gives as many vectors.
-    With ``summed`` it gives one vector more, the sum of whose elements is what the operation returns.
     """
 
     @intrinsic
@@ -39,20 +37,18 @@ def row_operation(n_results, formula, summed=False):
                 elif isinstance(kind, types.Float):
                     numbers.append(context.cast(builder, value, kind, kinds[0].dtype))
             sources, targets = rows[: len(rows) - n_results], rows[len(rows) - n_results :]
-            total = _along_row(builder, element_of(kinds[0]), shape[1], sources, numbers, targets, formula, summed)
-            return total if summed else context.get_dummy_value()
+            _along_row(builder, element_of(kinds[0]), shape[1], sources, numbers, targets, formula)
+            return context.get_dummy_value()
 
-        result = arguments[0].dtype if summed else types.void
-        return result(types.StarArgTuple.from_types(arguments)), generate
+        return types.void(types.StarArgTuple.from_types(arguments)), generate
 
     return operation
 
 
-def _along_row(builder, element, length, sources, numbers, targets, formula, summed):
-    """Code of ``row_operation``: eight elements at a time, then four, then one by one; gives the sum."""
+def _along_row(builder, element, length, sources, numbers, targets, formula):
+    """Code of ``row_operation``: eight elements at a time, then four, then one by one."""
     element, size = element
     size, begin = ir.Constant(INDEX, size), ir.Constant(INDEX, 0)
-    total = cgutils.alloca_once_value(builder, ir.Constant(element, 0.0))
     for width in (8, 4, 1):
         step = ir.Constant(INDEX, width)
         end = builder.mul(builder.sdiv(length, step), step)
@@ -64,10 +60,7 @@ def _along_row(builder, element, length, sources, numbers, targets, formula, sum
             results = formula(builder, *elements, *constants)
             for row, result in zip(targets, results):
                 builder.store(result, at(builder, address_of(builder, row, (k, size)), kind), align=4)
-            if summed:
-                builder.store(builder.fadd(builder.load(total), sum_of_lanes(builder, results[-1], width)), total)
         begin = end
-    return builder.load(total)
 
 
 @intrinsic

@@ -9,7 +9,7 @@ import numpy as np
 from numba import prange
 
 from eann_lite.compiled import Kernel, helper
-from eann_lite.kernels import contraction, curvature, geometry, networks, orbitals, repulsion
+from eann_lite.kernels import contraction, curvature, geometry, networks, orbitals, pair_gradients, repulsion
 from eann_lite.kernels.rows import copy_rows, fill_rows
 
 
@@ -71,9 +71,10 @@ def _step_reverse(b, t, potential, batch, values, forces, virials):
         fill_rows(start, stop, values.output_bar, potential.energy_scale)
         networks.backward(start, stop, s, t, potential.energy_maps, potential, values, values.output_bar)
     contraction.densities_reverse(start, stop, t, potential, values)
-    orbitals.messages(start, stop, t, potential, batch, values)
-    if t == 0:
-        orbitals.pair_gradients(start, stop, potential, batch, values, forces, virials)
+    if t > 0:
+        orbitals.messages(start, stop, t, potential, batch, values)
+    else:
+        pair_gradients.pair_gradients(start, stop, potential, batch, values, forces, virials)
 
 
 @helper
@@ -95,7 +96,7 @@ def _carry(start, stop, t, coefficients_bar):
 
 @helper
 def _forces(b, batch, values, forces):
-    orbitals.subtract_reversed(batch.blocks[b, 0], batch.blocks[b, 1], batch, values, forces)
+    pair_gradients.subtract_reversed(batch.blocks[b, 0], batch.blocks[b, 1], batch, values, forces)
 
 
 @Kernel

@@ -12,12 +12,12 @@ from eann_lite.kernels.vectors import (
     at,
     element_of,
     index_at,
-    lanes,
     multiply,
     multiply_add,
     opened,
     plus,
     repeated,
+    rolled_range,
 )
 
 
@@ -51,7 +51,7 @@ def product_tile(rows, n_bytes):
                 with continued:
                     for total, place in zip(sums, y_tiles):
                         builder.store(builder.load(place, align=4), total)
-            with cgutils.for_range(builder, x_shape[1]) as loop:
+            with rolled_range(builder, x_shape[1]) as loop:
                 row = address_of(builder, w_column, (loop.index, w_strides[0]))
                 row = builder.load(at(builder, row, vector), align=4)
                 for r in range(rows):
@@ -88,12 +88,12 @@ def squared_products_tile(rows, n_bytes):
             products, totals = ([cgutils.alloca_once(builder, vector) for _ in range(rows)] for _ in range(2))
             for total in totals:
                 builder.store(ir.Constant(vector, None), total)
-            with cgutils.for_range(builder, x[2][1]) as along:
+            with rolled_range(builder, x[2][1]) as along:
                 a = along.index
                 for product in products:
                     builder.store(ir.Constant(vector, None), product)
                 chosen = builder.load(at(builder, address_of(builder, kind[0], (a, kind[1][0])), INDEX))
-                with cgutils.for_range(builder, x[2][2]) as loop:
+                with rolled_range(builder, x[2][2]) as loop:
                     row = address_of(builder, w_column, (chosen, w[1][0]), (loop.index, w[1][1]))
                     row = builder.load(at(builder, row, vector), align=4)
                     for x_row, product in zip(x_rows, products):
@@ -121,7 +121,7 @@ def _products(builder, arrays, first, rows, w, column, element, vector):
     totals = [[cgutils.alloca_once(builder, vector) for _ in range(rows)] for _ in arrays]
     for total in sum(totals, []):
         builder.store(ir.Constant(vector, None), total)
-    with cgutils.for_range(builder, arrays[0][2][1]) as loop:
+    with rolled_range(builder, arrays[0][2][1]) as loop:
         row = address_of(builder, w[0], (loop.index, w[1][0]), column)
         row = builder.load(at(builder, row, vector), align=4)
         for r in range(rows):
@@ -251,7 +251,7 @@ def gathered_product_tile(rows, n_bytes):
             sums = [cgutils.alloca_once(builder, vector) for _ in range(rows)]
             for total in sums:
                 builder.store(ir.Constant(vector, None), total)
-            with cgutils.for_range(builder, x_shape[1]) as loop:
+            with rolled_range(builder, x_shape[1]) as loop:
                 place = builder.add(p, loop.index)
                 a = at(builder, address_of(builder, u_base, (place, u_strides[0]), column), vector)
                 row = index_at(builder, m, signature.args[5], place)
@@ -267,64 +267,6 @@ def gathered_product_tile(rows, n_bytes):
             return context.get_dummy_value()
 
         return types.void(x, types.intp, u, types.intp, v, m, types.intp, y), generate
-
-    return tile
-
-
-def product_and_use_tile(rows, n_bytes):
-    """Intrinsic tile(x, c, w, o, n, u, v, m, z, to_z, sums, fresh): uses of a product in registers.
-
-    With p = x[c:c+rows] @ w[:, o:o+width] as in ``product_tile``, row by row and in the same columns, n counting
-    on with c: z[n] = u[n] p where ``to_z``, and sums[n] = or (not fresh) += v[m[n]] p.
-    """
-
-    @intrinsic
-    def tile(typing_context, x, c, w, o, n, u, v, m, z, to_z, sums, fresh):
-        def generate(context, builder, signature, arguments):
-            first, o, n, to_z, fresh = (arguments[place] for place in (1, 3, 4, 9, 11))
-            element, size = element_of(signature.args[0])
-            vector = ir.VectorType(element, max(1, n_bytes // size))
-            column = (o, ir.Constant(INDEX, size))
-            x, w, u, v, m, z, sums = (
-                opened(context, builder, signature.args[place], arguments[place]) for place in (0, 2, 5, 6, 7, 8, 10)
-            )
-
-            def place(array, row):
-                return at(builder, address_of(builder, array[0], (row, array[1][0]), column), vector)
-
-            def load(array, row):
-                return builder.load(place(array, row), align=4)
-
-            def store(value, array, row):
-                builder.store(value, place(array, row), align=4)
-
-            indices = [plus(builder, n, r) for r in range(rows)]
-            x_rows = [address_of(builder, x[0], (plus(builder, first, r), x[1][0])) for r in range(rows)]
-            totals = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(rows)]
-            with cgutils.for_range(builder, x[2][1]) as loop:
-                row = load(w, loop.index)
-                for x_row, total in zip(x_rows, totals):
-                    number = at(builder, address_of(builder, x_row, (loop.index, x[1][1])), element)
-                    number = repeated(builder, builder.load(number), vector.count)
-                    builder.store(multiply_add(builder, number, row, builder.load(total)), total)
-            products = list(zip(indices, [builder.load(total) for total in totals]))
-            with builder.if_then(to_z):
-                for index, product in products:
-                    store(multiply(builder, load(u, index), product), z, index)
-            factors = []
-            for index in indices:
-                factors.append(load(v, index_at(builder, m, signature.args[7], index)))
-            with builder.if_else(fresh) as (empty, continued):
-                with empty:
-                    for (index, product), factor in zip(products, factors):
-                        store(multiply(builder, factor, product), sums, index)
-                with continued:
-                    for (index, product), factor in zip(products, factors):
-                        store(multiply_add(builder, factor, product, load(sums, index)), sums, index)
-            return context.get_dummy_value()
-
-        index, truth = types.intp, types.boolean
-        return types.void(x, index, w, index, index, u, v, m, z, truth, sums, truth), generate
 
     return tile
 
@@ -352,7 +294,7 @@ def gathered_product_tangent_tile(rows, n_bytes):
 
             indices = [plus(builder, n, r) for r in range(rows)]
             sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(rows)]
-            with cgutils.for_range(builder, x[2][1]) as loop:
+            with rolled_range(builder, x[2][1]) as loop:
                 pair = builder.add(p, loop.index)
                 other = index_at(builder, m, signature.args[8], pair)
                 a, a_dot = (builder.load(place(array, pair), align=4) for array in (u, u_dot))
@@ -409,13 +351,13 @@ def product_and_use_tangent_tile(rows, n_bytes):
             zero = ir.Constant(vector, None)
             products, products_dot = ([cgutils.alloca_once_value(builder, zero) for _ in range(rows)] for _ in range(2))
             with builder.if_else(moving) as (all_move, few_move):
-                with all_move, cgutils.for_range(builder, x[2][1]) as loop:
+                with all_move, rolled_range(builder, x[2][1]) as loop:
                     row, row_dot = load(w, loop.index), load(w_dot, loop.index)
                     for r in range(rows):
                         add(products[r], x, r, loop.index, row)
                         add(products_dot[r], x, r, loop.index, row_dot)
                         add(products_dot[r], x_dot, r, loop.index, row)
-                with few_move, cgutils.for_range(builder, x[2][1]) as loop:
+                with few_move, rolled_range(builder, x[2][1]) as loop:
                     row_dot = load(w_dot, loop.index)
                     for r in range(rows):
                         add(products_dot[r], x, r, loop.index, row_dot)
@@ -443,33 +385,3 @@ def product_and_use_tangent_tile(rows, n_bytes):
         return types.void(x, x_dot, index, w, w_dot, index, index, *arrays, truth, truth), generate
 
     return tile
-
-
-@intrinsic
-def transposed_product_tile(typing_context, x, n, y, m, z, row, column):
-    """z[row + k, column + c] = x[n + c, k] y[m[c], k] for 4 rows c and 8 columns k; m is a tuple of 4 rows of y."""
-
-    def generate(context, builder, signature, arguments):
-        element, size = element_of(signature.args[0])
-        vector, size = ir.VectorType(element, 8), ir.Constant(INDEX, size)
-        x_base, x_strides, _ = opened(context, builder, signature.args[0], arguments[0])
-        y_base, y_strides, _ = opened(context, builder, signature.args[2], arguments[2])
-        z_base, z_strides, _ = opened(context, builder, signature.args[4], arguments[4])
-        products = []
-        for c, m_c in enumerate(cgutils.unpack_tuple(builder, arguments[3])):
-            a = address_of(builder, x_base, (plus(builder, arguments[1], c), x_strides[0]))
-            b = address_of(builder, y_base, (m_c, y_strides[0]))
-            a, b = (builder.load(at(builder, address, vector), align=4) for address in (a, b))
-            products.append(builder.fmul(a, b))
-        for half in (0, 4):
-            # Columns k and k + 1 of rows 0 and 1, of rows 2 and 3, and both together.
-            for k in (half, half + 2):
-                upper, lower = (lanes(builder, products[c], products[c + 1], (k, k + 8, k + 1, k + 9)) for c in (0, 2))
-                for offset, chosen in ((0, (0, 1, 4, 5)), (1, (2, 3, 6, 7))):
-                    place = (plus(builder, arguments[5], k + offset), z_strides[0]), (arguments[6], size)
-                    address = at(builder, address_of(builder, z_base, *place), ir.VectorType(element, 4))
-                    builder.store(lanes(builder, upper, lower, chosen), address, align=4)
-        return context.get_dummy_value()
-
-    four = types.UniTuple(types.intp, 4)
-    return types.void(x, types.intp, y, four, z, types.intp, types.intp), generate

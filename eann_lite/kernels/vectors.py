@@ -6,6 +6,8 @@ contiguous axis, of float64 or float32 as the arrays are.  LLVM cuts them into w
 nothing of the model.  What is made of them is in ``tiles``, ``row_operations`` and ``columns``.
 """
 
+from contextlib import contextmanager
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -78,6 +80,20 @@ def lanes(builder, a, b, chosen):
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(chosen)), chosen))
 
 
+@contextmanager
+def rolled_range(builder, count):
+    """As ``cgutils.for_range``, as a loop that LLVM does not unroll: its body fills the registers as it is."""
+    with cgutils.for_range(builder, count) as loop:
+        yield loop
+        last = builder.block
+    module = builder.module
+    # What says so of a loop is a list that begins with itself.
+    said = module.add_metadata([module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])])
+    if said.operands[0] is not said:  # Loops of one module share it.
+        said.operands = (said, *said.operands)
+    last.terminator.set_metadata("llvm.loop", said)
+
+
 @intrinsic
 def line(typing_context, x):
     """How many numbers of an array stand in 64 bytes, a cache line: 8, or 16 of single precision."""
@@ -97,6 +113,29 @@ def any_layout(typing_context, x):
         return impl_ret_borrowed(context, builder, signature.return_type, arguments[0])
 
     return x.copy(layout="A")(x), generate
+
+
+def sums_of_lanes(builder, vectors):
+    """The sum of the lanes of each of 1, 2, 4, ... vectors, which have as many or more, as one vector, or a number."""
+    width, size = vectors[0].type.count, 1
+    while len(vectors) > 1:
+        even, odd = (
+            [part + q * size + lane for q in range(first, width // size, 2) for part in (0, width) for lane in range(size)]
+            for first in (0, 1)
+        )
+        vectors = [
+            builder.fadd(lanes(builder, a, b, even), lanes(builder, a, b, odd))
+            for a, b in zip(vectors[::2], vectors[1::2])
+        ]
+        size *= 2
+    if size == 1:
+        return sum_of_lanes(builder, vectors[0], width)
+    (vector,) = vectors
+    while width > size:
+        width //= 2
+        low, high = (lanes(builder, vector, vector, range(start, start + width)) for start in (0, width))
+        vector = builder.fadd(low, high)
+    return vector
 
 
 def sum_of_lanes(builder, vector, width):

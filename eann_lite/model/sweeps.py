@@ -17,7 +17,9 @@ class Monomials:
     """Distinct monomials x^lx y^ly z^lz of degree 0 to L, degree by degree, as tables for the kernels.
 
     degree, weight (A,): l and l! / (lx! ly! lz!); parent, axis (A,): monomial a > 0 is monomial parent[a] times
-    component axis[a].
+    component axis[a].  slope_place (A, 3), slope_of, slope_power (D,): the derivative of monomial a along component x
+    is number slope_place[a, x] of all that are not zero, where it is not -1, and derivative d is slope_power[d] times
+    monomial slope_of[d].
 
     >>> Monomials(2).degree.tolist()
     [0, 1, 1, 1, 2, 2, 2, 2, 2, 2]
@@ -36,11 +38,22 @@ class Monomials:
         self.parent, self.axis = np.zeros(len(exponents), np.int64), np.zeros(len(exponents), np.int64)
         for a, e in enumerate(exponents[1:], 1):
             self.axis[a] = max(x for x in range(3) if e[x])
-            self.parent[a] = index[tuple(n - (x == self.axis[a]) for x, n in enumerate(e))]
+            self.parent[a] = index[_lowered(e, self.axis[a])]
+        self.slope_place = np.full((len(exponents), 3), -1)
+        slopes = [(a, x) for a, e in enumerate(exponents) for x in range(3) if e[x]]
+        for d, (a, x) in enumerate(slopes):
+            self.slope_place[a, x] = d
+        self.slope_of = np.array([index[_lowered(exponents[a], x)] for a, x in slopes], np.int64)
+        self.slope_power = np.array([float(exponents[a][x]) for a, x in slopes])
+
+
+def _lowered(exponents, axis):
+    """The exponents with that of one component smaller by 1."""
+    return tuple(n - (x == axis) for x, n in enumerate(exponents))
 
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need.
-FOR_DERIVATIVES = ("distance", "slope", "act_gate", "lin", "pre_bar", "act_bar", "lin_bar")
+FOR_DERIVATIVES = ("distance", "slope", "radial_bar", "act_gate", "lin", "pre_bar", "act_bar", "lin_bar")
 #: Bytes of a cache line.
 LINE = 64
 #: Names of the precisions in which energies and forces can be computed, and their kinds of numbers.
@@ -140,6 +153,9 @@ class Sweeps:
             weight=numbers(mono.weight),
             parent=mono.parent,
             axis=mono.axis,
+            slope_place=mono.slope_place,
+            slope_of=mono.slope_of,
+            slope_power=numbers(mono.slope_power),
             numbers=np.array([float(atomic_number(symbol)) for symbol in spec.elements]),
             reference_energies=constants["reference_energies"],
             energy_scale=float(constants["energy_scale"]),
