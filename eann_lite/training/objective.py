@@ -123,7 +123,8 @@ class Evaluator(SweepPool):
             lambda sweeps, piece, threaded: batch_loss_and_gradient(sweeps, labelled, piece, loss, threaded),
             labelled.packed.offsets, chosen, GRADIENT_ATOMS,
         )  # fmt: skip
-        total, gradient = results[0][0], results[0][1].astype(float)
+        # Where it is of double precision already, the first gradient, which nobody else has, takes up the others.
+        total, gradient = results[0][0], results[0][1].astype(float, copy=False)
         for value, more in results[1:]:
             total += value
             gradient += more
