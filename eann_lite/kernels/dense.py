@@ -5,6 +5,7 @@ results may depend on their number, and a call costs more than many of these pro
 registers run at its single-thread rate or above.
 """
 
+import numpy as np
 from llvmlite.binding import get_host_cpu_features
 
 from eann_lite.compiled import helper
@@ -210,13 +211,14 @@ _line_scaled_tangent, _one_scaled_tangent = (
 @helper
 def product(x, w, y, fresh):
     """y = or (not fresh) += x @ w with x (n, i) of any strides, w (i, o) and y (n, o) with contiguous rows."""
-    # Whatever the arrays are parts of, one compilation serves.
+    # Whatever the arrays are parts of, one compilation serves; so does one for every column, which a plain 0 for the
+    # first would make two.
     _product(any_layout(x), any_layout(w), any_layout(y), fresh)
 
 
 @helper
 def _product(x, w, y, fresh):
-    o, n_out, wide = 0, w.shape[1], line(y)
+    o, n_out, wide = np.int64(0), w.shape[1], line(y)
     if x.shape[0] == 1:
         while o + 4 * wide <= n_out:
             _four_lines_of_one_row(x, 0, w, o, y, fresh)
@@ -238,7 +240,7 @@ def _product(x, w, y, fresh):
 @helper
 def squared_products(x, w, kind, weight, y):
     """y = sum_a weight[a] (x[:, a] @ w[kind[a]])^2 with x (n, A, i) of any strides, w (.., i, o) and y (n, o)."""
-    o, n_out, wide = 0, y.shape[1], line(y)
+    o, n_out, wide = np.int64(0), y.shape[1], line(y)
     while o + wide <= n_out:
         _line_squared(x, w, o, kind, weight, y)
         o += wide
@@ -250,7 +252,12 @@ def squared_products(x, w, kind, weight, y):
 @helper
 def scaled_product(x, w, factor, z, y):
     """y = factor z (x @ w), element by element with z (n, o); x (n, i) of any strides, w (i, o), y (n, o)."""
-    o, n_out, wide = 0, y.shape[1], line(y)
+    _scaled_product(any_layout(x), any_layout(w), factor, any_layout(z), any_layout(y))
+
+
+@helper
+def _scaled_product(x, w, factor, z, y):
+    o, n_out, wide = np.int64(0), y.shape[1], line(y)
     while o + wide <= n_out:
         _line_scaled(x, w, o, factor, z, y)
         o += wide
@@ -265,7 +272,7 @@ def scaled_product(x, w, factor, z, y):
 @helper
 def add_squared_product_tangent(x, x_dot, w, factor, y):
     """y += factor (x @ w) (x_dot @ w), element by element; x, x_dot (n, i) of any strides, w (i, o), y (n, o)."""
-    o, n_out, wide = 0, y.shape[1], line(y)
+    o, n_out, wide = np.int64(0), y.shape[1], line(y)
     while o + wide <= n_out:
         _line_squared_tangent(x, x_dot, w, o, factor, y)
         o += wide
@@ -277,7 +284,7 @@ def add_squared_product_tangent(x, x_dot, w, factor, y):
 @helper
 def scaled_product_tangent(x, x_dot, w, factor, z, z_dot, y, y_dot):
     """y as in ``scaled_product``, and its derivative y_dot along x_dot and z_dot."""
-    o, n_out, wide = 0, y.shape[1], line(y)
+    o, n_out, wide = np.int64(0), y.shape[1], line(y)
     while o + wide <= n_out:
         _line_scaled_tangent(x, x_dot, w, o, factor, z, z_dot, y, y_dot)
         o += wide
@@ -297,7 +304,7 @@ def gathered_product(x, u, p, v, m, y):
 
 @helper
 def _gathered_product(x, u, p, v, m, y):
-    o, n_out, wide = 0, y.shape[1], line(y)
+    o, n_out, wide = np.int64(0), y.shape[1], line(y)
     while o + wide <= n_out:
         _line_gathered(x, u, p, v, m, o, y)
         o += wide
@@ -320,7 +327,7 @@ def gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
 
 @helper
 def _gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
-    o, n_out, wide = 0, y.shape[1], line(y)
+    o, n_out, wide = np.int64(0), y.shape[1], line(y)
     while o + wide <= n_out:
         _line_gathered_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, o, y)
         o += wide
@@ -346,7 +353,7 @@ def product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot,
 
 @helper
 def _product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, z, sums, fresh, moving):
-    o, n_out, wide = 0, w.shape[1], line(w)
+    o, n_out, wide = np.int64(0), w.shape[1], line(w)
     while o + wide <= n_out:
         _line_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
         o += wide

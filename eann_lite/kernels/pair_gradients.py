@@ -205,7 +205,7 @@ _one_gaussian = _gaussians(1, 1)
 def _sums_over_gaussians(begin, end, i, keep, *arrays):
     """sums (4, ..) of the pairs begin to end of atom i, and radial_bar where ``keep``: see ``_tile``."""
     radial = arrays[11]
-    o, n_radial, wide = 0, radial.shape[1], line(radial)
+    o, n_radial, wide = np.int64(0), radial.shape[1], line(radial)
     while o + wide <= n_radial:
         _line_of_gaussians(begin, end, o, i, o == 0, keep, *arrays)
         o += wide
