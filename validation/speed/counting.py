@@ -5,6 +5,7 @@ function, monomials, squares, biases).  Loads, stores and everything that is not
 the floor is what a perfect program could reach on vector units that never wait.
 """
 
+import math
 from typing import NamedTuple
 
 #: Multiply-adds that one exponential costs: range reduction, a polynomial of degree 11 to 13, the power of two.
@@ -27,14 +28,12 @@ class Work(NamedTuple):
 #: network one multiply-add per weight.  Sums over pairs of a step that has no reverse gather are taken off below.
 #:
 #: energy: forward alone.
-#: forces: forward, reverse gather, and dE/dr_p of every step's orbital coefficients; the contraction W goes forward,
+#: forces: forward, reverse gather, and the sum over steps that pair gradients take; the contraction W goes forward,
 #:   then (D computed again, as reading it back takes longer) in reverse; the networks forward and in reverse.
 #: gradient (of an energy + force loss): forces, then their tangent: two products per pair in the sums, three in the
 #:   reverse gathers; the contraction's tangent forward and in reverse, and two outer products for its own gradient; the
 #:   networks' likewise.
 PASSES = {"energy": (1, 1, 1), "forces": (3, 3, 2), "gradient": (8, 7, 6)}
-#: The force on a pair: one sum for dR/dr and one for each direction, of all steps together.
-FORCE_SUMS = 4
 
 
 def network_work(network, inputs, outputs):
@@ -48,16 +47,18 @@ def network_work(network, inputs, outputs):
 def work(specification, neighbours, what):
     """``Work`` per atom with this many neighbours of ``what``: "energy", "forces" (with energy) or "gradient".
 
-    The reference model with 85 neighbours (K 8, L 2, M 64, T 3) takes for energy and forces 264 thousand multiply-adds,
-    102 of them in pairs, 61 in contractions, 101 in networks, and 1,450 exponentials.
+    The reference model with 85 neighbours (K 8, L 2, M 64, T 3) takes for energy and forces 253 thousand multiply-adds,
+    90 of them in pairs, 61 in contractions, 101 in networks, and 1,450 exponentials.
     """
     spec, steps = specification, specification.recursions + 1
     pair_sums, contractions, passes = PASSES[what]
     pair_sum = spec.monomials * spec.radial
     sums = steps * pair_sums
     if what != "energy":
-        # No force needs the adjoint of the first step's coefficients: one gather less.
-        sums += FORCE_SUMS - 1
+        # The gradient of a pair, all steps together: one sum with the monomials and one with their derivatives, as far as
+        # they are not zero everywhere.  No force needs the adjoint of the first step's coefficients: one gather less.
+        slopes = 3 * math.comb(spec.max_degree + 2, 3)
+        sums += 1 + slopes / spec.monomials - 1
     recursion = network_work(spec.recursion_network, spec.densities, spec.radial)
     energy = network_work(spec.network, spec.densities, 1)
     weights = spec.recursions * recursion[0] + energy[0]
