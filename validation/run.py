@@ -125,12 +125,9 @@ def keep(name, rows, command, shared):
     # As a person types it, whatever the folders are called here.
     words = ["python" if word == sys.executable else word for word in command]
     words = [word.replace(str(shared), "SHARED").replace(str(HERE.parent) + "/", "") for word in words]
-    revision = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude", "*"], cwd=HERE, capture_output=True, text=True
-    )
     entry = {
         "command": " ".join(words),
-        "commit": revision.stdout.strip() or "not from a git repository",
+        "commit": revision(),
         "date": time.strftime("%Y-%m-%d"),
         "hardware": hardware(),
         "rows": rows,
@@ -140,6 +137,16 @@ def keep(name, rows, command, shared):
     kept[name] = entry
     part.write_text(json.dumps({case: kept[case] for case in CASES if case in kept}, indent=1) + "\n")
     part.replace(KEPT)
+
+
+def revision():
+    """Commit of the sources, with "-dirty" where one of them is not as it is there."""
+
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=HERE.parent, capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "*.py", "*.toml")
+    return (git("rev-parse", "--short", "HEAD") or "not from a git repository") + ("-dirty" if changed else "")
 
 
 def kept_rows(name):
