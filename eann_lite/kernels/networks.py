@@ -392,9 +392,9 @@ def weight_gradients(
 
 @helper
 def _add_outer(lin, target, weight):
-    """weight += lin^T target, summed over the atoms: 32 at a time, which stay in the first cache."""
-    for begin in range(0, lin.shape[0], 32):
-        end = min(begin + 32, lin.shape[0])
+    """weight += lin^T target, summed over the atoms: 64 at a time, which stay in the caches."""
+    for begin in range(0, lin.shape[0], 64):
+        end = min(begin + 64, lin.shape[0])
         product(lin[begin:end].T, target[begin:end], weight, False)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from eann_lite.model.parameters import network_names
 
 #: Rows of a weight matrix that one task of the weight gradient works on.
-ROWS_PER_TASK = 16
+ROWS_PER_TASK = 24
 
 
 class NetworkStage(NamedTuple):
