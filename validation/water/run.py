@@ -12,7 +12,7 @@ PyTorch EANN of October 2023 2.68 / 86.3, Fortran EANN 1.57 / 112.9, BPNN 2.32 /
 frames).
 
 ``--learning-curve`` fits the first 50, 100, 200 and 400 frames with T = 0, 1, 2, 3, all for the same wall time, and
-writes learning_curve.json (rows that are there are not run again) and learning_curve.png into DIR (default: beside this
+writes learning_curves.json (rows that are there are not run again) and learning_curves.png into DIR (default: beside this
 file).  ``--properties`` runs NVT at 300 K (Langevin, 0.5 fs, after 3 ps that are not counted), then NVE: radial
 distribution functions with their first peaks, drift of the total energy (limit 1e-5 eV/atom/ps), and the density of
 states of the velocities; properties.json and properties.png.  Published peak: O-O at 2.80(1) A, height 2.57(5), X-ray
@@ -109,7 +109,7 @@ def learning_curve(options):
         found = {key: fit["metrics"]["test"][key] for key, *_ in ERRORS}
         return found | {"epochs": fit["epochs"], "threads": options.threads}
 
-    rows = rows_of(out / "learning_curve.json", grid, fitted)
+    rows = rows_of(out / "learning_curves.json", grid, fitted)
     rows = [row for row in rows if row["minutes"] == options.minutes_each]
     panels = []
     for key, name, limit, _, _ in ERRORS:
@@ -117,7 +117,7 @@ def learning_curve(options):
         print(f"{name:24s} T = 0 is behind the best T > 0 {'nowhere' if found is None else f'from n = {found} on'}")
         label = name.replace("RMSE, ", "RMSE (") + ")"
         panels.append({"title": "water, 64 H2O", "key": key, "label": label, "limits": {f"limit {limit:g}": limit}})
-    print(f"written {draw_curves(rows, panels, out / 'learning_curve.png', 'training frames')}")
+    print(f"written {draw_curves(rows, panels, out / 'learning_curves.png', 'training frames')}")
     return 0
 
 
