@@ -86,8 +86,8 @@ class Values(NamedTuple):
     """What the forward and the reverse sweep leave: "x_bar" is the derivative of the energy with respect to x.
 
     vector (3, P); distance and log_slope = f_c'/f_c (P,);
-    radial and its slope dR/dr (P, K); pair_gradient (3, P) = dE/dr_p; message and radial_bar (P, K): see
-    ``kernels.orbitals``;
+    radial and its slope dR/dr (P, K); pair_gradient (3, P) = dE/dr_p; message (P, K): see ``kernels.orbitals``;
+    radial_bar (P, K): see ``kernels.pair_gradients``;
     coefficients (T + 1, N, K), sums and sums_bar (N, A, T + 1, K), density (T + 1, N, M);
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
 

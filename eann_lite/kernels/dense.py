@@ -341,8 +341,9 @@ def _gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
 
 @helper
 def product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, z, sums, fresh, moving):
-    """Derivative z and sums of what ``product_and_uses`` gives along all that has a dot.
+    """Derivatives z of u p, and sums of v[m] p, with p = x @ w in rows begin to end, along all that has a dot.
 
+    sums = or (not fresh) +=; products with u and v are element by element; rows but those of x and x_dot contiguous.
     Without ``moving`` only w_dot counts; the others with a dot may then hold anything.
     """
     _product_and_uses_tangent(

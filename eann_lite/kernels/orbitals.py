@@ -1,5 +1,5 @@
-"""Sums over the pairs of a block of atoms: weighted orbital sums, their reverse (a gather over reversed pairs), pair
-forces, and tangents.
+"""Sums over the pairs of a block of atoms: weighted orbital sums, their reverse (a gather over reversed pairs) and the
+tangents of both.
 
 Every function works on the atoms start to stop and writes rows of these atoms or of their pairs alone, so blocks may
 run side by side.  For the N_i pairs of one atom each sum is a product of small matrices: A x N_i monomials, N_i x K
@@ -60,7 +60,7 @@ def messages(start, stop, t, potential, batch, values):
 
 @helper
 def messages_tangent(start, stop, t, moving, potential, batch, values, tangents):
-    """Tangents of what ``messages`` finds.
+    """Tangents of ``message``, of step 0 too, and of Rbar_pk = sum_t c^t_jk S^t_pk, summed up from the last step on.
 
     Without ``moving`` the atoms stand still: of all tangents only those of the seeds' adjoints count.
     """

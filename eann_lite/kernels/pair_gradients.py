@@ -1,6 +1,6 @@
 """Pair gradients g_p = dE/dr_p from all recursion steps at once, and what they give to forces and virials.
 
-With Bbar^t = dE/dB^t, the derivative of the energy with respect to A_a(r_p) R_k(r_p) of pair p: i->j is
+With Bbar^t = dE/dB^t, the derivative of the energy with respect to A_a(r_p) R_k(r_p) in pair p: i->j is
 
     Z_pak = sum_t Bbar^t_iak c^t_jk,
 

@@ -319,7 +319,7 @@ def gathered_product_tangent_tile(rows, n_bytes):
 def product_and_use_tangent_tile(rows, n_bytes):
     """Intrinsic tile(x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, z, sums, fresh, moving).
 
-    Derivative of what ``product_and_use_tile`` gives: with p = x[c:c+rows] @ w and p_dot = x[c:c+rows] @ w_dot +
+    Derivative of u[n] p and v[m[n]] p: with p = x[c:c+rows] @ w and p_dot = x[c:c+rows] @ w_dot +
     x_dot[c:c+rows] @ w in the columns o:o+width, z[n] = u[n] p_dot + u_dot[n] p and sums[n] = or (not fresh) +=
     v[m[n]] p_dot + v_dot[m[n]] p.  Without ``moving`` x_dot, u_dot and v_dot, which nobody reads, count as 0.
     """
