@@ -9,7 +9,7 @@ without it they are skipped and say so.
 
 ``--keep`` writes the rows of every case that ran, with command, commit, date and machine, into ``results.json`` beside
 this file, as soon as the case ends: all of them together take hours, so they may be run one by one.
-``--table`` prints what is kept and runs nothing.
+``--table`` prints what is kept and runs nothing.  A commit is that of the start; leave the sources alone until the end.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_location import shared_folder
-from outcome import COLUMNS, table_of
+from outcome import COLUMNS, FAILS, table_of
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE / "results.json"
@@ -88,13 +88,15 @@ def main():
     options = parser.parse_args()
     if options.keep and options.quick:
         parser.error("--keep and --quick: what is kept are the full forms; give one of the two.")
+    if options.table and (options.keep or options.quick):
+        parser.error("--table runs nothing: give it without --keep and --quick.")
     unknown = [name for name in options.names if name not in CASES]
     if unknown:
         parser.error(f"unknown case {unknown[0]!r}: expected one of {', '.join(CASES)}")
     if options.table:
-        return tell([row for name in options.names or CASES for row in kept_rows(name)], options.out, False)
+        return tell([row for name in options.names or CASES for row in kept_rows(name)], options.out)
     shared = shared_folder()
-    rows, failed = [], False
+    rows, failed, commit = [], False, options.keep and revision()
     for name in options.names or CASES:
         absent = [needed for needed in CASES[name].needs if shared is None or not (shared / needed).exists()]
         if absent:
@@ -105,20 +107,20 @@ def main():
         failed |= status != 0
         rows += [{"case": name} | row for row in told]
         if options.keep:
-            keep(name, told, command, shared)
-    return tell(rows, options.out, failed)
+            keep(name, told, command, commit, shared)
+    return max(tell(rows, options.out), int(failed))
 
 
-def tell(rows, path, failed):
-    """Print the table, write it to ``path`` if given; the exit status."""
+def tell(rows, path):
+    """Print the table, write it to ``path`` if given; 1 if a row fails."""
     table = table_of(rows, ("case", *COLUMNS))
     print(f"\n{table}")
     if path is not None:
         path.write_text(table + "\n")
-    return 1 if failed else 0
+    return 1 if any(row["verdict"].startswith(FAILS) for row in rows) else 0
 
 
-def keep(name, rows, command, shared):
+def keep(name, rows, command, commit, shared):
     """Put the rows of one case among the others that are kept."""
     from eann_lite.training.provenance import hardware
 
@@ -127,7 +129,7 @@ def keep(name, rows, command, shared):
     words = [word.replace(str(shared), "SHARED").replace(str(HERE.parent) + "/", "") for word in words]
     entry = {
         "command": " ".join(words),
-        "commit": revision(),
+        "commit": commit,
         "date": time.strftime("%Y-%m-%d"),
         "hardware": hardware(),
         "rows": rows,
@@ -153,8 +155,7 @@ def kept_rows(name):
     """Rows of one case as they are kept, the last one with its commit and date, or one that says that there are none."""
     entry = (json.loads(KEPT.read_text()) if KEPT.exists() else {}).get(name)
     if entry is None:
-        nothing = {name: "-" for name in COLUMNS} | {"verdict": "not kept yet"}
-        return [{"case": name} | nothing]
+        return [{"case": name} | dict.fromkeys(COLUMNS, "-") | {"verdict": "not kept yet"}]
     rows = [{"case": name} | row for row in entry["rows"]]
     rows[-1]["verdict"] += f", {entry['commit']}, {entry['date']}"
     return rows
