@@ -11,7 +11,7 @@ from numba.core.runtime import _nrt_python, rtsys
 
 import eann_lite
 from eann_lite import compiled, linked
-from eann_lite.compiled import COMPILED_SOURCES, helper, set_threads
+from eann_lite.compiled import COMPILED_SOURCES, Kernel, compile_loops, helper, set_threads
 from eann_lite.errors import InputError
 from eann_lite.linked import HelperCompiler, KernelCompiler
 
@@ -139,3 +139,36 @@ def test_helpers_leave_the_arrays_that_they_borrow_alive_and_give_back_their_own
     assert after.alloc - before.alloc >= 2000
     assert after.alloc - before.alloc == after.free - before.free
     assert (x == np.arange(5.0)).all()
+
+
+def test_compiled_code_is_kept_in_a_folder_named_by_the_sources(tmp_path, monkeypatch):
+    from eann_lite import compiled
+
+    monkeypatch.setenv("EANN_LITE_CACHE", str(tmp_path))
+    compiled.cache_directory.cache_clear()
+    try:
+        assert compiled.cache_directory() == str(tmp_path / compiled.source_digest())
+
+        @compile_loops
+        def one_more(x):
+            return x + 1
+
+        assert one_more(1) == 2
+        assert [path for path in tmp_path.rglob("*.nbi") if compiled.source_digest() in str(path)]
+    finally:
+        compiled.cache_directory.cache_clear()
+
+
+def test_serial_and_threaded_variants_of_a_kernel_are_the_same_function():
+    from numba import prange
+
+    @Kernel
+    def squares(x, y):
+        for i in prange(x.size):
+            y[i] = x[i] * x[i]
+
+    x = np.arange(5.0)
+    for threaded in (False, True):
+        y = np.empty(5)
+        squares(threaded, x, y)
+        assert np.array_equal(y, x * x)

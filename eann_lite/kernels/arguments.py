@@ -1,8 +1,9 @@
 """What crosses from Python into the kernels: arrays that belong together as one NamedTuple.
 
 Shapes: N atoms of the batch, P ordered pairs, S elements, Q structures, T recursions, K Gaussians, L largest degree,
-A monomials, M densities, B blocks.  Network stores are flat, (T + 1, N * the sum of widths): the rows (N, width) of map
-n of step t begin at N * (sum of the widths of maps 1 to n - 1), those of map 0, where there are any, after all others.
+A monomials, D derivatives of monomials that are not zero everywhere, M densities, B blocks.  Network stores are flat,
+(T + 1, N * the sum of widths): the rows (N, width) of map n of step t begin at N * (sum of the widths of maps 1 to
+n - 1), those of map 0, where there are any, after all others.
 Arrays of floats in ``Values``, and what they meet of ``Potential``, are float64 or float32.  A field of another shape,
 or a new one, changes compiled code, so this file belongs to the sources that the cache watches.
 """
@@ -91,10 +92,10 @@ class Values(NamedTuple):
     coefficients (T + 1, N, K), sums and sums_bar (N, A, T + 1, K), density (T + 1, N, M);
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
 
-    Where only energies and forces are asked for, distance, slope, radial_bar and the network stores but act_slope (and pre,
-    with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then
-    has one part that serves all steps in turn and is density, too, unless densities of all steps are asked for, sums_bar
-    is sums, and pair_gradient is vector.
+    Where only energies and forces are asked for, distance, slope, radial_bar and the network stores but act_slope (and
+    pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then has
+    one part that serves all steps in turn and is density, too, unless densities of all steps are asked for, sums_bar is
+    sums, and pair_gradient is vector.
     """
 
     vector: np.ndarray

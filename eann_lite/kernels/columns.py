@@ -21,7 +21,8 @@ from eann_lite.kernels.vectors import (
 def products_of_three_rows(typing_context, x, begin, end, y, z, sums):
     """z[a, b] = sum_p x[a, p] y[b, p - begin] and sums[b] = sum_p y[b, p - begin] for p from begin to end.
 
-    x, y (3, ..) of one precision with contiguous rows, z (3, 3), sums (3,) in double precision, as the sums are.
+    x and y, of one precision with contiguous rows, have three or more, of which the first three count; z (3, 3), sums
+    (3,) in double precision, as the sums are.
     """
 
     def generate(context, builder, signature, arguments):
@@ -65,7 +66,7 @@ def products_of_three_rows(typing_context, x, begin, end, y, z, sums):
 def _over_columns(builder, count, element, body):
     """Code that calls body(kind, c) for all columns from 0 to count; kind holds those from c on that it works on.
 
-    The last whole cache line may overlap the one before: what body does must not matter twice.
+    The last whole cache line may overlap the one before, so body must give the same when it is done twice.
     """
     per_line = 64 // (4 if element == ir.FloatType() else 8)
     zero, wide = ir.Constant(INDEX, 0), ir.Constant(INDEX, per_line)

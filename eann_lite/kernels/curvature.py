@@ -33,14 +33,15 @@ def _orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals)
 
 @helper
 def pair_gradients_tangent(start, stop, potential, batch, values, tangents, slope_dot, gradient_dot):
-    """gradient_dot (3, P): tangent of the pair gradients of ``pair_gradients.pair_gradients``, but for the repulsion."""
+    """gradient_dot (3, P): tangent of what ``pair_gradients`` finds, but for the repulsion."""
     first, neighbor, radial = batch.first, batch.neighbor, values.radial
     coefficients, coefficients_dot = values.coefficients, tangents.coefficients
     n_monomials, n_orbitals = values.sums.shape[1], coefficients.shape[0] * coefficients.shape[2]
     angular = columns_of_pairs(n_monomials, start, stop, first, radial)
     angular_dot = columns_of_pairs(n_monomials, start, stop, first, radial)
     scratch = columns_of_pairs(n_orbitals, start, stop, first, radial)
-    # bars[0] is Abar_pa, bars[1] is Cbar_pa, whose orbitals have dR_k/dr in place of R_k; bars_dot are their tangents.
+    # bars[0] is Abar_pa = sum_tk Bbar^t_iak R_k c^t_jk, bars[1] is Cbar_pa, whose orbitals have dR_k/dr in place of R_k;
+    # bars_dot are their tangents.
     bars, bars_dot = np.empty((2, *angular.shape)), np.empty((2, *angular.shape))
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]

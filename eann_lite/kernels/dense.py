@@ -21,6 +21,8 @@ from eann_lite.kernels.tiles import (
 )
 from eann_lite.kernels.vectors import any_layout, line
 
+# Columns are counted from np.int64(0): a plain 0 is a type of its own for Numba, which would compile helpers for it, too.
+
 #: With AVX-512 there are 32 registers of a cache line each, else 16 of half a line.  A tile needs one register (or two)
 #: for each row's sums, and about four rows, so that no sum waits for itself; more rows use more often what is loaded.
 LONG_VECTORS = bool(get_host_cpu_features().get("avx512f"))
@@ -211,8 +213,7 @@ _line_scaled_tangent, _one_scaled_tangent = (
 @helper
 def product(x, w, y, fresh):
     """y = or (not fresh) += x @ w with x (n, i) of any strides, w (i, o) and y (n, o) with contiguous rows."""
-    # Whatever the arrays are parts of, one compilation serves; so does one for every column, which a plain 0 for the
-    # first would make two.
+    # Whatever the arrays are parts of, one compilation serves.
     _product(any_layout(x), any_layout(w), any_layout(y), fresh)
 
 

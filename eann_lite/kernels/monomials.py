@@ -44,7 +44,7 @@ def monomials_tangent(i, potential, batch, values, tangents, angular, angular_do
 
 @helper
 def monomial_slopes(n_pairs, potential, angular, slopes):
-    """slopes (D, ..): all dA_a/dx that are not zero everywhere, from those monomials: powers times lower monomials."""
+    """slopes (D, ..): all dA_a/dx that are not zero everywhere, as powers times lower monomials, rows of ``angular``."""
     for d in range(potential.slope_of.size):
         a, power = potential.slope_of[d], potential.slope_power[d]
         for c in range(n_pairs):

@@ -98,7 +98,7 @@ def radial_parameter_gradients(
     """exponents_bar_dot and centers_bar_dot (S, K) += this block's gradients with respect to alpha and r_s.
 
     The gradient with respect to alpha is the tangent of sum_p Rbar_pk dR_k/dalpha over the pairs that end at an atom
-    of the element, r_s likewise; Rbar is complete after all steps.
+    of the element, r_s likewise; the tangent of Rbar is complete after all steps.
     """
     radial, slope, radial_bar_dot = values.radial, values.slope, tangents.radial_bar
     # Where the atoms stand still nothing is stretched, and Rbar itself was not computed: any finite numbers will do.

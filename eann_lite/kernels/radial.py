@@ -11,16 +11,16 @@ from eann_lite.kernels.vectors import multiply
 
 def _argument(builder, center, exponent, r):
     d = builder.fsub(r, center)
-    return (builder.fneg(multiply(builder, multiply(builder, exponent, d), d)),)
+    return builder.fneg(multiply(builder, multiply(builder, exponent, d), d))
 
 
-def slope_of(builder, radial, center, exponent, r, log_slope):
+def radial_slope(builder, radial, center, exponent, r, log_slope):
     """Vector of dR_k/dr from vectors of R_k, r_k and alpha_k and of one r and f_c'/f_c."""
     alpha_d = multiply(builder, exponent, builder.fsub(r, center))
     return multiply(builder, radial, builder.fsub(log_slope, builder.fadd(alpha_d, alpha_d)))
 
 
 #: gaussian_arguments(centers, s, exponents, s, r, z, p): z[p] = -alpha (r - r_k)^2 with the Gaussians of element s.
-gaussian_arguments = row_operation(1, _argument)
+gaussian_arguments = row_operation(_argument)
 #: radial_slopes(radial, p, centers, s, exponents, s, r, log_slope, z, p): z[p] = dR_k/dr.
-radial_slopes = row_operation(1, lambda *vectors: (slope_of(*vectors),))
+radial_slopes = row_operation(radial_slope)

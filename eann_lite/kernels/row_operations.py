@@ -17,11 +17,11 @@ from eann_lite.kernels.vectors import (
 )
 
 
-def row_operation(n_results, formula):
-    """Intrinsic operation(x, p, y, q, ..., numbers, ..., z, n): rows z[n] from rows x[p], y[q], ... and numbers.
+def row_operation(formula):
+    """Intrinsic operation(x, p, y, q, ..., numbers, ..., z, n): row z[n] from rows x[p], y[q], ... and numbers.
 
-    Arrays (n, K) with contiguous rows, each followed by the index of its row; numbers are floats; the last
-    ``n_results`` rows are written.  formula(builder, *rows, *numbers) gives as many vectors.
+    Arrays (n, K) with contiguous rows, each followed by the index of its row; numbers are floats.
+    formula(builder, *rows, *numbers) gives the vector that is written.
     """
 
     @intrinsic
@@ -36,8 +36,7 @@ def row_operation(n_results, formula):
                     rows.append(address_of(builder, base, (index, strides[0])))
                 elif isinstance(kind, types.Float):
                     numbers.append(context.cast(builder, value, kind, kinds[0].dtype))
-            sources, targets = rows[: len(rows) - n_results], rows[len(rows) - n_results :]
-            _along_row(builder, element_of(kinds[0]), shape[1], sources, numbers, targets, formula)
+            _along_row(builder, element_of(kinds[0]), shape[1], rows[:-1], numbers, rows[-1], formula)
             return context.get_dummy_value()
 
         return types.void(types.StarArgTuple.from_types(arguments)), generate
@@ -45,7 +44,7 @@ def row_operation(n_results, formula):
     return operation
 
 
-def _along_row(builder, element, length, sources, numbers, targets, formula):
+def _along_row(builder, element, length, sources, numbers, target, formula):
     """Code of ``row_operation``: eight elements at a time, then four, then one by one."""
     element, size = element
     size, begin = ir.Constant(INDEX, size), ir.Constant(INDEX, 0)
@@ -55,11 +54,9 @@ def _along_row(builder, element, length, sources, numbers, targets, formula):
         kind = ir.VectorType(element, width) if width > 1 else element
         constants = [repeated(builder, number, width) if width > 1 else number for number in numbers]
         with cgutils.for_range_slice(builder, begin, end, step) as (k, _):
-            places = [at(builder, address_of(builder, row, (k, size)), kind) for row in sources]
-            elements = [builder.load(place, align=4) for place in places]
-            results = formula(builder, *elements, *constants)
-            for row, result in zip(targets, results):
-                builder.store(result, at(builder, address_of(builder, row, (k, size)), kind), align=4)
+            *places, place = (at(builder, address_of(builder, row, (k, size)), kind) for row in (*sources, target))
+            elements = [builder.load(source, align=4) for source in places]
+            builder.store(formula(builder, *elements, *constants), place, align=4)
         begin = end
 
 

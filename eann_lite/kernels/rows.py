@@ -11,7 +11,7 @@ from eann_lite.kernels.row_operations import row_operation
 from eann_lite.kernels.vectors import line, multiply
 
 #: scale_row(x, p, factor, z, n): z[n] = factor x[p].
-scale_row = row_operation(1, lambda builder, x, factor: (multiply(builder, x, factor),))
+scale_row = row_operation(lambda builder, x, factor: multiply(builder, x, factor))
 
 
 @helper

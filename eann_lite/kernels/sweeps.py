@@ -59,8 +59,8 @@ def forward(potential, batch, values, energies):
 
 @helper
 def _step_reverse(b, t, potential, batch, values, forces, virials):
-    """From the adjoint of the network's output of step t to those of the orbital sums and messages, for a block; with
-    the first step, which comes last, its pair gradients and what they give to their own atoms."""
+    """From the adjoint of the network's output of step t to those of the orbital sums and messages, for a block; for the
+    first step, which comes last, to pair gradients in place of messages, and what they give to their own atoms."""
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     if t + 1 < values.coefficients.shape[0]:
         networks.backward(

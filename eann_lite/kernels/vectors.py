@@ -3,7 +3,7 @@
 Left to itself LLVM does not vectorise loops over 8 Gaussians with a length it does not know: it would have to check at
 run time that none of the arrays overlap.  These few pieces say what is meant: vectors of some numbers along the last,
 contiguous axis, of float64 or float32 as the arrays are.  LLVM cuts them into whatever the machine has.  They know
-nothing of the model.  What is made of them is in ``tiles``, ``row_operations`` and ``columns``.
+nothing of the model.  What is made of them is in ``tiles``, ``pair_tiles``, ``row_operations`` and ``columns``.
 """
 
 from contextlib import contextmanager
@@ -87,11 +87,11 @@ def rolled_range(builder, count):
         yield loop
         last = builder.block
     module = builder.module
-    # What says so of a loop is a list that begins with itself.
-    said = module.add_metadata([module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])])
-    if said.operands[0] is not said:  # Loops of one module share it.
-        said.operands = (said, *said.operands)
-    last.terminator.set_metadata("llvm.loop", said)
+    loop_id = module.add_metadata([module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])])
+    if loop_id.operands[0] is not loop_id:  # Loops of one module share it.
+        # LLVM wants the metadata of a loop to begin with a reference to themselves.
+        loop_id.operands = (loop_id, *loop_id.operands)
+    last.terminator.set_metadata("llvm.loop", loop_id)
 
 
 @intrinsic
@@ -115,23 +115,27 @@ def any_layout(typing_context, x):
     return x.copy(layout="A")(x), generate
 
 
-def sums_of_lanes(builder, vectors):
+def lane_sums_of_each(builder, vectors):
     """The sum of the lanes of each of 1, 2, 4, ... vectors, which have as many or more, as one vector, or a number."""
     width, size = vectors[0].type.count, 1
     while len(vectors) > 1:
+        # Lanes 0 and 1 of a and of b, 2 and 3 of both, ... are added up; then the same with pairs of lanes, and so on.
+        starts = [range(first * size, width, 2 * size) for first in (0, 1)]
         even, odd = (
-            [part + q * size + lane for q in range(first, width // size, 2) for part in (0, width) for lane in range(size)]
-            for first in (0, 1)
+            [part + q + lane for q in own for part in (0, width) for lane in range(size)] for own in starts
         )
         vectors = [
             builder.fadd(lanes(builder, a, b, even), lanes(builder, a, b, odd))
             for a, b in zip(vectors[::2], vectors[1::2])
         ]
         size *= 2
-    if size == 1:
-        return sum_of_lanes(builder, vectors[0], width)
     (vector,) = vectors
-    while width > size:
+    return sum_of_lanes(builder, vector, width) if size == 1 else _folded(builder, vector, width, size)
+
+
+def _folded(builder, vector, width, least):
+    """The halves of a vector added up, and again, until there are ``least`` lanes."""
+    while width > least:
         width //= 2
         low, high = (lanes(builder, vector, vector, range(start, start + width)) for start in (0, width))
         vector = builder.fadd(low, high)
@@ -140,10 +144,7 @@ def sums_of_lanes(builder, vectors):
 
 def sum_of_lanes(builder, vector, width):
     """Sum of the elements of a vector: halves first."""
-    while width > 1:
-        width //= 2
-        low, high = (lanes(builder, vector, vector, range(start, start + width)) for start in (0, width))
-        vector = builder.fadd(low, high)
+    vector = _folded(builder, vector, width, 1)
     if isinstance(vector.type, ir.VectorType):
         return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
     return vector

@@ -39,7 +39,7 @@ class Monomials:
         for a, e in enumerate(exponents[1:], 1):
             self.axis[a] = max(x for x in range(3) if e[x])
             self.parent[a] = index[_lowered(e, self.axis[a])]
-        self.slope_place = np.full((len(exponents), 3), -1)
+        self.slope_place = np.full((len(exponents), 3), -1, np.int64)
         slopes = [(a, x) for a, e in enumerate(exponents) for x in range(3) if e[x]]
         for d, (a, x) in enumerate(slopes):
             self.slope_place[a, x] = d

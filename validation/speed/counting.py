@@ -55,10 +55,11 @@ def work(specification, neighbours, what):
     pair_sum = spec.monomials * spec.radial
     sums = steps * pair_sums
     if what != "energy":
-        # The gradient of a pair, all steps together: one sum with the monomials and one with their derivatives, as far as
-        # they are not zero everywhere.  No force needs the adjoint of the first step's coefficients: one gather less.
+        # The gradient of a pair, all steps together: one sum with the monomials, and one with their derivatives, as far
+        # as they are not zero everywhere.  No force needs the adjoint of the first step's coefficients: that is one
+        # gather less, for the one sum more.
         slopes = 3 * math.comb(spec.max_degree + 2, 3)
-        sums += 1 + slopes / spec.monomials - 1
+        sums += slopes / spec.monomials
     recursion = network_work(spec.recursion_network, spec.densities, spec.radial)
     energy = network_work(spec.network, spec.densities, 1)
     weights = spec.recursions * recursion[0] + energy[0]

@@ -1,0 +1,182 @@
+"""Tiles of pair gradients: what some pairs of one atom take from all recursion steps, summed in registers.
+
+The formulas stand in ``pair_gradients``.  Z_pak is never written to memory: some pairs are worked on together, two
+monomials at a time, with all that is summed over a in registers.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from eann_lite.kernels.radial import radial_slope
+from eann_lite.kernels.vectors import (
+    INDEX,
+    address_of,
+    at,
+    element_of,
+    index_at,
+    lane_sums_of_each,
+    multiply,
+    multiply_add,
+    opened,
+    plus,
+    repeated,
+    rolled_range,
+)
+
+#: The whole numbers and truths that a tile takes, and then its arrays, in this order.
+NUMBERS = ("p", "c", "o", "i", "fresh", "keep")
+ARRAYS = (
+    "radial", "log_slope", "distance", "angular", "slopes", "slope_place", "sums_bar", "coefficients", "neighbor",
+    "species", "centers", "exponents", "radial_bar", "sums",
+)  # fmt: skip
+
+
+def pair_tile(pairs, n_bytes):
+    """Intrinsic tile(p, c, o, i, fresh, keep, *arrays) for the pairs p:p+pairs of atom i.
+
+    Of the Gaussians from o on that fill ``n_bytes`` (at least one), and of the columns c:c+pairs of what holds the
+    pairs of one atom side by side: sums[x] = or (not fresh) += sum_k R_k sum_a Z_ak dA_a/dx and sums[3] likewise sum_k
+    Rbar_k dR_k/dr; with ``keep`` radial_bar = Rbar, too.  slopes (D, ..) holds dA_a/dx in row slope_place[a, x], none
+    where that is negative.
+    """
+
+    @intrinsic
+    def tile(typing_context, *arguments):
+        def generate(context, builder, signature, packed):
+            (kinds,), values = signature.args, cgutils.unpack_tuple(builder, packed[0])
+            _TileCode(context, builder, kinds, values, pairs, n_bytes).write()
+            return context.get_dummy_value()
+
+        return types.void(types.StarArgTuple.from_types(arguments)), generate
+
+    return tile
+
+
+class _TileCode:
+    """Writes the LLVM code of one tile: ``write``."""
+
+    def __init__(self, context, builder, kinds, values, pairs, n_bytes):
+        self.builder, self.some = builder, range(pairs)
+        first = len(NUMBERS)
+        self.kinds = dict(zip(ARRAYS, kinds[first:]))
+        self.arrays = {
+            name: opened(context, builder, self.kinds[name], value) for name, value in zip(ARRAYS, values[first:])
+        }
+        self.element, self.size = element_of(self.kinds["radial"])
+        self.vector = ir.VectorType(self.element, max(1, n_bytes // self.size))
+        p, c, o, i = (context.cast(builder, values[n], kinds[n], types.intp) for n in range(4))
+        self.fresh, self.keep = values[4:first]
+        # All that is the same for every monomial and step is found here: strides are not known to the compiler.
+        size = ir.Constant(INDEX, self.size)
+        self.gaussians, self.columns = builder.mul(o, size), builder.mul(c, size)
+        self.first_pair, self.pairs = p, [plus(builder, p, r) for r in self.some]
+        self.others = [self._index("neighbor", pair) for pair in self.pairs]
+        self.own = self._gaussians_of("sums_bar", i)
+        self.theirs = [self._gaussians_of("coefficients", ir.Constant(INDEX, 0), other) for other in self.others]
+        #: Sums over monomials: sum_a Z_ak dA_a/dx of every pair for each x, and Rbar_k of every pair.
+        self.along, self.radial_bar = [self._zeros() for _ in range(3)], self._zeros()
+
+    def write(self):
+        """Code of the whole tile."""
+        builder, n_monomials, two = self.builder, self.arrays["sums_bar"][2][1], ir.Constant(INDEX, 2)
+        # Two at a time, as each row of coefficients that is loaded then serves twice.
+        in_twos = builder.mul(builder.sdiv(n_monomials, two), two)
+        with cgutils.for_range_slice(builder, ir.Constant(INDEX, 0), in_twos, two) as (a, _):
+            self._add_monomials(a, 2)
+        with builder.if_then(builder.icmp_signed("<", in_twos, n_monomials)):
+            self._add_monomials(in_twos, 1)
+        self._store_sums()
+        # After the sums: before them it costs 1 of 18 us/atom of energies and forces, though they do not keep it.
+        with builder.if_then(self.keep):
+            for pair, total in zip(self.pairs, self.radial_bar):
+                place = at(builder, self._gaussians_of("radial_bar", pair), self.vector)
+                builder.store(builder.load(total), place, align=4)
+
+    def _add_monomials(self, first, count):
+        """What the monomials from ``first`` on, ``count`` of them, add to all sums."""
+        monomials = [plus(self.builder, first, n) for n in range(count)]
+        for a, z in zip(monomials, self._z(monomials)):
+            self._add_products("angular", a, z, self.radial_bar)
+            for x in range(3):
+                place = self._index("slope_place", a, ir.Constant(INDEX, x))
+                with self.builder.if_then(self.builder.icmp_signed(">=", place, ir.Constant(INDEX, 0))):
+                    self._add_products("slopes", place, z, self.along[x])
+
+    def _z(self, monomials):
+        """Z_pak = sum_t Bbar^t_iak c^t_jk of some monomials: for each a list of vectors, one for every pair."""
+        builder, (_, strides, shape) = self.builder, self.arrays["sums_bar"]
+        starts = [address_of(builder, self.own, (a, strides[1])) for a in monomials]
+        z = [self._zeros() for _ in monomials]
+        with rolled_range(builder, shape[2]) as step:
+            sums_bar = [self._load(address_of(builder, start, (step.index, strides[2]))) for start in starts]
+            offset = builder.mul(step.index, self.arrays["coefficients"][1][0])
+            for r in self.some:
+                coefficients = self._load(builder.gep(self.theirs[r], [offset]))
+                for totals, factor in zip(z, sums_bar):
+                    self._add(totals[r], factor, coefficients)
+        return [[builder.load(total) for total in totals] for totals in z]
+
+    def _add_products(self, name, row, z, totals):
+        """totals += z times the numbers of the pairs in a row of the array ``name``."""
+        start = self._columns_of(name, row)
+        for r in self.some:
+            self._add(totals[r], self._number(start, r), z[r])
+
+    def _store_sums(self):
+        """sums (4, ..) of the pairs: the lanes are added up last."""
+        builder, vectors = self.builder, [[] for _ in range(4)]
+        distances = self._columns_of("distance", ir.Constant(INDEX, 0))
+        log_slopes = self._row("log_slope", self.first_pair)
+        for r in self.some:
+            radial = self._load(self._gaussians_of("radial", self.pairs[r]))
+            s = self._index("species", self.others[r])
+            centers, exponents = (self._load(self._gaussians_of(name, s)) for name in ("centers", "exponents"))
+            slope = radial_slope(
+                builder, radial, centers, exponents, self._number(distances, r), self._number(log_slopes, r)
+            )
+            for x in range(3):
+                vectors[x].append(multiply(builder, radial, builder.load(self.along[x][r])))
+            vectors[3].append(multiply(builder, builder.load(self.radial_bar[r]), slope))
+        for x, of_pairs in enumerate(vectors):
+            total = lane_sums_of_each(builder, of_pairs)
+            place = at(builder, self._columns_of("sums", ir.Constant(INDEX, x)), total.type)
+            before = builder.select(self.fresh, ir.Constant(total.type, None), builder.load(place, align=4))
+            builder.store(builder.fadd(before, total), place, align=4)
+
+    def _row(self, name, *indices):
+        """First byte of a row of numbers that stand side by side."""
+        base, strides, _ = self.arrays[name]
+        return address_of(self.builder, base, *zip(indices, strides))
+
+    def _gaussians_of(self, name, *indices):
+        """Where the Gaussians from o on stand in that row."""
+        return self.builder.gep(self._row(name, *indices), [self.gaussians])
+
+    def _columns_of(self, name, row):
+        """Where the columns from c on stand in that row."""
+        return self.builder.gep(self._row(name, row), [self.columns])
+
+    def _index(self, name, *indices):
+        """A number of an array of whole numbers."""
+        *rows, last = indices
+        _, strides, shape = self.arrays[name]
+        array = self._row(name, *rows), strides[len(rows) :], shape[len(rows) :]
+        return index_at(self.builder, array, self.kinds[name], last)
+
+    def _load(self, start):
+        """The vector of Gaussians that begins there."""
+        return self.builder.load(at(self.builder, start, self.vector), align=4)
+
+    def _number(self, start, r):
+        """Number r of those that begin there, in every lane."""
+        address = self.builder.gep(start, [ir.Constant(INDEX, r * self.size)])
+        return repeated(self.builder, self.builder.load(at(self.builder, address, self.element)), self.vector.count)
+
+    def _zeros(self):
+        """A sum that is still zero for every pair."""
+        return [cgutils.alloca_once_value(self.builder, ir.Constant(self.vector, None)) for _ in self.some]
+
+    def _add(self, total, a, b):
+        self.builder.store(multiply_add(self.builder, a, b, self.builder.load(total)), total)

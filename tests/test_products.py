@@ -1,0 +1,314 @@
+"""Small products, sums and tiles of the kernels against NumPy, for every remainder of their vectors."""
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import seeds
+
+from eann_lite import reference
+from eann_lite.compiled import compile_loops
+from eann_lite.kernels.columns import products_of_three_rows, recursive_products, recursive_products_tangent
+from eann_lite.kernels.dense import (
+    add_squared_product_tangent,
+    gathered_product,
+    gathered_product_tangent,
+    product,
+    product_and_uses_tangent,
+    scaled_product,
+    scaled_product_tangent,
+    squared_products,
+)
+from eann_lite.kernels.pair_gradients import pairs_in_tiles, sums_over_gaussians
+from eann_lite.kernels.row_operations import sum_of_rows
+from eann_lite.kernels.rows import scale_row
+from eann_lite.model.sweeps import Monomials
+
+
+@numba.njit
+def jitted_product(x, w, y, fresh):
+    product(x, w, y, fresh)
+
+
+#: Precisions and how far sums of a few dozen numbers of size 1 may be off.
+PRECISIONS = st.sampled_from([(np.float64, 1e-13), (np.float32, 3e-5)])
+
+
+@given(st.integers(0, 20), st.integers(0, 9), st.integers(1, 29), st.booleans(), PRECISIONS, seeds)
+def test_products_are_those_of_numpy_for_every_remainder_of_their_tiles(rows, inner, outer, fresh, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    wide = rng.normal(size=(rows + inner, 40)).astype(dtype)
+    w, y = rng.normal(size=(inner, outer)).astype(dtype), rng.normal(size=(rows, outer)).astype(dtype)
+    # Contiguous, a part of wider rows, and transposed.
+    for x in (wide[:rows, :inner].copy(), wide[:rows, 3 : 3 + inner], wide[:inner, 5 : 5 + rows].T):
+        around = np.full((rows + 2, outer + 3), 7.0, dtype)
+        around[1:-1, 1:-2] = y
+        jitted_product(x, w, around[1:-1, 1:-2], fresh)
+        assert around[1:-1, 1:-2] == pytest.approx(x @ w + (0.0 if fresh else y), rel=tolerance, abs=tolerance)
+        around[1:-1, 1:-2] = 7.0
+        assert np.all(around == 7.0)
+
+
+@compile_loops
+def jitted_gathered_product(x, u, p, v, m, y):
+    gathered_product(x, u, p, v, m, y)
+
+
+@given(st.integers(0, 23), st.integers(0, 9), st.integers(1, 29), st.integers(0, 3), PRECISIONS, seeds)
+def test_products_with_products_of_gathered_rows_are_those_of_numpy(rows, inner, outer, p, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    x, u, v = (rng.normal(size=s).astype(dtype) for s in ((rows, inner), (p + inner, outer), (4, outer)))
+    m = rng.integers(0, 4, p + inner).astype(np.int32)
+    found = np.full((rows + 1, outer + 2), 7.0, dtype)
+    jitted_gathered_product(x, u, p, v, m, found[:-1, 1:-1])
+    assert found[:-1, 1:-1] == pytest.approx(x @ (u * v[m])[p:], rel=tolerance, abs=tolerance)
+    found[:-1, 1:-1] = 7.0
+    assert np.all(found == 7.0)
+
+
+@compile_loops
+def jitted_gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
+    gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y)
+
+
+@compile_loops
+def jitted_product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, z, sums, fresh, moving):
+    product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
+
+
+@given(st.integers(0, 23), st.integers(0, 9), st.integers(1, 29), st.integers(0, 3), PRECISIONS, seeds)
+def test_the_derivative_of_products_of_gathered_rows_is_that_of_numpy(rows, inner, outer, p, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    (x, x_dot), (u, u_dot), (v, v_dot) = (
+        rng.normal(size=(2, *shape)).astype(dtype) for shape in ((rows, inner), (p + inner, outer), (4, outer))
+    )
+    m = rng.integers(0, 4, p + inner).astype(np.int32)
+    around = np.full((rows + 2, outer + 3), 7.0, dtype)
+    jitted_gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, around[1:-1, 1:-2])
+    expected = x_dot @ (u * v[m])[p:] + x @ (u_dot * v[m] + u * v_dot[m])[p:]
+    assert around[1:-1, 1:-2] == pytest.approx(expected, rel=tolerance, abs=5 * tolerance)
+    around[1:-1, 1:-2] = 7.0
+    assert np.all(around == 7.0)
+
+
+@given(st.integers(0, 3), st.integers(0, 23), st.integers(1, 29), st.booleans(), st.booleans(), PRECISIONS, seeds)
+def test_the_derivative_of_uses_of_a_product_is_that_of_numpy(begin, rows, outer, fresh, moving, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    end = begin + rows
+    (x, x_dot), (w, w_dot), (u, u_dot), (v, v_dot) = (
+        rng.normal(size=(2, *shape)).astype(dtype)
+        for shape in ((rows + 1, 7), (7, outer), (end + 1, outer), (4, outer))
+    )
+    m = rng.integers(0, 4, end + 1).astype(np.int32)
+    z, sums = (np.full((end + 1, outer), n, dtype) for n in (6.0, 7.0))
+    still = (x_dot, u_dot, v_dot) if moving else [np.full_like(a, np.nan) for a in (x_dot, u_dot, v_dot)]
+    jitted_product_and_uses_tangent(
+        begin, end, x, still[0], w, w_dot, u, still[1], v, still[2], m, z, sums, fresh, moving
+    )
+    p, p_dot = np.zeros((2, end + 1, outer), dtype)
+    p[begin:end], p_dot[begin:end] = (x @ w)[:rows], (x @ w_dot + moving * (x_dot @ w))[:rows]
+    chosen = np.arange(end + 1)[:, None]
+    chosen = (begin <= chosen) & (chosen < end)
+    expected = np.where(chosen, u * p_dot + moving * u_dot * p, np.full_like(z, 6.0))
+    assert z == pytest.approx(expected, rel=tolerance, abs=5 * tolerance)
+    expected = v[m] * p_dot + moving * v_dot[m] * p + (0.0 if fresh else 7.0)
+    assert sums == pytest.approx(np.where(chosen, expected, np.full_like(z, 7.0)), rel=tolerance, abs=5 * tolerance)
+
+
+@compile_loops
+def jitted_squared_products(x, w, kind, weight, y):
+    squared_products(x, w, kind, weight, y)
+
+
+@compile_loops
+def jitted_scaled_product(x, w, factor, z, y):
+    scaled_product(x, w, factor, z, y)
+
+
+@given(st.integers(0, 21), st.integers(0, 4), st.integers(0, 9), st.integers(1, 19), PRECISIONS, seeds)
+def test_squared_and_scaled_products_are_those_of_numpy(rows, monomials, inner, outer, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    # A part of wider rows, as the orbital sums of one step are.
+    x = rng.normal(size=(rows, monomials + 1, 2, inner)).astype(dtype)[:, :, 1]
+    w, weight = rng.normal(size=(3, inner, outer)).astype(dtype), rng.normal(size=monomials + 1).astype(dtype)
+    kind, z = rng.integers(0, 3, monomials + 1), rng.normal(size=(rows, outer)).astype(dtype)
+    around = np.full((rows + 2, outer + 3), 7.0, dtype)
+    found = around[1:-1, 1:-2]
+    jitted_squared_products(x, w, kind, weight, found)
+    products = np.einsum("nai,aio->nao", x, w[kind])
+    assert found == pytest.approx(np.einsum("a,nao->no", weight, products**2), rel=tolerance, abs=30 * tolerance)
+    jitted_scaled_product(x[:, 0], w[kind[0]], 2.5, z, found)
+    assert found == pytest.approx(2.5 * z * products[:, 0], rel=tolerance, abs=3 * tolerance)
+    found[:] = 7.0
+    assert np.all(around == 7.0)
+
+
+@compile_loops
+def jitted_squared_product_tangent(x, x_dot, w, factor, y):
+    add_squared_product_tangent(x, x_dot, w, factor, y)
+
+
+@compile_loops
+def jitted_scaled_product_tangent(x, x_dot, w, factor, z, z_dot, y, y_dot):
+    scaled_product_tangent(x, x_dot, w, factor, z, z_dot, y, y_dot)
+
+
+@given(st.integers(0, 13), st.integers(0, 9), st.integers(1, 29), PRECISIONS, seeds)
+def test_derivatives_of_squared_and_scaled_products_are_those_of_numpy(rows, inner, outer, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    x, x_dot = rng.normal(size=(2, rows, inner, 2)).astype(dtype)[..., 1]
+    w, (z, z_dot) = rng.normal(size=(inner, outer)).astype(dtype), rng.normal(size=(2, rows, outer)).astype(dtype)
+    around = np.full((2, rows + 2, outer + 3), 7.0, dtype)
+    found, found_dot = around[:, 1:-1, 1:-2]
+    jitted_squared_product_tangent(x, x_dot, w, 2.5, found)
+    assert found == pytest.approx(7.0 + 2.5 * (x @ w) * (x_dot @ w), rel=tolerance, abs=30 * tolerance)
+    jitted_scaled_product_tangent(x, x_dot, w, 2.5, z, z_dot, found, found_dot)
+    assert found == pytest.approx(2.5 * z * (x @ w), rel=tolerance, abs=10 * tolerance)
+    expected = 2.5 * (z_dot * (x @ w) + z * (x_dot @ w))
+    assert found_dot == pytest.approx(expected, rel=tolerance, abs=20 * tolerance)
+    found[:] = found_dot[:] = 7.0
+    assert np.all(around == 7.0)
+
+
+@compile_loops
+def jitted_scale_row(x, p, factor, z, n):
+    scale_row(x, p, factor, z, n)
+
+
+@given(st.integers(0, 13), st.integers(0, 4), st.integers(0, 4), seeds)
+def test_operations_on_single_rows_are_those_of_numpy_for_every_length(columns, p, n, seed):
+    x = np.random.default_rng(seed).normal(size=(5, columns))
+    around = np.full((7, columns + 5), 7.0)
+    jitted_scale_row(x, p, 2.5, around[1:-1, 2:-3], n)
+    assert around[1 + n, 2:-3] == pytest.approx(2.5 * x[p], rel=1e-14)
+    around[1 + n, 2:-3] = 7.0
+    assert np.all(around == 7.0)
+
+
+@compile_loops
+def jitted_sum_of_rows(x, rows, begin, end, z, n):
+    sum_of_rows(x, rows, begin, end, z, n)
+
+
+@given(st.integers(0, 13), st.integers(0, 3), st.integers(0, 9), seeds)
+def test_sums_of_rows_are_those_of_numpy_for_every_number_of_rows_and_length(columns, begin, count, seed):
+    rng = np.random.default_rng(seed)
+    x, rows = rng.normal(size=(5, columns)), rng.integers(0, 5, begin + count + 1).astype(np.int32)
+    around = np.full((3, columns + 2), 7.0)
+    jitted_sum_of_rows(x, rows, begin, begin + count, around[:, 1:-1], 1)
+    assert around[1, 1:-1] == pytest.approx(7.0 + x[rows[begin : begin + count]].sum(axis=0), rel=1e-13, abs=1e-13)
+    around[1, 1:-1] = 7.0
+    assert np.all(around == 7.0)
+
+
+@compile_loops
+def jitted_monomials(x, x_dot, begin, end, parent, axis, z, z_dot):
+    recursive_products(x, begin, end, parent, axis, z)
+    recursive_products_tangent(x, x_dot, begin, end, parent, axis, z, z_dot)
+
+
+@given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 46), PRECISIONS, seeds)
+def test_monomials_their_tangents_and_slopes_are_those_of_the_reference(max_degree, begin, pairs, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    end, tables = begin + pairs, Monomials(max_degree)
+    x, x_dot = rng.normal(size=(2, 3, end + 1)).astype(dtype)
+    z, z_dot = np.full((2, len(tables.parent), pairs + 2), 7.0, dtype)
+    weighted, slopes = reference.monomials(x[:, begin:end].T.astype(float), max_degree)
+    root = np.sqrt(tables.weight)
+    value, slope = weighted / root, slopes / root[:, None]
+    jitted_monomials(x, x_dot, begin, end, tables.parent, tables.axis, z, z_dot)
+    assert z[:, :pairs] == pytest.approx(value.T, rel=tolerance, abs=tolerance)
+    along = np.einsum("pax,xp->ap", slope, x_dot[:, begin:end])
+    assert z_dot[:, :pairs] == pytest.approx(along, rel=tolerance, abs=20 * tolerance)
+    assert all(np.all(array[:, pairs:] == 7.0) for array in (z, z_dot))
+    for a, place_x in enumerate(tables.slope_place):
+        for axis, d in enumerate(place_x):
+            found = tables.slope_power[d] * value[:, tables.slope_of[d]] if d >= 0 else 0.0
+            assert slope[:, a, axis] == pytest.approx(found, rel=1e-12, abs=1e-12)
+
+
+@compile_loops
+def jitted_sums_over_gaussians(begin, end, i, keep, arrays):
+    sums_over_gaussians(begin, end, i, keep, *arrays)
+
+
+def check_sums_over_gaussians(sums_of, max_degree, steps, pairs, n_radial, keep, precision, seed):
+    """Compare what ``sums_of(begin, end, i, keep, arrays)`` leaves with NumPy."""
+    rng, (dtype, tolerance), tables = np.random.default_rng(seed), precision, Monomials(max_degree)
+    n_atoms, begin, n_monomials = 4, 2, len(tables.parent)
+    end, i = begin + pairs, 1
+    neighbor = rng.integers(0, n_atoms, end + 1).astype(np.int32)
+    species = rng.integers(0, 2, n_atoms)
+    angular, slopes, sums_bar, coefficients, centers, exponents, distance, log_slope, radial = (
+        rng.normal(size=size).astype(dtype)
+        for size in (
+            (n_monomials, pairs + 1), (tables.slope_of.size, pairs + 1), (n_atoms, n_monomials, steps + 1, n_radial),
+            (steps + 1, n_atoms, n_radial), (2, n_radial), (2, n_radial), (1, pairs + 1), end + 1, (end + 1, n_radial),
+        )
+    )  # fmt: skip
+    radial_bar, sums = np.full((end + 1, n_radial), 7.0, dtype), np.full((4, pairs + 1), 7.0, dtype)
+    sums_of(
+        begin, end, i, keep,
+        (radial, log_slope, distance, angular, slopes, tables.slope_place, sums_bar, coefficients, neighbor, species,
+         centers, exponents, radial_bar, sums),
+    )  # fmt: skip
+    own, j = slice(begin, end), neighbor[begin:end]
+    z_pak = np.einsum("atk,tpk->pak", sums_bar[i], coefficients[:, j])
+    bar_pk = np.einsum("ap,pak->pk", angular[:, :pairs], z_pak)
+    # Place -1, for a derivative that is zero everywhere, is the last row.
+    slope_pxa = np.vstack([slopes, np.zeros(pairs + 1)])[:, :pairs][tables.slope_place.T].transpose(2, 0, 1)
+    delta_pk = distance[0, :pairs, None] - centers[species[j]]
+    slope_pk = radial[own] * (log_slope[own, None] - 2.0 * exponents[species[j]] * delta_pk)
+    expected = [*np.einsum("pk,pxa,pak->xp", radial[own], slope_pxa, z_pak), np.sum(bar_pk * slope_pk, axis=1)]
+    scale = tolerance * (10.0 + np.abs(expected).max(initial=0.0)) * n_monomials
+    assert sums[:, :pairs] == pytest.approx(np.array(expected), abs=scale)
+    assert radial_bar[own] == pytest.approx(bar_pk if keep else np.full_like(bar_pk, 7.0), abs=scale)
+    radial_bar[own] = sums[:, :pairs] = 7.0
+    assert np.all(radial_bar == 7.0) and np.all(sums == 7.0)
+
+
+@given(st.integers(0, 3), st.integers(0, 4), st.integers(0, 13), st.integers(1, 29), st.booleans(), PRECISIONS, seeds)
+@settings(max_examples=200)
+def test_sums_of_pair_gradients_are_those_of_numpy(max_degree, steps, pairs, n_radial, keep, precision, seed):
+    check_sums_over_gaussians(jitted_sums_over_gaussians, max_degree, steps, pairs, n_radial, keep, precision, seed)
+
+
+def jitted_pairs_in_tiles(n_bytes, height):
+    """Tiles of this width and height, whatever this machine takes, for all Gaussians at once."""
+    tiles = pairs_in_tiles(n_bytes, height)
+
+    @numba.njit
+    def sums_of(begin, end, i, keep, arrays):
+        tiles(begin, end, np.int64(0), i, True, keep, *arrays)
+
+    return sums_of
+
+
+#: Width in bytes and pairs of the tiles of machines with and without AVX-512.
+TILES = {size: jitted_pairs_in_tiles(*size) for size in ((64, 4), (64, 1), (32, 4), (32, 2))}
+
+
+@pytest.mark.parametrize("size", TILES)
+@given(st.integers(0, 2), st.integers(0, 3), st.integers(0, 9), st.booleans(), PRECISIONS, seeds)
+@settings(max_examples=25)
+def test_tiles_of_pair_gradients_of_all_machines_give_the_same(size, max_degree, steps, pairs, keep, precision, seed):
+    n_radial = size[0] // np.dtype(precision[0]).itemsize
+    check_sums_over_gaussians(TILES[size], max_degree, steps, pairs, n_radial, keep, precision, seed)
+
+
+@compile_loops
+def jitted_products_of_three_rows(x, begin, end, y, z, sums):
+    products_of_three_rows(x, begin, end, y, z, sums)
+
+
+@given(st.integers(0, 3), st.integers(0, 26), PRECISIONS, seeds)
+def test_products_of_three_rows_are_those_of_numpy_in_double_precision(begin, count, precision, seed):
+    rng, (dtype, _) = np.random.default_rng(seed), precision
+    end = begin + count
+    x, y = rng.normal(size=(2, 3, end + 1)).astype(dtype)
+    z, sums = np.full((3, 3), 7.0), np.full(3, 7.0)
+    jitted_products_of_three_rows(x, begin, end, y, z, sums)
+    x, y = x[:, begin:end].astype(float), y[:, :count].astype(float)
+    assert z == pytest.approx(x @ y.T, rel=1e-13, abs=1e-13)
+    assert sums == pytest.approx(y.sum(axis=1), rel=1e-13, abs=1e-13)
