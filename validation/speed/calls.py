@@ -76,7 +76,7 @@ def dynamics(atoms, calculator, steps, seed=0):
 
 def training_steps(n_structures, batch, steps, precision):
     """``steps`` steps of SOAP on batches of CH4 with forces, going on from call to call, as a fit does them."""
-    from eann_lite.model.initial import initial_parameters, scale_to_data
+    from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
     from eann_lite.training.loss import Loss
     from eann_lite.training.objective import Evaluator, labelled_set
     from eann_lite.training.solvers.soap import Soap
@@ -86,6 +86,10 @@ def training_steps(n_structures, batch, steps, precision):
     data = labelled_set(first_methanes(n_structures), spec)
     everything = np.arange(n_structures)
     parameters, constants, scales = scale_to_data(spec, initial_parameters(spec, seed=0), data.packed, everything)
+    # As a fit does, or the units of the networks saturate under 40 eV and their derivatives become subnormal numbers.
+    counts = np.tile([1.0, 4.0], (n_structures, 1))
+    constants["reference_energies"] = fit_reference_energies(counts, data.energies)
+    constants["energy_scale"] = np.std(data.energies) / np.sqrt(5.0)
     evaluator, loss = Evaluator(spec, constants, 1, precision), Loss()
     scales = evaluator.layout.pack(scales)
     vector = evaluator.layout.pack(parameters) / scales
