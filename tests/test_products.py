@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import seeds
 
@@ -35,7 +35,8 @@ def jitted_product(x, w, y, fresh):
 PRECISIONS = st.sampled_from([(np.float64, 1e-13), (np.float32, 3e-5)])
 
 
-@given(st.integers(0, 20), st.integers(0, 9), st.integers(1, 29), st.booleans(), PRECISIONS, seeds)
+@given(st.integers(0, 20), st.integers(0, 9), st.integers(1, 100), st.booleans(), PRECISIONS, seeds)
+@example(9, 7, 93, False, (np.float32, 3e-5), 0)  # Columns of every width, from four cache lines to a single number.
 def test_products_are_those_of_numpy_for_every_remainder_of_their_tiles(rows, inner, outer, fresh, precision, seed):
     rng, (dtype, tolerance) = np.random.default_rng(seed), precision
     wide = rng.normal(size=(rows + inner, 40)).astype(dtype)
@@ -52,24 +53,25 @@ def test_products_are_those_of_numpy_for_every_remainder_of_their_tiles(rows, in
 
 @compile_loops
 def jitted_gathered_product(x, u, p, v, m, y):
-    gathered_product(x, u, p, v, m, y)
+    gathered_product(x, m.size - p, u, p, v, m, y)
 
 
 @given(st.integers(0, 23), st.integers(0, 9), st.integers(1, 29), st.integers(0, 3), PRECISIONS, seeds)
 def test_products_with_products_of_gathered_rows_are_those_of_numpy(rows, inner, outer, p, precision, seed):
     rng, (dtype, tolerance) = np.random.default_rng(seed), precision
-    x, u, v = (rng.normal(size=s).astype(dtype) for s in ((rows, inner), (p + inner, outer), (4, outer)))
+    # More columns than count, as the monomials of the atom with most pairs have.
+    x, u, v = (rng.normal(size=s).astype(dtype) for s in ((rows, inner + 2), (p + inner, outer), (4, outer)))
     m = rng.integers(0, 4, p + inner).astype(np.int32)
     found = np.full((rows + 1, outer + 2), 7.0, dtype)
     jitted_gathered_product(x, u, p, v, m, found[:-1, 1:-1])
-    assert found[:-1, 1:-1] == pytest.approx(x @ (u * v[m])[p:], rel=tolerance, abs=tolerance)
+    assert found[:-1, 1:-1] == pytest.approx(x[:, :inner] @ (u * v[m])[p:], rel=tolerance, abs=tolerance)
     found[:-1, 1:-1] = 7.0
     assert np.all(found == 7.0)
 
 
 @compile_loops
 def jitted_gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
-    gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y)
+    gathered_product_tangent(x, x_dot, m.size - p, u, u_dot, p, v, v_dot, m, y)
 
 
 @compile_loops
@@ -129,8 +131,9 @@ def jitted_scaled_product(x, w, factor, z, y):
 @given(st.integers(0, 21), st.integers(0, 4), st.integers(0, 9), st.integers(1, 19), PRECISIONS, seeds)
 def test_squared_and_scaled_products_are_those_of_numpy(rows, monomials, inner, outer, precision, seed):
     rng, (dtype, tolerance) = np.random.default_rng(seed), precision
-    # A part of wider rows, as the orbital sums of one step are.
-    x = rng.normal(size=(rows, monomials + 1, 2, inner)).astype(dtype)[:, :, 1]
+    # A part of wider rows, as the orbital sums of one step are, and one more than counts, as the atom with most pairs has.
+    longer = rng.normal(size=(rows + 1, monomials + 1, 2, inner)).astype(dtype)[:, :, 1]
+    x = longer[:rows]
     w, weight = rng.normal(size=(3, inner, outer)).astype(dtype), rng.normal(size=monomials + 1).astype(dtype)
     kind, z = rng.integers(0, 3, monomials + 1), rng.normal(size=(rows, outer)).astype(dtype)
     around = np.full((rows + 2, outer + 3), 7.0, dtype)
@@ -138,7 +141,7 @@ def test_squared_and_scaled_products_are_those_of_numpy(rows, monomials, inner, 
     jitted_squared_products(x, w, kind, weight, found)
     products = np.einsum("nai,aio->nao", x, w[kind])
     assert found == pytest.approx(np.einsum("a,nao->no", weight, products**2), rel=tolerance, abs=30 * tolerance)
-    jitted_scaled_product(x[:, 0], w[kind[0]], 2.5, z, found)
+    jitted_scaled_product(longer[:, 0], w[kind[0]], 2.5, z, found)
     assert found == pytest.approx(2.5 * z * products[:, 0], rel=tolerance, abs=3 * tolerance)
     found[:] = 7.0
     assert np.all(around == 7.0)

@@ -32,15 +32,16 @@ TALLEST = 10 if LONG_VECTORS else 5
 
 def _product_columns(n_bytes):
     """Helper: the columns of ``product`` from o on that are as wide as ``n_bytes``."""
-    six, four, three, two, one = (product_tile(rows, n_bytes) for rows in (6, 4, 3, 2, 1))
+    tallest = 8 if LONG_VECTORS else 6
+    tall, four, three, two, one = (product_tile(rows, n_bytes) for rows in (tallest, 4, 3, 2, 1))
 
     @helper
     def columns(x, w, o, y, fresh):
         n, n_rows = 0, x.shape[0]
-        while n + 6 <= n_rows and n + 8 != n_rows:
-            six(x, n, w, o, y, fresh)
-            n += 6
-        while n + 4 <= n_rows:
+        while n + tallest <= n_rows:
+            tall(x, n, w, o, y, fresh)
+            n += tallest
+        if n + 4 <= n_rows:
             four(x, n, w, o, y, fresh)
             n += 4
         # Not one by one: a single row has too few sums to keep the processor busy while each waits for itself.
@@ -150,7 +151,7 @@ def _columns_in_tiles(make_tile, n_bytes, heights):
 
     @helper
     def columns(x, w, o, first, second, y):
-        n, n_rows = 0, x.shape[0]
+        n, n_rows = 0, y.shape[0]
         while n + tallest <= n_rows:
             tall(x, n, w, o, first, second, y)
             n += tallest
@@ -181,8 +182,9 @@ def _columns_tangent(make_tile, n_bytes, height):
     return columns
 
 
-#: Four cache lines of a single row: four sums side by side, where each waits for its own last addition.
-_four_lines_of_one_row = product_tile(1, 256)
+# Four cache lines: of four rows, as each number that is loaded then serves four sums (in the 32 registers of AVX-512),
+# or of one row, where each sum waits for its own last addition.
+_four_lines_of_four_rows, _four_lines_of_one_row = (product_tile(rows, 256) for rows in (4, 1))
 # A cache line, a half and a quarter of it, and a single number.
 _line_of_product = _product_columns(64)
 _half_of_product, _quarter_of_product, _one_of_product = map(_narrow_columns, (32, 16, 1), (4, 4, 1))
@@ -211,6 +213,18 @@ _line_scaled_tangent, _one_scaled_tangent = (
 
 
 @helper
+def _four_lines_of_product(x, w, o, y, fresh):
+    n, n_rows = 0, x.shape[0]
+    if LONG_VECTORS:
+        while n + 4 <= n_rows:
+            _four_lines_of_four_rows(x, n, w, o, y, fresh)
+            n += 4
+    while n < n_rows:
+        _four_lines_of_one_row(x, n, w, o, y, fresh)
+        n += 1
+
+
+@helper
 def product(x, w, y, fresh):
     """y = or (not fresh) += x @ w with x (n, i) of any strides, w (i, o) and y (n, o) with contiguous rows."""
     # Whatever the arrays are parts of, one compilation serves.
@@ -220,9 +234,9 @@ def product(x, w, y, fresh):
 @helper
 def _product(x, w, y, fresh):
     o, n_out, wide = np.int64(0), w.shape[1], line(y)
-    if x.shape[0] == 1:
+    if LONG_VECTORS or x.shape[0] == 1:
         while o + 4 * wide <= n_out:
-            _four_lines_of_one_row(x, 0, w, o, y, fresh)
+            _four_lines_of_product(x, w, o, y, fresh)
             o += 4 * wide
     while o + wide <= n_out:
         _line_of_product(x, w, o, y, fresh)
@@ -252,7 +266,7 @@ def squared_products(x, w, kind, weight, y):
 
 @helper
 def scaled_product(x, w, factor, z, y):
-    """y = factor z (x @ w), element by element with z (n, o); x (n, i) of any strides, w (i, o), y (n, o)."""
+    """y = factor z (x @ w), element by element with z (n, o); x (n or more, i) of any strides, w (i, o), y (n, o)."""
     _scaled_product(any_layout(x), any_layout(w), factor, any_layout(z), any_layout(y))
 
 
@@ -295,12 +309,12 @@ def scaled_product_tangent(x, x_dot, w, factor, z, z_dot, y, y_dot):
 
 
 @helper
-def gathered_product(x, u, p, v, m, y):
-    """y = x @ w where row c of w is u[p + c] v[m[p + c]], element by element.
+def gathered_product(x, columns, u, p, v, m, y):
+    """y = x[:, :columns] @ w where row c of w is u[p + c] v[m[p + c]], element by element.
 
-    x (n, i) of any strides, y (n, o) and rows of u and v (.., o) contiguous, m: rows of v.
+    x (n, ..) of any strides, y (n, o) and rows of u and v (.., o) contiguous, m: rows of v.
     """
-    _gathered_product(any_layout(x), u, p, v, m, y)
+    _gathered_product(any_layout(x)[:, :columns], u, p, v, m, y)
 
 
 @helper
@@ -321,9 +335,11 @@ def _gathered_product(x, u, p, v, m, y):
 
 
 @helper
-def gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
+def gathered_product_tangent(x, x_dot, columns, u, u_dot, p, v, v_dot, m, y):
     """Derivative y of ``gathered_product`` along x_dot, u_dot and v_dot."""
-    _gathered_product_tangent(any_layout(x), any_layout(x_dot), u, u_dot, p, v, v_dot, m, y)
+    _gathered_product_tangent(
+        any_layout(x)[:, :columns], any_layout(x_dot)[:, :columns], u, u_dot, p, v, v_dot, m, y
+    )
 
 
 @helper

@@ -27,7 +27,7 @@ def orbital_sums(start, stop, t, potential, batch, values):
     angular = columns_of_pairs(sums.shape[1], start, stop, first, radial)
     for i in range(start, stop):
         monomials(i, potential, batch, values, angular)
-        gathered_product(angular[:, : first[i + 1] - first[i]], radial, first[i], coefficients, neighbor, sums[i])
+        gathered_product(angular, first[i + 1] - first[i], radial, first[i], coefficients, neighbor, sums[i])
 
 
 @helper
@@ -40,10 +40,9 @@ def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
     for i in range(start, stop):
         monomials(i, potential, batch, values, angular)
         monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)
-        n_pairs = first[i + 1] - first[i]
         gathered_product_tangent(
-            angular[:, :n_pairs], angular_dot[:, :n_pairs], radial, radial_dot, first[i], coefficients,
-            coefficients_dot, neighbor, sums_dot[i],
+            angular, angular_dot, first[i + 1] - first[i], radial, radial_dot, first[i], coefficients, coefficients_dot,
+            neighbor, sums_dot[i],
         )  # fmt: skip
 
 
@@ -52,10 +51,11 @@ def messages(start, stop, t, potential, batch, values):
     """``message`` of the pairs p: i->j of these atoms, R_k(r_p) S^t_pk: what they pass back to c^t_jk."""
     first, radial, sums_bar, message = batch.first, values.radial, values.sums_bar, values.message
     angular = columns_of_pairs(sums_bar.shape[1], start, stop, first, radial)
+    angular_by_pair = angular.T
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
         monomials(i, potential, batch, values, angular)
-        scaled_product(angular[:, : end - begin].T, sums_bar[i, :, t], 1.0, radial[begin:end], message[begin:end])
+        scaled_product(angular_by_pair, sums_bar[i, :, t], 1.0, radial[begin:end], message[begin:end])
 
 
 @helper

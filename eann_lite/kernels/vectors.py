@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
 INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
@@ -107,10 +106,15 @@ def line(typing_context, x):
 
 @intrinsic
 def any_layout(typing_context, x):
-    """The same array as one whose strides are not known to the compiler."""
+    """The same array as one whose strides are not known to the compiler, and that counts no references.
+
+    For arguments of helpers alone, which their callers hold: what is made of it does not keep the numbers alive.
+    """
 
     def generate(context, builder, signature, arguments):
-        return impl_ret_borrowed(context, builder, signature.return_type, arguments[0])
+        array = context.make_array(signature.return_type)(context, builder, arguments[0])
+        array.meminfo, array.parent = (cgutils.get_null_value(part.type) for part in (array.meminfo, array.parent))
+        return array._getvalue()
 
     return x.copy(layout="A")(x), generate
 
