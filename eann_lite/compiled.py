@@ -61,7 +61,7 @@ def helper(function):
 def _cached(function, parallel):
     dispatcher = numba.njit(
         nogil=True, fastmath=FASTMATH, error_model="numpy", parallel=parallel,
-        pipeline_class=parallel and KernelCompiler or FormulaCompiler,
+        pipeline_class=KernelCompiler or FormulaCompiler,
     )(function)  # fmt: skip
     before = numba.config.CACHE_DIR
     # Numba's cache does not tell the two variants of one function apart: each has a folder of its own.

@@ -1,10 +1,16 @@
-"""How helpers and loops over threads are compiled: to code that kernels link in and optimise, not to machine code.
+"""How kernels, their helpers and their loops over threads are compiled.
+
+Helpers and loops become code that kernels link in and optimise, not machine code.
 
 Numba turns every function that it compiles into machine code, those that only kernels call as well, and with each the
 functions that it calls: code at the bottom of four calls is generated five times before a kernel is ready, and the body
-of a ``prange`` four times.  This more than halves the time of the first call.  It builds on parts of Numba that are not
-its public interface; where the attributes used are missing, ``HelperCompiler`` and ``KernelCompiler`` are None and all
-is compiled as usual.
+of a ``prange`` four times.  This more than halves the time of the first call.
+
+All of it asks for vectors as long as the machine has: for most Intel processors LLVM makes loops of half their length,
+as some of them run slower while they use all of it; ours do already, in the explicit vectors of ``kernels.vectors``.
+
+This builds on parts of Numba that are not its public interface; where the attributes used are missing,
+``HelperCompiler`` and ``KernelCompiler`` are None and all is compiled as usual.
 """
 
 from contextlib import contextmanager
@@ -30,7 +36,19 @@ class _NoEnvironment:
         """Nothing to do."""
 
 
-class _LinkedLibrary(JITCodeLibrary):
+class _LongVectors(JITCodeLibrary):
+    """Code of functions whose loops may use vectors of 512 bits."""
+
+    def add_ir_module(self, module):
+        """As Numba's, after every function of the module has been told."""
+        for function in module.functions:
+            if not function.is_declaration:
+                # Not ``add``: llvmlite knows attributes without a value only.
+                set.add(function.attributes, '"prefer-vector-width"="512"')
+        super().add_ir_module(module)
+
+
+class _LinkedLibrary(_LongVectors):
     """LLVM code of one helper."""
 
     codegen = _NoEnvironment
@@ -118,13 +136,13 @@ class HelperCompiler(CompilerBase):
 
 
 @contextmanager
-def _linked_loop_bodies(codegen):
-    """Bodies of ``prange`` become libraries of LLVM code while this lasts."""
+def _kernel_libraries(codegen):
+    """Kernels have long vectors while this lasts, and bodies of ``prange`` become libraries of LLVM code."""
 
     before = codegen._library_class
 
     def library(codegen, name, **options):
-        kind = _LinkedLibrary if name.startswith(LOOP_BODIES) else before
+        kind = _LinkedLibrary if name.startswith(LOOP_BODIES) else _LongVectors
         return kind(codegen, name, **options)
 
     # Code from the cache is read by the class that was there.
@@ -137,11 +155,11 @@ def _linked_loop_bodies(codegen):
 
 
 class KernelCompiler(FormulaCompiler):
-    """Numba's passes with ``ConstantPrecision`` among them, for kernels with ``prange``."""
+    """Numba's passes with ``ConstantPrecision`` among them, for kernels, with ``prange`` or without."""
 
     def _compile_core(self):
-        """As Numba's, with the bodies of loops linked in."""
-        with _linked_loop_bodies(self.state.targetctx.codegen()):
+        """As Numba's, into libraries of our own."""
+        with _kernel_libraries(self.state.targetctx.codegen()):
             return super()._compile_core()
 
 

@@ -1,6 +1,7 @@
 """The cache of compiled kernels: what it depends on."""
 
 import ast
+import re
 from pathlib import Path
 
 import numba
@@ -69,6 +70,31 @@ def test_helpers_are_linked_into_what_calls_them_and_are_no_machine_code_of_thei
     (own,), (caller,) = squared.overloads.values(), squared_and_one.overloads.values()
     assert own.library.get_pointer_to_function(own.fndesc.llvm_func_name) == 0
     assert caller.library.get_pointer_to_function(caller.fndesc.llvm_func_name) != 0
+
+
+def test_kernels_and_their_threaded_loops_ask_for_vectors_of_512_bits(tmp_path, monkeypatch):
+    monkeypatch.setenv("EANN_LITE_CACHE", str(tmp_path))
+
+    def squares(x, y):
+        for n in numba.prange(x.size):
+            y[n] = squared(x[n])
+
+    compiled.cache_directory.cache_clear()
+    try:
+        kernel, x = compiled.Kernel(squares), np.arange(50.0)
+        for threaded in (False, True):
+            kernel(threaded, x, np.zeros(50))
+    finally:
+        compiled.cache_directory.cache_clear()
+    for dispatcher in (kernel.serial, kernel.parallel):
+        (text,) = dispatcher.inspect_llvm().values()
+        groups = dict(re.findall(r"^attributes (#\d+) = {(.*)}$", text, re.M))
+        # The definition that multiplies is the loop, whatever Numba calls it.
+        loops = [part for part in re.findall(r"^define .*?^}$", text, re.M | re.S) if " fmul " in part]
+        assert loops
+        for loop in loops:
+            head = loop.splitlines()[0]
+            assert '"prefer-vector-width"="512"' in head + "".join(groups[name] for name in re.findall(r"#\d+", head))
 
 
 def test_bodies_of_threaded_loops_are_linked_into_their_kernel_alone(tmp_path, monkeypatch):
