@@ -187,7 +187,7 @@ def _columns_tangent(make_tile, n_bytes, height):
 _four_lines_of_four_rows, _four_lines_of_one_row = (product_tile(rows, 256) for rows in (4, 1))
 # A cache line, a half and a quarter of it, and a single number.
 _line_of_product = _product_columns(64)
-_half_of_product, _quarter_of_product, _one_of_product = map(_narrow_columns, (32, 16, 1), (4, 4, 1))
+_half_of_product, _quarter_of_product, _one_of_product = map(_narrow_columns, (32, 16, 1), (8, 4, 1))
 _line_gathered, _half_gathered = _gathered_columns(64, TALLEST), _gathered_columns(32, TALLEST)
 _quarter_gathered, _one_gathered = _gathered_columns(16, 5), _gathered_columns(1, 1)
 _line_gathered_tangent, _half_gathered_tangent, _one_gathered_tangent = (
@@ -196,19 +196,22 @@ _line_gathered_tangent, _half_gathered_tangent, _one_gathered_tangent = (
 _line_used_tangent, _half_used_tangent, _one_used_tangent = (
     _used_columns_tangent(n_bytes, height) for n_bytes, height in ((64, 6 if LONG_VECTORS else 3), (32, 6), (1, 2))
 )
-# Squares need two sums a row, and products with their derivative, too.
+# Squares need two sums a row, and products with their derivative, too.  Several cache lines together where there are
+# registers for them.
+_two_lines_squared = _columns_in_tiles(squared_products_tile, 128, (8, 4))
 _line_squared = _columns_in_tiles(squared_products_tile, 64, (8, 4) if LONG_VECTORS else (3, 2))
+_four_lines_scaled = _columns_in_tiles(scaled_product_tile, 256, (4, 2))
 _line_scaled = _columns_in_tiles(scaled_product_tile, 64, (8, 4) if LONG_VECTORS else (4, 2))
 _half_scaled = _columns_in_tiles(scaled_product_tile, 32, (8, 2))
 _one_squared = _columns_in_tiles(squared_products_tile, 1, (4, 2))
 _one_scaled = _columns_in_tiles(scaled_product_tile, 1, (4, 2))
 
 
-_line_squared_tangent, _one_squared_tangent = (
-    _columns_tangent(squared_product_tangent_tile, n_bytes, 4 if LONG_VECTORS else 2) for n_bytes in (64, 1)
+_two_lines_squared_tangent, _line_squared_tangent, _one_squared_tangent = (
+    _columns_tangent(squared_product_tangent_tile, n_bytes, 4 if LONG_VECTORS else 2) for n_bytes in (128, 64, 1)
 )
-_line_scaled_tangent, _one_scaled_tangent = (
-    _columns_tangent(scaled_product_tangent_tile, n_bytes, 4 if LONG_VECTORS else 2) for n_bytes in (64, 1)
+_two_lines_scaled_tangent, _line_scaled_tangent, _one_scaled_tangent = (
+    _columns_tangent(scaled_product_tangent_tile, n_bytes, 4 if LONG_VECTORS else 2) for n_bytes in (128, 64, 1)
 )
 
 
@@ -256,6 +259,9 @@ def _product(x, w, y, fresh):
 def squared_products(x, w, kind, weight, y):
     """y = sum_a weight[a] (x[:, a] @ w[kind[a]])^2 with x (n, A, i) of any strides, w (.., i, o) and y (n, o)."""
     o, n_out, wide = np.int64(0), y.shape[1], line(y)
+    while LONG_VECTORS and o + 2 * wide <= n_out:
+        _two_lines_squared(x, w, o, kind, weight, y)
+        o += 2 * wide
     while o + wide <= n_out:
         _line_squared(x, w, o, kind, weight, y)
         o += wide
@@ -273,6 +279,9 @@ def scaled_product(x, w, factor, z, y):
 @helper
 def _scaled_product(x, w, factor, z, y):
     o, n_out, wide = np.int64(0), y.shape[1], line(y)
+    while LONG_VECTORS and o + 4 * wide <= n_out:
+        _four_lines_scaled(x, w, o, factor, z, y)
+        o += 4 * wide
     while o + wide <= n_out:
         _line_scaled(x, w, o, factor, z, y)
         o += wide
@@ -288,6 +297,9 @@ def _scaled_product(x, w, factor, z, y):
 def add_squared_product_tangent(x, x_dot, w, factor, y):
     """y += factor (x @ w) (x_dot @ w), element by element; x, x_dot (n, i) of any strides, w (i, o), y (n, o)."""
     o, n_out, wide = np.int64(0), y.shape[1], line(y)
+    while LONG_VECTORS and o + 2 * wide <= n_out:
+        _two_lines_squared_tangent(x, x_dot, w, o, factor, y)
+        o += 2 * wide
     while o + wide <= n_out:
         _line_squared_tangent(x, x_dot, w, o, factor, y)
         o += wide
@@ -300,6 +312,9 @@ def add_squared_product_tangent(x, x_dot, w, factor, y):
 def scaled_product_tangent(x, x_dot, w, factor, z, z_dot, y, y_dot):
     """y as in ``scaled_product``, and its derivative y_dot along x_dot and z_dot."""
     o, n_out, wide = np.int64(0), y.shape[1], line(y)
+    while LONG_VECTORS and o + 2 * wide <= n_out:
+        _two_lines_scaled_tangent(x, x_dot, w, o, factor, z, z_dot, y, y_dot)
+        o += 2 * wide
     while o + wide <= n_out:
         _line_scaled_tangent(x, x_dot, w, o, factor, z, z_dot, y, y_dot)
         o += wide
