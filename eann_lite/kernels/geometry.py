@@ -2,6 +2,8 @@
 
 The loops run over all pairs of a block of atoms, which stand side by side: row x of ``vector`` (3, P) is a component of
 all pairs.  So they are long, and LLVM vectorises them.
+
+Where neighbours are looked up it cannot, and Numba would check each index for being negative: these have no sign.
 """
 
 import math
@@ -45,9 +47,13 @@ def pair_geometry(start, stop, potential, batch, values):
 @helper
 def _vectors(start, stop, first, neighbor, positions, image, images, vector):
     for i in range(start, stop):
-        for p in range(first[i], first[i + 1]):
-            for x in range(3):
-                vector[x, p] = positions[neighbor[p], x] - positions[i, x] + images[image[p], x]
+        x, y, z = positions[i, 0], positions[i, 1], positions[i, 2]
+        for pair in range(first[i], first[i + 1]):
+            p = np.uint64(pair)
+            j, n = np.uint64(neighbor[p]), np.uint64(image[p])
+            vector[0, p] = positions[j, 0] - x + images[n, 0]
+            vector[1, p] = positions[j, 1] - y + images[n, 1]
+            vector[2, p] = positions[j, 2] - z + images[n, 2]
 
 
 @helper
@@ -76,16 +82,17 @@ def pair_directions(start, stop, batch, values, tangents, direction, strain):
     """
     first, neighbor = batch.first, batch.neighbor
     vector, vector_dot = values.vector, tangents.vector
+    distance, distance_dot = values.distance, tangents.distance
     for i in range(start, stop):
-        q = batch.structure[i]
-        for p in range(first[i], first[i + 1]):
-            along = 0.0
-            for x in range(3):
-                d = direction[neighbor[p], x] - direction[i, x]
-                for y in range(3):
-                    d += vector[y, p] * strain[q, y, x]
-                vector_dot[x, p] = d
-                along += d * vector[x, p]
-            tangents.distance[p] = along / values.distance[p]
+        own, strained = (direction[i, 0], direction[i, 1], direction[i, 2]), strain[batch.structure[i]]
+        for pair in range(first[i], first[i + 1]):
+            p = np.uint64(pair)
+            j = np.uint64(neighbor[p])
+            r = vector[0, p], vector[1, p], vector[2, p]
+            x = direction[j, 0] - own[0] + r[0] * strained[0, 0] + r[1] * strained[1, 0] + r[2] * strained[2, 0]
+            y = direction[j, 1] - own[1] + r[0] * strained[0, 1] + r[1] * strained[1, 1] + r[2] * strained[2, 1]
+            z = direction[j, 2] - own[2] + r[0] * strained[0, 2] + r[1] * strained[1, 2] + r[2] * strained[2, 2]
+            vector_dot[0, p], vector_dot[1, p], vector_dot[2, p] = x, y, z
+            distance_dot[p] = (x * r[0] + y * r[1] + z * r[2]) / distance[p]
     for p in range(first[start], first[stop]):
         scale_row(values.slope, p, tangents.distance[p], tangents.radial, p)
