@@ -218,7 +218,7 @@ class SkinList:
             if (
                 numbers_key == old_key
                 and positions.shape == old_positions.shape
-                and (pbc == old_pbc).all()
+                and pbc.tobytes() == old_pbc.tobytes()
                 and holds_every_pair(positions, cell, pbc, old_positions, old_cell, self.cutoff, self.skin)
             ):
                 return pairs, False

@@ -1,4 +1,6 @@
-"""Loops of Python's side: packing pairs, drawing structures into a batch sorted by element, transposing weights."""
+"""Loops of Python's side: packing pairs, drawing structures into a batch sorted by element and back, transposing weights."""
+
+import math
 
 import numpy as np
 
@@ -53,6 +55,32 @@ def batch_pairs(
             batch_neighbor[q] = j
             batch_reverse[q] = batch_first[j] + reverse[p]
             batch_image[q] = images_before[structure[n]] + image[p]
+
+
+@compile_loops
+def energies_as_given(order, atomic, energies):
+    """Fill energies (N,) with those of the batch's atoms in the order of one structure; returns their sum."""
+    total = 0.0
+    for n in range(order.size):
+        energies[order[n]] = atomic[n]
+        total += atomic[n]
+    return total
+
+
+@compile_loops
+def forces_as_given(order, atomic, virials, forces, strain_derivative):
+    """Fill forces (N, 3) likewise, and strain_derivative (3, 3) = sum of virials (N, 3, 3); returns if all are finite."""
+    size = 0.0
+    for x in range(3):
+        for y in range(3):
+            strain_derivative[x, y] = 0.0
+    for n in range(order.size):
+        for x in range(3):
+            forces[order[n], x] = atomic[n, x]
+            size += abs(atomic[n, x])
+            for y in range(3):
+                strain_derivative[x, y] += virials[n, x, y]
+    return size < math.inf  # NaN is not
 
 
 @compile_loops
