@@ -146,7 +146,7 @@ class EANNCalculator(Calculator):
 
         batch = self._batch_of(atoms)
         energies = np.empty(batch.order.size)
-        # One compiled call, here and for the forces: after a sweep NumPy's own code has left the caches, and each of its
+        # One compiled call, here and for the forces: after a sweep NumPy's code has left the caches, and each of its
         # functions takes 5 to 30 us.
         energy = energies_as_given(batch.order, self.sweeps.forward(batch), energies)
         if not math.isfinite(energy):

@@ -42,8 +42,9 @@ class _LongVectors(JITCodeLibrary):
     def add_ir_module(self, module):
         """As Numba's, after every function of the module has been told."""
         for function in module.functions:
-            if not function.is_declaration:
-                # Not ``add``: llvmlite knows attributes without a value only.
+            # Should llvmlite keep attributes otherwise, loops are as long as LLVM makes them.
+            if not function.is_declaration and isinstance(function.attributes, set):
+                # Not their own ``add``, which knows attributes without a value only.
                 set.add(function.attributes, '"prefer-vector-width"="512"')
         super().add_ir_module(module)
 
@@ -145,7 +146,7 @@ def _kernel_libraries(codegen):
         kind = _LinkedLibrary if name.startswith(LOOP_BODIES) else _LongVectors
         return kind(codegen, name, **options)
 
-    # Code from the cache is read by the class that was there.
+    # What reads code from the cache, a class method, asks for a library as everybody does.
     library._unserialize = before._unserialize
     codegen._library_class = library
     try:

@@ -72,7 +72,27 @@ def test_helpers_are_linked_into_what_calls_them_and_are_no_machine_code_of_thei
     assert caller.library.get_pointer_to_function(caller.fndesc.llvm_func_name) != 0
 
 
+def test_kernels_run_without_what_the_long_vectors_build_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("EANN_LITE_CACHE", str(tmp_path))
+    monkeypatch.setattr(compiled, "KernelCompiler", None)
+
+    def squares(x, y):
+        for n in numba.prange(x.size):
+            y[n] = squared(x[n])
+
+    compiled.cache_directory.cache_clear()
+    try:
+        kernel, x = compiled.Kernel(squares), np.arange(50.0)
+        for threaded in (False, True):
+            y = np.zeros(50)
+            kernel(threaded, x, y)
+            assert np.array_equal(y, x * x)
+    finally:
+        compiled.cache_directory.cache_clear()
+
+
 def test_kernels_and_their_threaded_loops_ask_for_vectors_of_512_bits(tmp_path, monkeypatch):
+    assert KernelCompiler is not None, "this Numba lacks what eann_lite.linked builds on: first calls take longer"
     monkeypatch.setenv("EANN_LITE_CACHE", str(tmp_path))
 
     def squares(x, y):

@@ -30,8 +30,9 @@ KEPT = HERE / "results.json"
 
 @dataclass(frozen=True)
 class Case:
-    """A script with the arguments of its two forms; in them ``{shared}`` is the folder of the shared data, ``{new}`` one
-    that is empty and goes away.
+    """A script with the arguments of its two forms.
+
+    In them ``{shared}`` is the folder of the shared data, ``{new}`` one that is empty and goes away.
 
     The full form of a fit is as long as its claim needs, which is mostly less than the claim allows.
 

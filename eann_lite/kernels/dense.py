@@ -23,8 +23,9 @@ from eann_lite.kernels.vectors import any_layout, line
 
 # Columns are counted from np.int64(0): a plain 0 is a type of its own for Numba, which would compile helpers for it, too.
 
-#: With AVX-512 there are 32 registers of a cache line each, else 16 of half a line.  A tile needs one register (or two)
-#: for each row's sums, and about four rows, so that no sum waits for itself; more rows use more often what is loaded.
+#: With AVX-512 there are 32 registers of a cache line each, else 16 of half a line.  A tile needs a register (or two)
+#: for the sums of each of its rows and lines.  Eight sums keep two units for multiply-adds busy while each waits for its
+#: own last one; as many rows as lines make the most of what is loaded.
 LONG_VECTORS = bool(get_host_cpu_features().get("avx512f"))
 #: Rows of a tile of ``gathered_product`` and its derivative: the monomials up to degree 2 at once, or half of them.
 TALLEST = 10 if LONG_VECTORS else 5
@@ -37,11 +38,12 @@ def _product_columns(n_bytes):
 
     @helper
     def columns(x, w, o, y, fresh):
-        n, n_rows = 0, x.shape[0]
-        while n + tallest <= n_rows:
+        n, n_rows = 0, y.shape[0]
+        # Eight rows that are left are better two times four than six and two.
+        while n + tallest <= n_rows and (tallest == 8 or n + 8 != n_rows):
             tall(x, n, w, o, y, fresh)
             n += tallest
-        if n + 4 <= n_rows:
+        while n + 4 <= n_rows:
             four(x, n, w, o, y, fresh)
             n += 4
         # Not one by one: a single row has too few sums to keep the processor busy while each waits for itself.
@@ -55,25 +57,29 @@ def _product_columns(n_bytes):
     return columns
 
 
-def _narrow_columns(n_bytes, height):
+def _narrow_columns(n_bytes, heights):
     """The same with few tiles, which are quickly compiled: for what is left beside whole cache lines."""
     one = product_tile(1, n_bytes)
 
     @helper
     def row_by_row(x, w, o, y, fresh):
-        for n in range(x.shape[0]):
+        for n in range(y.shape[0]):
             one(x, n, w, o, y, fresh)
 
-    if height == 1:
+    if not heights:
         return row_by_row
-    tall = product_tile(height, n_bytes)
+    tall, low = (product_tile(rows, n_bytes) for rows in heights)
+    tallest, lower = heights
 
     @helper
     def columns(x, w, o, y, fresh):
-        n, n_rows = 0, x.shape[0]
-        while n + height <= n_rows:
+        n, n_rows = 0, y.shape[0]
+        while n + tallest <= n_rows:
             tall(x, n, w, o, y, fresh)
-            n += height
+            n += tallest
+        while n + lower <= n_rows:
+            low(x, n, w, o, y, fresh)
+            n += lower
         while n < n_rows:
             one(x, n, w, o, y, fresh)
             n += 1
@@ -87,7 +93,7 @@ def _gathered_columns(n_bytes, height):
 
     @helper
     def row_by_row(x, u, p, v, m, o, y):
-        for n in range(x.shape[0]):
+        for n in range(y.shape[0]):
             one(x, n, u, p, v, m, o, y)
 
     if height == 1:
@@ -96,7 +102,7 @@ def _gathered_columns(n_bytes, height):
 
     @helper
     def columns(x, u, p, v, m, o, y):
-        n, n_rows = 0, x.shape[0]
+        n, n_rows = 0, y.shape[0]
         while n + height <= n_rows:
             tall(x, n, u, p, v, m, o, y)
             n += height
@@ -113,7 +119,7 @@ def _gathered_columns_tangent(n_bytes, height):
 
     @helper
     def columns(x, x_dot, u, u_dot, p, v, v_dot, m, o, y):
-        n, n_rows = 0, x.shape[0]
+        n, n_rows = 0, y.shape[0]
         while n + height <= n_rows:
             tall(x, x_dot, n, u, u_dot, p, v, v_dot, m, o, y)
             n += height
@@ -166,12 +172,15 @@ def _columns_in_tiles(make_tile, n_bytes, heights):
 
 
 def _columns_tangent(make_tile, n_bytes, height):
-    """Helper: the columns from o on that are as wide as ``n_bytes``, in tiles(x, x_dot, n, w, o, factor, *others)."""
+    """Helper: the columns from o on that are as wide as ``n_bytes``, in tiles(x, x_dot, n, w, o, factor, *others).
+
+    The last of the others is written, and has as many rows as count.
+    """
     tall, one = (make_tile(rows, n_bytes) for rows in (height, 1))
 
     @helper
     def columns(x, x_dot, w, o, factor, *others):
-        n, n_rows = 0, x.shape[0]
+        n, n_rows = 0, others[-1].shape[0]
         while n + height <= n_rows:
             tall(x, x_dot, n, w, o, factor, *others)
             n += height
@@ -187,7 +196,7 @@ def _columns_tangent(make_tile, n_bytes, height):
 _four_lines_of_four_rows, _four_lines_of_one_row = (product_tile(rows, 256) for rows in (4, 1))
 # A cache line, a half and a quarter of it, and a single number.
 _line_of_product = _product_columns(64)
-_half_of_product, _quarter_of_product, _one_of_product = map(_narrow_columns, (32, 16, 1), (8, 4, 1))
+_half_of_product, _quarter_of_product, _one_of_product = map(_narrow_columns, (32, 16, 1), ((8, 4), (4, 2), ()))
 _line_gathered, _half_gathered = _gathered_columns(64, TALLEST), _gathered_columns(32, TALLEST)
 _quarter_gathered, _one_gathered = _gathered_columns(16, 5), _gathered_columns(1, 1)
 _line_gathered_tangent, _half_gathered_tangent, _one_gathered_tangent = (
@@ -196,8 +205,8 @@ _line_gathered_tangent, _half_gathered_tangent, _one_gathered_tangent = (
 _line_used_tangent, _half_used_tangent, _one_used_tangent = (
     _used_columns_tangent(n_bytes, height) for n_bytes, height in ((64, 6 if LONG_VECTORS else 3), (32, 6), (1, 2))
 )
-# Squares need two sums a row, and products with their derivative, too.  Several cache lines together where there are
-# registers for them.
+# Squares need two sums a row, and products with their derivative, too.  Several cache lines together with AVX-512:
+# eight rows by two lines of squares are faster than four, though some totals leave the registers between monomials.
 _two_lines_squared = _columns_in_tiles(squared_products_tile, 128, (8, 4))
 _line_squared = _columns_in_tiles(squared_products_tile, 64, (8, 4) if LONG_VECTORS else (3, 2))
 _four_lines_scaled = _columns_in_tiles(scaled_product_tile, 256, (4, 2))
@@ -217,7 +226,7 @@ _two_lines_scaled_tangent, _line_scaled_tangent, _one_scaled_tangent = (
 
 @helper
 def _four_lines_of_product(x, w, o, y, fresh):
-    n, n_rows = 0, x.shape[0]
+    n, n_rows = 0, y.shape[0]
     if LONG_VECTORS:
         while n + 4 <= n_rows:
             _four_lines_of_four_rows(x, n, w, o, y, fresh)
@@ -229,7 +238,10 @@ def _four_lines_of_product(x, w, o, y, fresh):
 
 @helper
 def product(x, w, y, fresh):
-    """y = or (not fresh) += x @ w with x (n, i) of any strides, w (i, o) and y (n, o) with contiguous rows."""
+    """y = or (not fresh) += x @ w with x (n, i) of any strides, w (i, o) and y (n, o) with contiguous rows.
+
+    Here and below as many rows count as y has, and x may have more.
+    """
     # Whatever the arrays are parts of, one compilation serves.
     _product(any_layout(x), any_layout(w), any_layout(y), fresh)
 
@@ -237,7 +249,7 @@ def product(x, w, y, fresh):
 @helper
 def _product(x, w, y, fresh):
     o, n_out, wide = np.int64(0), w.shape[1], line(y)
-    if LONG_VECTORS or x.shape[0] == 1:
+    if LONG_VECTORS or y.shape[0] == 1:
         while o + 4 * wide <= n_out:
             _four_lines_of_product(x, w, o, y, fresh)
             o += 4 * wide
@@ -272,7 +284,7 @@ def squared_products(x, w, kind, weight, y):
 
 @helper
 def scaled_product(x, w, factor, z, y):
-    """y = factor z (x @ w), element by element with z (n, o); x (n or more, i) of any strides, w (i, o), y (n, o)."""
+    """y = factor z (x @ w), element by element with z (n, o); x (n, i) of any strides, w (i, o), y (n, o)."""
     _scaled_product(any_layout(x), any_layout(w), factor, any_layout(z), any_layout(y))
 
 
@@ -352,9 +364,7 @@ def _gathered_product(x, u, p, v, m, y):
 @helper
 def gathered_product_tangent(x, x_dot, columns, u, u_dot, p, v, v_dot, m, y):
     """Derivative y of ``gathered_product`` along x_dot, u_dot and v_dot."""
-    _gathered_product_tangent(
-        any_layout(x)[:, :columns], any_layout(x_dot)[:, :columns], u, u_dot, p, v, v_dot, m, y
-    )
+    _gathered_product_tangent(any_layout(x)[:, :columns], any_layout(x_dot)[:, :columns], u, u_dot, p, v, v_dot, m, y)
 
 
 @helper

@@ -4,6 +4,7 @@ The loops run over all pairs of a block of atoms, which stand side by side: row 
 all pairs.  So they are long, and LLVM vectorises them.
 
 Where neighbours are looked up it cannot, and Numba would check each index for being negative: these have no sign.
+(They are for that alone: Numba takes the sum of one and of a signed number for a float.)
 """
 
 import math

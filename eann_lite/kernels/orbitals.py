@@ -55,6 +55,7 @@ def messages(start, stop, t, potential, batch, values):
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
         monomials(i, potential, batch, values, angular)
+        # Of its rows only those of this atom's pairs count, as many as the others have.
         scaled_product(angular_by_pair, sums_bar[i, :, t], 1.0, radial[begin:end], message[begin:end])
 
 

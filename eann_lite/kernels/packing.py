@@ -1,4 +1,4 @@
-"""Loops of Python's side: packing pairs, drawing structures into a batch sorted by element and back, transposing weights."""
+"""Loops of Python's side: packing pairs, drawing structures into a batch sorted by element and back, transposing."""
 
 import math
 
@@ -59,28 +59,38 @@ def batch_pairs(
 
 @compile_loops
 def energies_as_given(order, atomic, energies):
-    """Fill energies (N,) with those of the batch's atoms in the order of one structure; returns their sum."""
-    total = 0.0
+    """Fill energies (N,) with those of the batch's atoms in the order of one structure; returns their sum.
+
+    W. Kahan's compensated sum, as energies of all electrons of many atoms leave few digits for their differences.
+    """
+    total, excess = 0.0, 0.0
     for n in range(order.size):
         energies[order[n]] = atomic[n]
-        total += atomic[n]
+        added = atomic[n] - excess
+        new = total + added
+        excess = (new - total) - added
+        total = new
     return total
 
 
 @compile_loops
 def forces_as_given(order, atomic, virials, forces, strain_derivative):
-    """Fill forces (N, 3) likewise, and strain_derivative (3, 3) = sum of virials (N, 3, 3); returns if all are finite."""
-    size = 0.0
+    """Fill forces (N, 3) likewise, and strain_derivative (3, 3) with the sum of virials (N, 3, 3).
+
+    Returns whether all of them are finite.
+    """
+    magnitudes = 0.0
     for x in range(3):
         for y in range(3):
             strain_derivative[x, y] = 0.0
     for n in range(order.size):
         for x in range(3):
             forces[order[n], x] = atomic[n, x]
-            size += abs(atomic[n, x])
+            magnitudes += abs(atomic[n, x])
             for y in range(3):
                 strain_derivative[x, y] += virials[n, x, y]
-    return size < math.inf  # NaN is not
+                magnitudes += abs(virials[n, x, y])
+    return magnitudes < math.inf  # NaN is not
 
 
 @compile_loops

@@ -121,6 +121,6 @@ def subtract_reversed(start, stop, batch, values, forces):
         # In double precision as the forces are, whatever that of the gradients.
         x, y, z = forces[i, 0], forces[i, 1], forces[i, 2]
         for p in range(first[i], first[i + 1]):
-            q = np.uint64(reverse[p])
+            q = np.uint64(reverse[p])  # Without a sign, as in ``geometry``.
             x, y, z = x - gradient[0, q], y - gradient[1, q], z - gradient[2, q]
         forces[i, 0], forces[i, 1], forces[i, 2] = x, y, z

@@ -71,7 +71,7 @@ def squared_products_tile(rows, n_bytes):
     """Intrinsic tile(x, n, w, o, kind, weight, y): y[n:n+rows, o:o+width] = sum_a weight[a] (x[:, a] @ w[kind[a]])^2.
 
     Of the same rows and columns; x (N, A, i) of any strides, w (.., i, o) and y (N, o) with contiguous rows.  Products
-    and sums stay in registers.
+    stay in registers, and so do sums where there are enough of them.
     """
 
     @intrinsic

@@ -86,7 +86,7 @@ def training_steps(n_structures, batch, steps, precision):
     data = labelled_set(first_methanes(n_structures), spec)
     everything = np.arange(n_structures)
     parameters, constants, scales = scale_to_data(spec, initial_parameters(spec, seed=0), data.packed, everything)
-    # As a fit does, or the units of the networks saturate under 40 eV and their derivatives become subnormal numbers.
+    # As a fit does: where networks have to give the 40 eV of CH4 their units saturate, and derivatives are subnormal.
     counts = np.tile([1.0, 4.0], (n_structures, 1))
     constants["reference_energies"] = fit_reference_energies(counts, data.energies)
     constants["energy_scale"] = np.std(data.energies) / np.sqrt(5.0)
