@@ -64,6 +64,15 @@ def squared_and_one(x):
     return squared(x) + 1.0
 
 
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """Folder of compiled kernels for one test."""
+    monkeypatch.setenv("EANN_LITE_CACHE", str(tmp_path))
+    compiled.cache_directory.cache_clear()
+    yield tmp_path
+    compiled.cache_directory.cache_clear()
+
+
 def test_helpers_are_linked_into_what_calls_them_and_are_no_machine_code_of_their_own():
     assert HelperCompiler is not None, "this Numba lacks what eann_lite.linked builds on: first calls take twice as long"
     assert squared_and_one(3.0) == 10.0
@@ -72,40 +81,25 @@ def test_helpers_are_linked_into_what_calls_them_and_are_no_machine_code_of_thei
     assert caller.library.get_pointer_to_function(caller.fndesc.llvm_func_name) != 0
 
 
-def test_kernels_run_without_what_the_long_vectors_build_on(tmp_path, monkeypatch):
-    monkeypatch.setenv("EANN_LITE_CACHE", str(tmp_path))
+def squares(x, y):
+    for n in numba.prange(x.size):
+        y[n] = squared(x[n])
+
+
+def test_kernels_run_without_what_the_long_vectors_build_on(empty_cache, monkeypatch):
     monkeypatch.setattr(compiled, "KernelCompiler", None)
-
-    def squares(x, y):
-        for n in numba.prange(x.size):
-            y[n] = squared(x[n])
-
-    compiled.cache_directory.cache_clear()
-    try:
-        kernel, x = compiled.Kernel(squares), np.arange(50.0)
-        for threaded in (False, True):
-            y = np.zeros(50)
-            kernel(threaded, x, y)
-            assert np.array_equal(y, x * x)
-    finally:
-        compiled.cache_directory.cache_clear()
+    kernel, x = compiled.Kernel(squares), np.arange(50.0)
+    for threaded in (False, True):
+        y = np.zeros(50)
+        kernel(threaded, x, y)
+        assert np.array_equal(y, x * x)
 
 
-def test_kernels_and_their_threaded_loops_ask_for_vectors_of_512_bits(tmp_path, monkeypatch):
+def test_kernels_and_their_threaded_loops_ask_for_vectors_of_512_bits(empty_cache):
     assert KernelCompiler is not None, "this Numba lacks what eann_lite.linked builds on: first calls take longer"
-    monkeypatch.setenv("EANN_LITE_CACHE", str(tmp_path))
-
-    def squares(x, y):
-        for n in numba.prange(x.size):
-            y[n] = squared(x[n])
-
-    compiled.cache_directory.cache_clear()
-    try:
-        kernel, x = compiled.Kernel(squares), np.arange(50.0)
-        for threaded in (False, True):
-            kernel(threaded, x, np.zeros(50))
-    finally:
-        compiled.cache_directory.cache_clear()
+    kernel, x = compiled.Kernel(squares), np.arange(50.0)
+    for threaded in (False, True):
+        kernel(threaded, x, np.zeros(50))
     for dispatcher in (kernel.serial, kernel.parallel):
         (text,) = dispatcher.inspect_llvm().values()
         groups = dict(re.findall(r"^attributes (#\d+) = {(.*)}$", text, re.M))
@@ -117,23 +111,13 @@ def test_kernels_and_their_threaded_loops_ask_for_vectors_of_512_bits(tmp_path, 
             assert '"prefer-vector-width"="512"' in head + "".join(groups[name] for name in re.findall(r"#\d+", head))
 
 
-def test_bodies_of_threaded_loops_are_linked_into_their_kernel_alone(tmp_path, monkeypatch):
+def test_bodies_of_threaded_loops_are_linked_into_their_kernel_alone(empty_cache, monkeypatch):
     assert KernelCompiler is not None, "this Numba lacks what eann_lite.linked builds on: first calls take longer"
-    monkeypatch.setenv("EANN_LITE_CACHE", str(tmp_path))
     names, make = [], linked._LinkedLibrary.__init__
     monkeypatch.setattr(linked._LinkedLibrary, "__init__", lambda *a: (names.append(a[2]), make(*a))[1])
-
-    def doubled(x, y):
-        for n in numba.prange(x.size):
-            y[n] = 2.0 * x[n]
-
-    compiled.cache_directory.cache_clear()
-    try:
-        x, y = np.arange(50.0), np.zeros(50)
-        compiled.Kernel(doubled)(True, x, y)
-    finally:
-        compiled.cache_directory.cache_clear()
-    assert np.array_equal(y, 2.0 * x)
+    x, y = np.arange(50.0), np.zeros(50)
+    compiled.Kernel(squares)(True, x, y)
+    assert np.array_equal(y, x * x)
     assert [any(name.startswith(start) for name in names) for start in linked.LOOP_BODIES] == [True, True, True]
     # Whatever is compiled next has libraries of Numba's own kind again.
     after = numba.njit(lambda x: x + 1.0)
@@ -187,22 +171,15 @@ def test_helpers_leave_the_arrays_that_they_borrow_alive_and_give_back_their_own
     assert (x == np.arange(5.0)).all()
 
 
-def test_compiled_code_is_kept_in_a_folder_named_by_the_sources(tmp_path, monkeypatch):
-    from eann_lite import compiled
+def test_compiled_code_is_kept_in_a_folder_named_by_the_sources(empty_cache):
+    assert compiled.cache_directory() == str(empty_cache / compiled.source_digest())
 
-    monkeypatch.setenv("EANN_LITE_CACHE", str(tmp_path))
-    compiled.cache_directory.cache_clear()
-    try:
-        assert compiled.cache_directory() == str(tmp_path / compiled.source_digest())
+    @compile_loops
+    def one_more(x):
+        return x + 1
 
-        @compile_loops
-        def one_more(x):
-            return x + 1
-
-        assert one_more(1) == 2
-        assert [path for path in tmp_path.rglob("*.nbi") if compiled.source_digest() in str(path)]
-    finally:
-        compiled.cache_directory.cache_clear()
+    assert one_more(1) == 2
+    assert [path for path in empty_cache.rglob("*.nbi") if compiled.source_digest() in str(path)]
 
 
 def test_serial_and_threaded_variants_of_a_kernel_are_the_same_function():
