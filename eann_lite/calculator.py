@@ -13,6 +13,7 @@ from eann_lite.batches import draw_batch, packed_with_pairs, species_of
 from eann_lite.compiled import set_threads
 from eann_lite.errors import InputError
 from eann_lite.extrapolation import OUTSIDE, ExtrapolationWarning, warning_text
+from eann_lite.kernels.packing import energies_as_given, forces_as_given
 from eann_lite.model.sweeps import PRECISIONS, Sweeps
 from eann_lite.neighbors import SkinList, neighbor_pairs
 
@@ -142,8 +143,6 @@ class EANNCalculator(Calculator):
 
     def _energies(self, atoms):
         """Forward sweep: energies."""
-        from eann_lite.kernels.packing import energies_as_given
-
         batch = self._batch_of(atoms)
         energies = np.empty(batch.order.size)
         # One compiled call, here and for the forces: after a sweep NumPy's code has left the caches, and each of its
@@ -167,8 +166,6 @@ class EANNCalculator(Calculator):
 
     def _derivatives(self):
         """Reverse sweep after the forward sweep of the same atoms: forces, and the stress where there is a volume."""
-        from eann_lite.kernels.packing import forces_as_given
-
         forces, strain_derivative = np.empty((self._batch.order.size, 3)), np.empty((3, 3))
         batch_forces, virials = self.sweeps.reverse()
         if not forces_as_given(self._batch.order, batch_forces, virials, forces, strain_derivative):

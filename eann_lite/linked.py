@@ -6,8 +6,8 @@ Numba turns every function that it compiles into machine code, those that only k
 functions that it calls: code at the bottom of four calls is generated five times before a kernel is ready, and the body
 of a ``prange`` four times.  This more than halves the time of the first call.
 
-All of it asks for vectors as long as the machine has: for most Intel processors LLVM makes loops of half their length,
-as some of them run slower while they use all of it; ours do already, in the explicit vectors of ``kernels.vectors``.
+All of them ask for vectors of 512 bits, where the machine has them.  Left to itself LLVM takes 256 for most Intel
+processors, since some lower their clock for longer ones; the explicit vectors of ``kernels.vectors`` do so anyway.
 
 This builds on parts of Numba that are not its public interface; where the attributes used are missing,
 ``HelperCompiler`` and ``KernelCompiler`` are None and all is compiled as usual.
