@@ -24,9 +24,9 @@ class PackedStructures(NamedTuple):
 
     positions (N, 3) Angstrom; species (N,) index into the model's elements; offsets (Q+1,) of the structures' atoms;
     cells (Q, 3, 3); pbc (Q, 3).
-    Pairs by centre: first (N+1,); and, of 32 bits, as a large data set has many, neighbor (P,) atom of all; reverse
-    (P,) place of the reversed pair among those of the neighbour; image (P,) place of the neighbour's image among those
-    of the structure, whose shifts (in cell vectors) are rows first_image[q] to first_image[q + 1] of shifts (I, 3).
+    Pairs by centre: first (N+1,); and, of 32 bits, as a large data set has many, neighbor (P,) atom of all; image (P,)
+    place of the neighbour's image among those of the structure, whose shifts (in cell vectors) are rows first_image[q]
+    to first_image[q + 1] of shifts (I, 3).
     """
 
     positions: np.ndarray
@@ -36,7 +36,6 @@ class PackedStructures(NamedTuple):
     pbc: np.ndarray
     first: np.ndarray
     neighbor: np.ndarray
-    reverse: np.ndarray
     image: np.ndarray
     first_image: np.ndarray
     shifts: np.ndarray
@@ -47,7 +46,7 @@ class PackedStructures(NamedTuple):
 
     def without_pairs(self):
         """The same structures, from which no batch can be drawn any more."""
-        return self._replace(first=None, neighbor=None, reverse=None, image=None)
+        return self._replace(first=None, neighbor=None, image=None, first_image=None, shifts=None)
 
 
 def species_of(numbers, elements, where):
@@ -111,14 +110,11 @@ def packed_with_pairs(positions, species, offsets, cells, pbc, pairs):
     n_structures = offsets.size - 1
     boxes, first_image = np.empty((n_structures, 2, 3), np.int64), np.empty(n_structures + 1, np.int64)
     shifts = np.empty((packing.shift_boxes(offsets, pairs.first, pairs.shift, boxes), 3))
-    neighbor, reverse, image = (np.empty(pairs.neighbor.size, np.int32) for _ in range(3))
+    neighbor, image = (np.empty(pairs.neighbor.size, np.int32) for _ in range(2))
     packing.number_images(
-        offsets, pairs.first, pairs.neighbor, pairs.reverse, pairs.shift, boxes, first_image, shifts, neighbor, reverse,
-        image,
-    )  # fmt: skip
-    return PackedStructures(
-        positions, species, offsets, cells, pbc, pairs.first, neighbor, reverse, image, first_image, shifts
+        offsets, pairs.first, pairs.neighbor, pairs.shift, boxes, first_image, shifts, neighbor, image
     )
+    return PackedStructures(positions, species, offsets, cells, pbc, pairs.first, neighbor, image, first_image, shifts)
 
 
 def draw_batch(packed, chosen, n_species, threaded=None):
@@ -138,17 +134,21 @@ def draw_batch(packed, chosen, n_species, threaded=None):
         raise InputError(f"{first[-1]} pairs in one batch: expected less than {2**31}. Give fewer structures.")
     images_before = np.empty(chosen.size, np.int64)
     images = packing.batch_images(chosen, packed.first_image, packed.shifts, packed.cells, images_before)
-    neighbor, reverse, image = (np.empty(first[-1], np.int32) for _ in range(3))
+    neighbor, image, row = (np.empty(first[-1], np.int32) for _ in range(3))
     packing.batch_pairs(
-        order, place, structure, packed.first, packed.neighbor, packed.reverse, packed.image, first, images_before,
-        neighbor, reverse, image,
-    )  # fmt: skip
+        order, place, structure, packed.first, packed.neighbor, packed.image, first, images_before, neighbor, image
+    )
     stops = np.cumsum(counts)
     segments = np.stack([stops - counts, stops], axis=1)
     threaded = n_atoms >= THREADED_FROM if threaded is None else threaded
+    blocks = _blocks(segments, threaded)
+    block_first, atom_first = np.empty(len(blocks) + 1, np.int64), np.empty(n_atoms + 1, np.int64)
+    packing.rows_of_pairs(blocks, first, neighbor, row, block_first, atom_first)
+    atom_rows = np.empty(block_first[-1], np.int32)
+    packing.rows_of_atoms(neighbor, row, atom_first, atom_rows)
     return Batch(
-        chosen.size, order, structure, packed.species[order], packed.positions[order], first, neighbor, reverse, image,
-        images, _blocks(segments, threaded), segments, threaded,
+        chosen.size, order, structure, packed.species[order], packed.positions[order], first, neighbor, image, images,
+        blocks, row, block_first, atom_first, atom_rows, segments, threaded,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from eann_lite.compiled import compile_loops
 from eann_lite.kernels import dense
 from eann_lite.kernels.columns import products_of_three_rows, recursive_products, recursive_products_tangent
 from eann_lite.kernels.dense import (
+    add_scattered_product,
     add_squared_product_tangent,
     gathered_product,
     gathered_product_tangent,
@@ -95,7 +96,7 @@ def all_products(module):
     product, squared_products, scaled_product = module.product, module.squared_products, module.scaled_product
     squared_tangent, scaled_tangent = module.add_squared_product_tangent, module.scaled_product_tangent
     gathered, gathered_tangent = module.gathered_product, module.gathered_product_tangent
-    uses_tangent = module.product_and_uses_tangent
+    uses_tangent, scattered = module.product_and_uses_tangent, module.add_scattered_product
 
     @numba.njit(fastmath=compiled.FASTMATH)
     def run(x, x_dot, w, kind, weight, z, m, y):
@@ -107,7 +108,8 @@ def all_products(module):
         scaled_tangent(x[:, 0], x_dot[:, 0], w[1], 0.5, z[0], z[1], y[3], y[4])
         gathered(x[:, 0], columns, w[0], 0, z[0], m, y[5])
         gathered_tangent(x[:, 0], x_dot[:, 0], columns, w[0], w[1], 0, z[0], z[1], m, y[6])
-        uses_tangent(0, n, x[:, 0], x_dot[:, 0], w[0], w[1], z[0], z[1], z[0], z[1], m, y[7], y[8], True, True)
+        uses_tangent(0, n, x[:, 0], x_dot[:, 0], w[0], w[1], z[0], z[1], z[0], z[1], m, m, y[7], y[8], True, True)
+        scattered(x[:, 0], w[2], z[1], m, y[9])
 
     return run
 
@@ -118,10 +120,12 @@ def test_machines_with_other_registers_get_the_same_bits():
         x, x_dot = rng.normal(size=(2, rows, 4, 7))
         w, z, weight = rng.normal(size=(3, 7, outer)), rng.normal(size=(2, rows, outer)), rng.normal(size=4)
         kind, m = rng.integers(0, 3, 4), rng.integers(0, rows, max(rows, 7)).astype(np.int32)
-        here, elsewhere = np.zeros((2, 9, rows, outer))
+        here, elsewhere = np.zeros((2, 10, rows, outer))
         run(x, x_dot, w, kind, weight, z, m, here)
         run_elsewhere(x, x_dot, w, kind, weight, z, m, elsewhere)
-        assert np.array_equal(here, elsewhere) and np.all(here != 0.0)
+        assert np.array_equal(here, elsewhere) and np.all(here[:7] != 0.0) and np.all(here[8] != 0.0)
+        for added in (here[7], here[9]):  # To the rows that m names.
+            assert np.array_equal(np.all(added != 0.0, axis=1), np.isin(np.arange(rows), m[:rows]))
 
 
 @compile_loops
@@ -148,8 +152,8 @@ def jitted_gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
 
 
 @compile_loops
-def jitted_product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, z, sums, fresh, moving):
-    product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
+def jitted_product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving):
+    product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving)
 
 
 @given(st.integers(0, 23), st.integers(0, 9), st.integers(1, 29), st.integers(0, 3), PRECISIONS, seeds)
@@ -176,20 +180,21 @@ def test_the_derivative_of_uses_of_a_product_is_that_of_numpy(begin, rows, outer
         rng.normal(size=(2, *shape)).astype(dtype)
         for shape in ((rows + 1, 7), (7, outer), (end + 1, outer), (4, outer))
     )
-    m = rng.integers(0, 4, end + 1).astype(np.int32)
-    z, sums = (np.full((end + 1, outer), n, dtype) for n in (6.0, 7.0))
+    m, l = (rng.integers(0, n, end + 1).astype(np.int32) for n in (4, 5))
+    z, sums = np.full((6, outer), 6.0, dtype), np.full((end + 1, outer), 7.0, dtype)
     still = (x_dot, u_dot, v_dot) if moving else [np.full_like(a, np.nan) for a in (x_dot, u_dot, v_dot)]
     jitted_product_and_uses_tangent(
-        begin, end, x, still[0], w, w_dot, u, still[1], v, still[2], m, z, sums, fresh, moving
+        begin, end, x, still[0], w, w_dot, u, still[1], v, still[2], m, l, z, sums, fresh, moving
     )
     p, p_dot = np.zeros((2, end + 1, outer), dtype)
     p[begin:end], p_dot[begin:end] = (x @ w)[:rows], (x @ w_dot + moving * (x_dot @ w))[:rows]
     chosen = np.arange(end + 1)[:, None]
     chosen = (begin <= chosen) & (chosen < end)
-    expected = np.where(chosen, u * p_dot + moving * u_dot * p, np.full_like(z, 6.0))
+    expected = np.full((6, outer), 6.0)
+    np.add.at(expected, l, np.where(chosen, u * p_dot + moving * u_dot * p, 0.0))
     assert z == pytest.approx(expected, rel=tolerance, abs=5 * tolerance)
     expected = v[m] * p_dot + moving * v_dot[m] * p + (0.0 if fresh else 7.0)
-    assert sums == pytest.approx(np.where(chosen, expected, np.full_like(z, 7.0)), rel=tolerance, abs=5 * tolerance)
+    assert sums == pytest.approx(np.where(chosen, expected, np.full_like(sums, 7.0)), rel=tolerance, abs=5 * tolerance)
 
 
 @compile_loops
@@ -221,6 +226,25 @@ def test_squared_and_scaled_products_are_those_of_numpy(rows, monomials, inner, 
     assert found == pytest.approx(2.5 * z * products[:, 0], rel=tolerance, abs=3 * tolerance)
     found[:] = 7.0
     assert np.all(around == 7.0)
+
+
+@compile_loops
+def jitted_scattered_product(x, w, z, m, y):
+    add_scattered_product(x, w, z, m, y)
+
+
+@given(st.integers(0, 23), st.integers(0, 9), st.integers(1, 29), PRECISIONS, seeds)
+@example(21, 5, 24, (np.float64, 1e-13), 0)
+def test_products_added_to_rows_by_name_are_those_of_numpy(rows, inner, outer, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    x, w = rng.normal(size=(rows + 2, inner)).astype(dtype), rng.normal(size=(inner, outer)).astype(dtype)
+    x[rows:] = np.nan  # Rows that do not count.
+    z, m = rng.normal(size=(rows, outer)).astype(dtype), rng.integers(0, 4, rows).astype(np.int32)
+    around = np.full((6, outer + 3), 7.0, dtype)
+    expected = around.astype(float)
+    np.add.at(expected[:, 1:-2], m, z * (x[:rows] @ w))
+    jitted_scattered_product(x, w, z, m, around[:, 1:-2])
+    assert around == pytest.approx(expected, rel=tolerance, abs=20 * tolerance)
 
 
 @compile_loops

@@ -1,6 +1,6 @@
 """What crosses from Python into the kernels: arrays that belong together as one NamedTuple.
 
-Shapes: N atoms of the batch, P ordered pairs, S elements, Q structures, T recursions, K Gaussians, L largest degree,
+Shapes: N atoms of the batch, P ordered pairs, R rows of ``Batch``, S elements, Q structures, T recursions, K Gaussians, L largest degree,
 A monomials, D derivatives of monomials that are not zero everywhere, M densities, B blocks.  Network stores are flat,
 (T + 1, N * the sum of widths): the rows (N, width) of map n of step t begin at N * (sum of the widths of maps 1 to
 n - 1), those of map 0, where there are any, after all others.
@@ -64,8 +64,12 @@ class Batch(NamedTuple):
     kernels use threads inside this batch (never decided by the number of threads: then one thread and many run the
     same machine code).
 
-    Pairs by centre: first (N + 1,); of 32 bits neighbor (P,), reverse (P,) the reversed pair and image (P,), which of
-    the displacements images (I, 3), in Angstrom, the neighbour has.
+    Pairs by centre: first (N + 1,); of 32 bits neighbor (P,) and image (P,), which of the displacements images (I, 3),
+    in Angstrom, the neighbour has.
+
+    What pairs pass back to their neighbours is summed up block by block, in R rows: one for each block and each
+    neighbour that it has.  row (P,), of 32 bits: that of a pair; block_first (B + 1,): the rows of a block; those of atom
+    j are atom_rows[atom_first[j] : atom_first[j + 1]] (N + 1 and R numbers), in the order of blocks.
     """
 
     n_structures: int
@@ -75,10 +79,13 @@ class Batch(NamedTuple):
     positions: np.ndarray
     first: np.ndarray
     neighbor: np.ndarray
-    reverse: np.ndarray
     image: np.ndarray
     images: np.ndarray
     blocks: np.ndarray
+    row: np.ndarray
+    block_first: np.ndarray
+    atom_first: np.ndarray
+    atom_rows: np.ndarray
     segments: np.ndarray
     threaded: bool
 
@@ -87,15 +94,16 @@ class Values(NamedTuple):
     """What the forward and the reverse sweep leave: "x_bar" is the derivative of the energy with respect to x.
 
     vector (3, P); distance and log_slope = f_c'/f_c (P,);
-    radial and its slope dR/dr (P, K); pair_gradient (3, P) = dE/dr_p; message (P, K): see ``kernels.orbitals``;
-    radial_bar (P, K): see ``kernels.pair_gradients``;
+    radial and its slope dR/dr (P, K); radial_bar (P, K): see ``kernels.pair_gradients``;
+    message (R, K) and recoil (R, 3): what pairs pass back to orbital coefficients and to forces, in the rows of
+        ``Batch``: see ``kernels.orbitals`` and ``kernels.pair_gradients``; recoil is float64 always;
     coefficients (T + 1, N, K), sums and sums_bar (N, A, T + 1, K), density (T + 1, N, M);
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
 
     Where only energies and forces are asked for, distance, slope, radial_bar and the network stores but act_slope (and
     pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then has
-    one part that serves all steps in turn and is density, too, unless densities of all steps are asked for, sums_bar is
-    sums, and pair_gradient is vector.
+    one part that serves all steps in turn and is density, too, unless densities of all steps are asked for, and sums_bar
+    is sums.
     """
 
     vector: np.ndarray
@@ -105,7 +113,7 @@ class Values(NamedTuple):
     slope: np.ndarray
     message: np.ndarray
     radial_bar: np.ndarray
-    pair_gradient: np.ndarray
+    recoil: np.ndarray
     coefficients: np.ndarray
     sums: np.ndarray
     density: np.ndarray

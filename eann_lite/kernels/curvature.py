@@ -6,6 +6,7 @@ from eann_lite.compiled import helper
 from eann_lite.formulas import cutoff_curvature, cutoff_function, radial_curvature, zbl_curvature, zbl_pair
 from eann_lite.kernels.dense import product
 from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_tangent
+from eann_lite.kernels.rows import fill_rows
 
 
 @helper
@@ -106,11 +107,13 @@ def add_zbl_tangent(start, stop, potential, batch, values, tangents, gradient_do
 
 
 @helper
-def forces_tangent(start, stop, batch, gradient_dot, forces_dot):
-    """forces_dot (N, 3) = sum_p (g_dot_p - g_dot_rev(p)) of atoms start to stop."""
-    for i in range(start, stop):
+def forces_tangent(b, batch, gradient_dot, recoil, forces_dot):
+    """forces_dot (N, 3) = sum_p g_dot_p of the atoms of block b, and its rows of recoil -= g_dot_p for all neighbours."""
+    fill_rows(batch.block_first[b], batch.block_first[b + 1], recoil, 0.0)
+    for i in range(batch.blocks[b, 0], batch.blocks[b, 1]):
         for x in range(3):
             forces_dot[i, x] = 0.0
         for p in range(batch.first[i], batch.first[i + 1]):
             for x in range(3):
-                forces_dot[i, x] += gradient_dot[x, p] - gradient_dot[x, batch.reverse[p]]
+                forces_dot[i, x] += gradient_dot[x, p]
+                recoil[batch.row[p], x] -= gradient_dot[x, p]

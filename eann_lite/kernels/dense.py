@@ -16,6 +16,7 @@ from eann_lite.kernels.tiles import (
     product_tile,
     scaled_product_tangent_tile,
     scaled_product_tile,
+    scattered_product_tile,
     squared_product_tangent_tile,
     squared_products_tile,
 )
@@ -135,13 +136,13 @@ def _used_columns_tangent(n_bytes, height):
     tall, one = (product_and_use_tangent_tile(rows, n_bytes) for rows in (height, 1))
 
     @helper
-    def columns(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, z, sums, fresh, moving):
+    def columns(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving):
         n = begin
         while n + height <= end:
-            tall(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
+            tall(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving)
             n += height
         while n < end:
-            one(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
+            one(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving)
             n += 1
 
     return columns
@@ -166,6 +167,23 @@ def _columns_in_tiles(make_tile, n_bytes, heights):
             n += lower
         while n < n_rows:
             one(x, n, w, o, first, second, y)
+            n += 1
+
+    return columns
+
+
+def _scattered_columns(n_bytes, height):
+    """Helper: the columns of ``add_scattered_product`` from o on that are as wide as ``n_bytes``."""
+    tall, one = (scattered_product_tile(rows, n_bytes) for rows in (height, 1))
+
+    @helper
+    def columns(x, w, o, z, m, y):
+        n, n_rows = 0, z.shape[0]
+        while n + height <= n_rows:
+            tall(x, n, w, o, z, m, y)
+            n += height
+        while n < n_rows:
+            one(x, n, w, o, z, m, y)
             n += 1
 
     return columns
@@ -212,6 +230,9 @@ _line_squared = _columns_in_tiles(squared_products_tile, 64, (8, 4) if LONG_VECT
 _four_lines_scaled = _columns_in_tiles(scaled_product_tile, 256, (4, 2))
 _line_scaled = _columns_in_tiles(scaled_product_tile, 64, (8, 4) if LONG_VECTORS else (4, 2))
 _half_scaled = _columns_in_tiles(scaled_product_tile, 32, (8, 2))
+_line_scattered, _half_scattered, _one_scattered = (
+    _scattered_columns(n_bytes, height) for n_bytes, height in ((64, 8 if LONG_VECTORS else 4), (32, 8), (1, 2))
+)
 _one_squared = _columns_in_tiles(squared_products_tile, 1, (4, 2))
 _one_scaled = _columns_in_tiles(scaled_product_tile, 1, (4, 2))
 
@@ -306,6 +327,26 @@ def _scaled_product(x, w, factor, z, y):
 
 
 @helper
+def add_scattered_product(x, w, z, m, y):
+    """Row m[n] of y += z[n] (x @ w)[n], row by row, element by element with z (n, o); as many rows count as z has."""
+    _add_scattered_product(any_layout(x), any_layout(w), any_layout(z), any_layout(m), any_layout(y))
+
+
+@helper
+def _add_scattered_product(x, w, z, m, y):
+    o, n_out, wide = np.int64(0), y.shape[1], line(y)
+    while o + wide <= n_out:
+        _line_scattered(x, w, o, z, m, y)
+        o += wide
+    while o + wide // 2 <= n_out:
+        _half_scattered(x, w, o, z, m, y)
+        o += wide // 2
+    while o < n_out:
+        _one_scattered(x, w, o, z, m, y)
+        o += 1
+
+
+@helper
 def add_squared_product_tangent(x, x_dot, w, factor, y):
     """y += factor (x @ w) (x_dot @ w), element by element; x, x_dot (n, i) of any strides, w (i, o), y (n, o)."""
     o, n_out, wide = np.int64(0), y.shape[1], line(y)
@@ -382,27 +423,27 @@ def _gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
 
 
 @helper
-def product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, z, sums, fresh, moving):
-    """Derivatives z of u p, and sums of v[m] p, with p = x @ w in rows begin to end, along all that has a dot.
+def product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving):
+    """Derivatives of u p, added to rows z[l], and sums of v[m] p, with p = x @ w in rows begin to end, along all dots.
 
     sums = or (not fresh) +=; products with u and v are element by element; rows but those of x and x_dot contiguous.
     Without ``moving`` only w_dot counts; the others with a dot may then hold anything.
     """
     _product_and_uses_tangent(
-        begin, end, any_layout(x), any_layout(x_dot), any_layout(w), any_layout(w_dot), u, u_dot, v, v_dot, m, z,
+        begin, end, any_layout(x), any_layout(x_dot), any_layout(w), any_layout(w_dot), u, u_dot, v, v_dot, m, l, z,
         sums, fresh, moving,
     )  # fmt: skip
 
 
 @helper
-def _product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, z, sums, fresh, moving):
+def _product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving):
     o, n_out, wide = np.int64(0), w.shape[1], line(w)
     while o + wide <= n_out:
-        _line_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
+        _line_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving)
         o += wide
     while o + wide // 2 <= n_out:
-        _half_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
+        _half_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving)
         o += wide // 2
     while o < n_out:
-        _one_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, z, sums, fresh, moving)
+        _one_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving)
         o += 1

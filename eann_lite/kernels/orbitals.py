@@ -1,8 +1,7 @@
-"""Sums over the pairs of a block of atoms: weighted orbital sums, their reverse (a gather over reversed pairs) and the
-tangents of both.
+"""Sums over the pairs of a block of atoms: weighted orbital sums, their reverse and the tangents of both.
 
-Every function works on the atoms start to stop and writes rows of these atoms or of their pairs alone, so blocks may
-run side by side.  For the N_i pairs of one atom each sum is a product of small matrices: A x N_i monomials, N_i x K
+Every function works on a block, the atoms start to stop, and writes rows of these atoms, of their pairs or of the block
+alone, so blocks may run side by side.  For the N_i pairs of one atom each sum is a product of small matrices: A x N_i monomials, N_i x K
 orbitals, A x K sums.  With Bbar^t = dE/dB^t, S^t_pk = sum_a A_a(r_p) Bbar^t_iak is what pair p: i->j passes back to
 its orbitals R_k(r_p) c^t_jk; it is made anew where it is needed: reading it back would take as long.
 """
@@ -10,13 +9,14 @@ its orbitals R_k(r_p) c^t_jk; it is made anew where it is needed: reading it bac
 from eann_lite.compiled import helper
 from eann_lite.formulas import radial_parameter_slopes
 from eann_lite.kernels.dense import (
+    add_scattered_product,
     gathered_product,
     gathered_product_tangent,
     product_and_uses_tangent,
-    scaled_product,
 )
 from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_tangent
 from eann_lite.kernels.row_operations import sum_of_rows
+from eann_lite.kernels.rows import fill_rows
 
 
 @helper
@@ -47,27 +47,32 @@ def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
 
 
 @helper
-def messages(start, stop, t, potential, batch, values):
-    """``message`` of the pairs p: i->j of these atoms, R_k(r_p) S^t_pk: what they pass back to c^t_jk."""
-    first, radial, sums_bar, message = batch.first, values.radial, values.sums_bar, values.message
+def messages(b, t, potential, batch, values):
+    """Rows of ``message`` of block b: the sum of R_k(r_p) S^t_pk, what is passed back to c^t_jk, over its pairs p: i->j
+    with the same j."""
+    start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
+    first, radial, sums_bar, row, message = batch.first, values.radial, values.sums_bar, batch.row, values.message
+    fill_rows(batch.block_first[b], batch.block_first[b + 1], message, 0.0)
     angular = columns_of_pairs(sums_bar.shape[1], start, stop, first, radial)
     angular_by_pair = angular.T
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
         monomials(i, potential, batch, values, angular)
         # Of its rows only those of this atom's pairs count, as many as the others have.
-        scaled_product(angular_by_pair, sums_bar[i, :, t], 1.0, radial[begin:end], message[begin:end])
+        add_scattered_product(angular_by_pair, sums_bar[i, :, t], radial[begin:end], row[begin:end], message)
 
 
 @helper
-def messages_tangent(start, stop, t, moving, potential, batch, values, tangents):
+def messages_tangent(b, t, moving, potential, batch, values, tangents):
     """Tangents of ``message``, of step 0 too, and of Rbar_pk = sum_t c^t_jk S^t_pk, summed up from the last step on.
 
     Without ``moving`` the atoms stand still: of all tangents only those of the seeds' adjoints count.
     """
+    start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
     first, neighbor, radial, radial_dot = batch.first, batch.neighbor, values.radial, tangents.radial
     coefficients, coefficients_dot = values.coefficients[t], tangents.coefficients[t]
     message_dot, radial_bar_dot = tangents.message, tangents.radial_bar
+    fill_rows(batch.block_first[b], batch.block_first[b + 1], message_dot, 0.0)
     last = t + 1 == values.coefficients.shape[0]
     angular = columns_of_pairs(values.sums_bar.shape[1], start, stop, first, radial)
     angular_dot = columns_of_pairs(values.sums_bar.shape[1], start, stop, first, radial)
@@ -77,19 +82,17 @@ def messages_tangent(start, stop, t, moving, potential, batch, values, tangents)
             monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)
         product_and_uses_tangent(
             first[i], first[i + 1], angular.T, angular_dot.T, values.sums_bar[i, :, t], tangents.sums_bar[i, :, t],
-            radial, radial_dot, coefficients, coefficients_dot, neighbor, message_dot, radial_bar_dot, last, moving,
+            radial, radial_dot, coefficients, coefficients_dot, neighbor, batch.row, message_dot, radial_bar_dot, last,
+            moving,
         )  # fmt: skip
 
 
 @helper
 def gather(start, stop, batch, message, coefficients_bar):
-    """coefficients_bar (N, K) += the sum of ``message`` over the pairs p: i->j, for every j of start to stop.
-
-    The pairs that end at j are the reversed pairs of its own list.
-    """
-    first, reverse = batch.first, batch.reverse
+    """coefficients_bar (N, K) += what all blocks pass back to j, for every j of start to stop."""
+    first, rows = batch.atom_first, batch.atom_rows
     for j in range(start, stop):
-        sum_of_rows(message, reverse, first[j], first[j + 1], coefficients_bar, j)
+        sum_of_rows(message, rows, first[j], first[j + 1], coefficients_bar, j)
 
 
 @helper

@@ -40,21 +40,51 @@ def batch_pairs_first(order, first, batch_first):
 
 @compile_loops
 def batch_pairs(
-    order, place, structure, first, neighbor, reverse, image, batch_first, images_before, batch_neighbor, batch_reverse,
-    batch_image,
+    order, place, structure, first, neighbor, image, batch_first, images_before, batch_neighbor, batch_image
 ):
-    """Neighbours, reversed pairs and images of the batch's pairs, in the batch's own numbering.
+    """Neighbours and images of the batch's pairs, in the batch's own numbering.
 
     images_before (Q,): images of the structures before each one of the batch.
     """
     for n in range(order.size):
         begin = first[order[n]]
         for p in range(begin, first[order[n] + 1]):
-            j = place[neighbor[p]]
             q = batch_first[n] + p - begin
-            batch_neighbor[q] = j
-            batch_reverse[q] = batch_first[j] + reverse[p]
+            batch_neighbor[q] = place[neighbor[p]]
             batch_image[q] = images_before[structure[n]] + image[p]
+
+
+@compile_loops
+def rows_of_pairs(blocks, first, neighbor, row, block_first, atom_first):
+    """Fill row (P,), block_first (B + 1,) and atom_first (N + 1,) of a ``Batch``; rows are numbered as pairs need them."""
+    last = np.full(atom_first.size - 1, -1)  # The last row of each atom.
+    atom_first[:] = 0
+    rows = 0
+    for b in range(blocks.shape[0]):
+        block_first[b] = rows
+        for p in range(first[blocks[b, 0]], first[blocks[b, 1]]):
+            j = neighbor[p]
+            if last[j] < block_first[b]:
+                last[j] = rows
+                atom_first[j + 1] += 1
+                rows += 1
+            row[p] = last[j]
+    block_first[blocks.shape[0]] = rows
+    for j in range(last.size):
+        atom_first[j + 1] += atom_first[j]
+
+
+@compile_loops
+def rows_of_atoms(neighbor, row, atom_first, atom_rows):
+    """Fill atom_rows (R,) of a ``Batch``, after ``rows_of_pairs``."""
+    place = atom_first[:-1].copy()
+    rows = 0
+    for p in range(row.size):
+        if row[p] == rows:  # The first pair of this row.
+            j = neighbor[p]
+            atom_rows[place[j]] = rows
+            place[j] += 1
+            rows += 1
 
 
 @compile_loops
@@ -139,8 +169,8 @@ def _box_size(box):
 
 
 @compile_loops
-def number_images(offsets, first, neighbor, reverse, shift, boxes, first_image, shifts, to, back, image):
-    """The pairs in 32 bits: to = neighbor, back = reverse as a place among the pairs of the neighbour, and images.
+def number_images(offsets, first, neighbor, shift, boxes, first_image, shifts, to, image):
+    """The pairs in 32 bits: to = neighbor, and images.
 
     first_image (Q + 1,): offsets of each structure's shifts (I, 3); image (P,): place of a pair's shift among them.
     """
@@ -157,7 +187,7 @@ def number_images(offsets, first, neighbor, reverse, shift, boxes, first_image, 
                         shifts[rows, 0], shifts[rows, 1], shifts[rows, 2] = a, b, c
                         rows += 1
         for p in range(begin, end):
-            to[p], back[p] = neighbor[p], reverse[p] - first[neighbor[p]]
+            to[p] = neighbor[p]
             if whole:
                 place = 0
                 for x in range(3):

@@ -20,6 +20,7 @@ from eann_lite.kernels.geometry import length
 from eann_lite.kernels.monomials import columns_of_pairs, monomial_slopes, monomials
 from eann_lite.kernels.pair_tiles import pair_tile
 from eann_lite.kernels.repulsion import add_zbl_slopes
+from eann_lite.kernels.rows import fill_rows
 from eann_lite.kernels.vectors import line
 
 
@@ -74,13 +75,14 @@ def sums_over_gaussians(begin, end, i, keep, radial, *others):
 
 
 @helper
-def pair_gradients(start, stop, potential, batch, values, forces, virials):
-    """pair_gradient (3, P) = g_p of the pairs of atoms start to stop; it may stand where the vectors stood.
+def pair_gradients(b, potential, batch, values, forces, virials):
+    """forces (N, 3) = sum_p g_p and virials (N, 3, 3) = sum_p r_p (x) g_p, symmetrised, of each atom of block b.
 
-    forces (N, 3) = sum_p g_p and virials (N, 3, 3) = sum_p r_p (x) g_p, symmetrised, of each atom.  Where radial_bar
-    has place, it is Rbar_pk.
+    Its rows of recoil are -sum_p g_p over its pairs with the same neighbour.  Where radial_bar has place, it is Rbar_pk.
     """
-    first, radial, vector, pair_gradient = batch.first, values.radial, values.vector, values.pair_gradient
+    start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
+    first, row, radial, vector, recoil = batch.first, batch.row, values.radial, values.vector, values.recoil
+    fill_rows(batch.block_first[b], batch.block_first[b + 1], recoil, 0.0)
     keep, n_monomials = values.radial_bar.shape[0] > 0, potential.parent.size
     angular = columns_of_pairs(n_monomials, start, stop, first, radial)
     slopes = columns_of_pairs(potential.slope_of.size, start, stop, first, radial)
@@ -109,18 +111,20 @@ def pair_gradients(start, stop, potential, batch, values, forces, virials):
             forces[i, x] = total[x]
             for y in range(3):
                 virials[i, x, y] = 0.5 * (products[x, y] + products[y, x])
-            for p in range(begin, end):
-                pair_gradient[x, p] = sums[x, p - begin]
+        for c in range(end - begin):
+            n = np.uint64(row[begin + c])  # Without a sign, as in ``geometry``.
+            recoil[n, 0] -= sums[0, c]
+            recoil[n, 1] -= sums[1, c]
+            recoil[n, 2] -= sums[2, c]
 
 
 @helper
-def subtract_reversed(start, stop, batch, values, forces):
-    """forces (N, 3) -= sum_p g_rev(p) of each atom, after ``pair_gradients``."""
-    first, reverse, gradient = batch.first, batch.reverse, values.pair_gradient
-    for i in range(start, stop):
-        # In double precision as the forces are, whatever that of the gradients.
-        x, y, z = forces[i, 0], forces[i, 1], forces[i, 2]
-        for p in range(first[i], first[i + 1]):
-            q = np.uint64(reverse[p])  # Without a sign, as in ``geometry``.
-            x, y, z = x - gradient[0, q], y - gradient[1, q], z - gradient[2, q]
-        forces[i, 0], forces[i, 1], forces[i, 2] = x, y, z
+def add_recoil(start, stop, batch, recoil, forces):
+    """forces (N, 3) += what all blocks pass back to j, for every j of start to stop, after ``pair_gradients``."""
+    first, rows = batch.atom_first, batch.atom_rows
+    for j in range(start, stop):
+        x, y, z = forces[j, 0], forces[j, 1], forces[j, 2]
+        for r in range(first[j], first[j + 1]):
+            n = np.uint64(rows[r])
+            x, y, z = x + recoil[n, 0], y + recoil[n, 1], z + recoil[n, 2]
+        forces[j, 0], forces[j, 1], forces[j, 2] = x, y, z

@@ -72,9 +72,9 @@ def _step_reverse(b, t, potential, batch, values, forces, virials):
         networks.backward(start, stop, s, t, potential.energy_maps, potential, values, values.output_bar)
     contraction.densities_reverse(start, stop, t, potential, values)
     if t > 0:
-        orbitals.messages(start, stop, t, potential, batch, values)
+        orbitals.messages(b, t, potential, batch, values)
     else:
-        pair_gradients.pair_gradients(start, stop, potential, batch, values, forces, virials)
+        pair_gradients.pair_gradients(b, potential, batch, values, forces, virials)
 
 
 @helper
@@ -96,7 +96,7 @@ def _carry(start, stop, t, coefficients_bar):
 
 @helper
 def _forces(b, batch, values, forces):
-    pair_gradients.subtract_reversed(batch.blocks[b, 0], batch.blocks[b, 1], batch, values, forces)
+    pair_gradients.add_recoil(batch.blocks[b, 0], batch.blocks[b, 1], batch, values.recoil, forces)
 
 
 @Kernel
@@ -163,7 +163,7 @@ def _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, cont
             tangents.output_bar,
         )  # fmt: skip
     contraction.densities_reverse_tangent(start, stop, t, moving, potential, values, tangents, contraction_bar_dot[b])
-    orbitals.messages_tangent(start, stop, t, moving, potential, batch, values, tangents)
+    orbitals.messages_tangent(b, t, moving, potential, batch, values, tangents)
 
 
 @helper
@@ -218,17 +218,13 @@ def reverse_tangent(
 
 
 @helper
-def _pair_gradients_tangent(b, potential, batch, values, tangents, slope_dot, pair_gradient_dot):
+def _pair_gradients_tangent(b, potential, batch, values, tangents, slope_dot, pair_gradient_dot, forces_dot):
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
     curvature.slope_tangents(start, stop, potential, batch, values, tangents, slope_dot)
     curvature.pair_gradients_tangent(start, stop, potential, batch, values, tangents, slope_dot, pair_gradient_dot)
     if potential.repulsion_cutoff > 0.0:
         curvature.add_zbl_tangent(start, stop, potential, batch, values, tangents, pair_gradient_dot)
-
-
-@helper
-def _forces_tangent(b, batch, pair_gradient_dot, forces_dot):
-    curvature.forces_tangent(batch.blocks[b, 0], batch.blocks[b, 1], batch, pair_gradient_dot, forces_dot)
+    curvature.forces_tangent(b, batch, pair_gradient_dot, values.recoil, forces_dot)
 
 
 @Kernel
@@ -236,7 +232,7 @@ def forces_along(potential, batch, values, tangents, contraction_bar_dot, slope_
     """forces_dot (N, 3): derivative of the forces along the direction of ``forward_tangent``, after it and ``reverse``.
 
     The tangents of output_bar are zero; slope_dot (P, K), pair_gradient_dot (3, P) and contraction_bar_dot as in
-    ``reverse_tangent`` are places to work in.
+    ``reverse_tangent`` are places to work in; values.recoil is lost.
     """
     for t in range(values.coefficients.shape[0] - 1, -1, -1):
         for b in prange(batch.blocks.shape[0]):
@@ -244,6 +240,8 @@ def forces_along(potential, batch, values, tangents, contraction_bar_dot, slope_
         for b in prange(batch.blocks.shape[0]):
             _gather_tangent(np.int64(b), t, batch, tangents)
     for b in prange(batch.blocks.shape[0]):
-        _pair_gradients_tangent(np.int64(b), potential, batch, values, tangents, slope_dot, pair_gradient_dot)
+        _pair_gradients_tangent(
+            np.int64(b), potential, batch, values, tangents, slope_dot, pair_gradient_dot, forces_dot
+        )
     for b in prange(batch.blocks.shape[0]):
-        _forces_tangent(np.int64(b), batch, pair_gradient_dot, forces_dot)
+        _forces(np.int64(b), batch, values, forces_dot)

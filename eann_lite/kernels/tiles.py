@@ -162,6 +162,34 @@ def scaled_product_tile(rows, n_bytes):
     return tile
 
 
+def scattered_product_tile(rows, n_bytes):
+    """Intrinsic tile(x, n, w, o, z, m, y): row m[c] of y += z[c] (x @ w)[c] for c from n to n + rows, one by one.
+
+    Of the columns o:o+width, element by element with z; x may have any strides; rows of w, z and y are contiguous.
+    """
+
+    @intrinsic
+    def tile(typing_context, x, n, w, o, z, m, y):
+        def generate(context, builder, signature, arguments):
+            n, o = arguments[1], arguments[3]
+            element, size = element_of(signature.args[0])
+            vector, size = ir.VectorType(element, max(1, n_bytes // size)), ir.Constant(INDEX, size)
+            x, w, z, m, y = (opened(context, builder, signature.args[place], arguments[place]) for place in (0, 2, 4, 5, 6))
+            (products,) = _products(builder, (x,), n, rows, w, (o, size), element, vector)
+            for r, product in enumerate(products):
+                index = plus(builder, n, r)
+                factor = at(builder, address_of(builder, z[0], (index, z[1][0]), (o, size)), vector)
+                row = index_at(builder, m, signature.args[5], index)
+                target = at(builder, address_of(builder, y[0], (row, y[1][0]), (o, size)), vector)
+                before = builder.load(target, align=4)
+                builder.store(multiply_add(builder, builder.load(factor, align=4), product, before), target, align=4)
+            return context.get_dummy_value()
+
+        return types.void(x, types.intp, w, types.intp, z, m, y), generate
+
+    return tile
+
+
 def squared_product_tangent_tile(rows, n_bytes):
     """Intrinsic tile(x, x_dot, n, w, o, factor, y): y += factor (x @ w) (x_dot @ w), element by element.
 
@@ -317,23 +345,23 @@ def gathered_product_tangent_tile(rows, n_bytes):
 
 
 def product_and_use_tangent_tile(rows, n_bytes):
-    """Intrinsic tile(x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, z, sums, fresh, moving).
+    """Intrinsic tile(x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving).
 
     Derivative of u[n] p and v[m[n]] p: with p = x[c:c+rows] @ w and p_dot = x[c:c+rows] @ w_dot +
-    x_dot[c:c+rows] @ w in the columns o:o+width, z[n] = u[n] p_dot + u_dot[n] p and sums[n] = or (not fresh) +=
-    v[m[n]] p_dot + v_dot[m[n]] p.  Without ``moving`` x_dot, u_dot and v_dot, which nobody reads, count as 0.
+    x_dot[c:c+rows] @ w in the columns o:o+width, z[l[n]] += u[n] p_dot + u_dot[n] p, one by one, and sums[n] = or (not
+    fresh) += v[m[n]] p_dot + v_dot[m[n]] p.  Without ``moving`` x_dot, u_dot and v_dot, which nobody reads, count as 0.
     """
 
     @intrinsic
-    def tile(typing_context, x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, z, sums, fresh, moving):
+    def tile(typing_context, x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving):
         def generate(context, builder, signature, arguments):
-            first, o, n, fresh, moving = (arguments[place] for place in (2, 5, 6, 14, 15))
+            first, o, n, fresh, moving = (arguments[place] for place in (2, 5, 6, 15, 16))
             element, size = element_of(signature.args[0])
             vector = ir.VectorType(element, max(1, n_bytes // size))
             column = (o, ir.Constant(INDEX, size))
-            x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, z, sums = (
+            x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, l, z, sums = (
                 opened(context, builder, signature.args[place], arguments[place])
-                for place in (0, 1, 3, 4, 7, 8, 9, 10, 11, 12, 13)
+                for place in (0, 1, 3, 4, 7, 8, 9, 10, 11, 12, 13, 14)
             )
 
             def place(array, row):
@@ -370,7 +398,9 @@ def product_and_use_tangent_tile(rows, n_bytes):
                 with builder.if_then(moving):
                     for result, slot, (array, row) in zip(results, places, ((u_dot, index), (v_dot, other))):
                         builder.store(multiply_add(builder, load(array, row), p, result), slot)
-                builder.store(builder.load(places[0]), place(z, index), align=4)
+                target = place(z, index_at(builder, l, signature.args[12], index))
+                value = builder.fadd(builder.load(target, align=4), builder.load(places[0]), flags=CONTRACT)
+                builder.store(value, target, align=4)
                 target = place(sums, index)
                 with builder.if_else(fresh) as (empty, continued):
                     with empty:
@@ -381,7 +411,7 @@ def product_and_use_tangent_tile(rows, n_bytes):
             return context.get_dummy_value()
 
         index, truth = types.intp, types.boolean
-        arrays = (u, u_dot, v, v_dot, m, z, sums)
+        arrays = (u, u_dot, v, v_dot, m, l, z, sums)
         return types.void(x, x_dot, index, w, w_dot, index, index, *arrays, truth, truth), generate
 
     return tile

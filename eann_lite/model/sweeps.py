@@ -54,6 +54,8 @@ def _lowered(exponents, axis):
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need.
 FOR_DERIVATIVES = ("distance", "slope", "radial_bar", "act_gate", "lin", "pre_bar", "act_bar", "lin_bar")
+#: Arrays that are float64 whatever the precision, as what they are sums of goes into forces.
+ALWAYS_DOUBLE = ("recoil",)
 #: Bytes of a cache line.
 LINE = 64
 #: Names of the precisions in which energies and forces can be computed, and their kinds of numbers.
@@ -71,7 +73,8 @@ class Buffers:
         size = math.prod(shape)
         flat = self._store.get(name)
         if flat is None or flat.size < size:
-            flat = self._store[name] = _aligned(size, self._dtype)
+            dtype = np.dtype(float) if name in ALWAYS_DOUBLE else self._dtype
+            flat = self._store[name] = _aligned(size, dtype)
         return flat[:size].reshape(shape)
 
 
@@ -88,7 +91,7 @@ class Sweeps:
 
     ``set_parameters`` first; then ``forward``, ``reverse``, ``tangent`` and ``gradient`` in this order on one batch.
     What they leave in ``values`` and ``tangents`` (``kernels.arguments``) lives until the next batch.  Unless
-    ``forward`` was to keep them, orbital sums, vectors and densities live only until ``reverse``; densities are those
+    ``forward`` was to keep them, orbital sums and densities live only until ``reverse``; densities are those
     of the last step alone.  Not for use from several threads at once.
 
     precision : float64 or float32: then pairs, networks and all between them are of single precision; distances are
@@ -183,8 +186,9 @@ class Sweeps:
         from eann_lite.kernels import sweeps
 
         self.batch = batch
-        if self._sizes != (batch.species.size, batch.neighbor.size):
-            self._sizes = batch.species.size, batch.neighbor.size
+        sizes = batch.species.size, batch.neighbor.size, batch.atom_rows.size
+        if self._sizes != sizes:
+            self._sizes = sizes
             self._values, self.tangents = {}, None
         kept = keep, keep or all_densities
         if kept not in self._values:
@@ -199,7 +203,7 @@ class Sweeps:
         """``Values`` for the present batch, with or without what only derivatives of them need, and all densities."""
         from eann_lite.kernels.arguments import Values
 
-        shapes = self._shapes(self.batch)
+        shapes = self._shapes()
         # Without layer normalisation the adjoints before and after it are the same.
         normed = any(stage.normed for stage in self.stages)
         if not keep:
@@ -211,9 +215,9 @@ class Sweeps:
                 shapes["density"] = shapes["density_bar"]
         shared = {} if normed else {"lin_bar": "act_bar"}
         if not keep:
-            # Once their own derivatives are there, orbital sums and vectors are not needed any more; densities are not
-            # once the networks have them.
-            shared |= {"sums_bar": "sums", "pair_gradient": "vector"}
+            # Once their own derivatives are there, orbital sums are not needed any more; densities are not once the
+            # networks have them.
+            shared["sums_bar"] = "sums"
             if not all_densities:
                 shared["density_bar"] = "density"
         stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name not in shared}
@@ -227,13 +231,13 @@ class Sweeps:
         begin, size = n_atoms * int(last[ROW]), n_atoms * int(last[IN])
         return self.values.lin[-1, begin : begin + size].reshape(n_atoms, -1)
 
-    def _shapes(self, batch):
-        """Shapes of the arrays of ``Values`` and ``Tangents`` for a batch."""
+    def _shapes(self):
+        """Shapes of the arrays of ``Values`` and ``Tangents`` for the present batch."""
         spec = self.specification
-        n_atoms, n_pairs, n_steps = batch.species.size, batch.neighbor.size, spec.recursions + 1
+        n_atoms, n_pairs, n_rows, n_steps = (*self._sizes, spec.recursions + 1)
         shapes = dict.fromkeys(("distance", "log_slope"), (n_pairs,))
-        shapes |= dict.fromkeys(("radial", "slope", "message", "radial_bar"), (n_pairs, spec.radial))
-        shapes |= dict.fromkeys(("vector", "pair_gradient"), (3, n_pairs))
+        shapes |= dict.fromkeys(("radial", "slope", "radial_bar"), (n_pairs, spec.radial))
+        shapes |= {"vector": (3, n_pairs), "message": (n_rows, spec.radial), "recoil": (n_rows, 3)}
         width = max(stage.row_width for stage in self.stages)
         shapes |= dict.fromkeys(("lin", "act_bar", "lin_bar"), (n_steps, n_atoms * width))
         hidden = (n_steps, n_atoms * (width - spec.densities))
@@ -251,7 +255,7 @@ class Sweeps:
         from eann_lite.kernels import sweeps
 
         if self._reversed:
-            # It may leave derivatives where orbital sums and vectors stood.
+            # It may leave derivatives where orbital sums stood.
             self.forward(self.batch, *next(kept for kept, values in self._values.items() if values is self.values))
         self._reversed = True
         n_atoms = self.batch.species.size
@@ -270,7 +274,7 @@ class Sweeps:
             return
         from eann_lite.kernels.arguments import Tangents
 
-        shapes = self._shapes(self.batch)
+        shapes = self._shapes()
         stores = {name: self.buffers(f"{name}_dot", *shapes[name]) for name in Tangents._fields if name != "lin_bar"}
         shared = self.values.lin_bar is self.values.act_bar
         lin_bar = stores["act_bar"] if shared else self.buffers("lin_bar_dot", *shapes["lin_bar"])

@@ -49,11 +49,9 @@ def take(labelled, index):
     sizes = np.diff(packed.offsets)[index]
     atoms = np.concatenate([np.arange(packed.offsets[q], packed.offsets[q + 1]) for q in index])
     offsets = np.concatenate([[0], np.cumsum(sizes)])
-    none = np.zeros(0, dtype=np.int32)
-    part = PackedStructures(
-        packed.positions[atoms], packed.species[atoms], offsets, packed.cells[index], packed.pbc[index],
-        np.zeros(atoms.size + 1, dtype=np.int64), none, none, none, np.zeros(index.size + 1, dtype=np.int64),
-        np.zeros((0, 3)),
+    part = packed.without_pairs()._replace(
+        positions=packed.positions[atoms], species=packed.species[atoms], offsets=offsets, cells=packed.cells[index],
+        pbc=packed.pbc[index],
     )  # fmt: skip
     labels = (labelled.energies[index], labelled.forces[atoms], labelled.strains[index], labelled.weights[index])
     return LabelledSet(part, *labels), atoms
