@@ -21,6 +21,7 @@ from eann_lite.kernels.vectors import (
     multiply_add,
     opened,
     plus,
+    prefetch,
     repeated,
     rolled_range,
 )
@@ -130,7 +131,9 @@ class _TileCode:
         distances = self._columns_of("distance", ir.Constant(INDEX, 0))
         log_slopes = self._row("log_slope", self.first_pair)
         for r in self.some:
-            radial = self._load(self._gaussians_of("radial", self.pairs[r]))
+            radial = self._gaussians_of("radial", self.pairs[r])
+            prefetch(builder, radial, self.arrays["radial"][1][0])
+            radial = self._load(radial)
             s = self._index("species", self.others[r])
             centers, exponents = (self._load(self._gaussians_of(name, s)) for name in ("centers", "exponents"))
             slope = radial_slope(

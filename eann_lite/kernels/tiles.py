@@ -16,6 +16,7 @@ from eann_lite.kernels.vectors import (
     multiply_add,
     opened,
     plus,
+    prefetch,
     repeated,
     rolled_range,
 )
@@ -178,11 +179,13 @@ def scattered_product_tile(rows, n_bytes):
             (products,) = _products(builder, (x,), n, rows, w, (o, size), element, vector)
             for r, product in enumerate(products):
                 index = plus(builder, n, r)
-                factor = at(builder, address_of(builder, z[0], (index, z[1][0]), (o, size)), vector)
+                factor = address_of(builder, z[0], (index, z[1][0]), (o, size))
+                prefetch(builder, factor, z[1][0])
+                factor = builder.load(at(builder, factor, vector), align=4)
                 row = index_at(builder, m, signature.args[5], index)
                 target = at(builder, address_of(builder, y[0], (row, y[1][0]), (o, size)), vector)
                 before = builder.load(target, align=4)
-                builder.store(multiply_add(builder, builder.load(factor, align=4), product, before), target, align=4)
+                builder.store(multiply_add(builder, factor, product, before), target, align=4)
             return context.get_dummy_value()
 
         return types.void(x, types.intp, w, types.intp, z, m, y), generate
@@ -281,10 +284,11 @@ def gathered_product_tile(rows, n_bytes):
                 builder.store(ir.Constant(vector, None), total)
             with rolled_range(builder, x_shape[1]) as loop:
                 place = builder.add(p, loop.index)
-                a = at(builder, address_of(builder, u_base, (place, u_strides[0]), column), vector)
+                a = address_of(builder, u_base, (place, u_strides[0]), column)
+                prefetch(builder, a, u_strides[0])
                 row = index_at(builder, m, signature.args[5], place)
                 b = at(builder, address_of(builder, v_base, (row, v_strides[0]), column), vector)
-                both = multiply(builder, builder.load(a, align=4), builder.load(b, align=4))
+                both = multiply(builder, builder.load(at(builder, a, vector), align=4), builder.load(b, align=4))
                 for r in range(rows):
                     number = at(builder, address_of(builder, x_rows[r], (loop.index, x_strides[1])), element)
                     number = repeated(builder, builder.load(number), vector.count)

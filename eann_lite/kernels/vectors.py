@@ -14,6 +14,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
+#: So many rows of radial functions before they are needed they are asked for: what comes from the third cache or from
+#: memory has arrived then.
+AHEAD = 32
 #: A product and a sum may become one instruction with one rounding (as ``compiled.FASTMATH`` allows).
 CONTRACT = ("contract",)
 
@@ -54,6 +57,16 @@ def address_of(builder, base, *steps):
 def at(builder, address, kind):
     """The address as that of something of an LLVM type: where it is loaded from or stored."""
     return builder.bitcast(address, kind.as_pointer())
+
+
+def prefetch(builder, address, stride):
+    """Ask for the number ``AHEAD`` strides (in bytes) after an address, wherever that is: no array need go so far."""
+    pointer, kind = _BYTE.as_pointer(), ir.IntType(32)
+    signature = ir.FunctionType(ir.VoidType(), [pointer, kind, kind, kind])
+    function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], signature)
+    address = builder.gep(address, [builder.mul(ir.Constant(INDEX, AHEAD), stride)])
+    to_read, keep_near, data = 0, 3, 1
+    builder.call(function, [address, *(ir.Constant(kind, n) for n in (to_read, keep_near, data))])
 
 
 def multiply(builder, a, b):
