@@ -348,7 +348,7 @@ def check_sums_over_gaussians(sums_of, max_degree, steps, pairs, n_radial, keep,
     angular, slopes, sums_bar, coefficients, centers, exponents, distance, log_slope, radial = (
         rng.normal(size=size).astype(dtype)
         for size in (
-            (n_monomials, pairs + 1), (tables.slope_of.size, pairs + 1), (n_atoms, n_monomials, steps + 1, n_radial),
+            (n_monomials, pairs + 1), (tables.slope_of.size, pairs + 1), (steps + 1, n_atoms, n_monomials, n_radial),
             (steps + 1, n_atoms, n_radial), (2, n_radial), (2, n_radial), (1, pairs + 1), end + 1, (end + 1, n_radial),
         )
     )  # fmt: skip
@@ -359,7 +359,7 @@ def check_sums_over_gaussians(sums_of, max_degree, steps, pairs, n_radial, keep,
          centers, exponents, radial_bar, sums),
     )  # fmt: skip
     own, j = slice(begin, end), neighbor[begin:end]
-    z_pak = np.einsum("atk,tpk->pak", sums_bar[i], coefficients[:, j])
+    z_pak = np.einsum("tak,tpk->pak", sums_bar[:, i], coefficients[:, j])
     bar_pk = np.einsum("ap,pak->pk", angular[:, :pairs], z_pak)
     # Place -1, for a derivative that is zero everywhere, is the last row.
     slope_pxa = np.vstack([slopes, np.zeros(pairs + 1)])[:, :pairs][tables.slope_place.T].transpose(2, 0, 1)

@@ -97,7 +97,7 @@ class Values(NamedTuple):
     radial and its slope dR/dr (P, K); radial_bar (P, K): see ``kernels.pair_gradients``;
     message (R, K) and recoil (R, 3): what pairs pass back to orbital coefficients and to forces, in the rows of
         ``Batch``: see ``kernels.orbitals`` and ``kernels.pair_gradients``; recoil is float64 always;
-    coefficients (T + 1, N, K), sums and sums_bar (N, A, T + 1, K), density (T + 1, N, M);
+    coefficients (T + 1, N, K), sums and sums_bar (T + 1, N, A, K), density (T + 1, N, M);
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
 
     Where only energies and forces are asked for, distance, slope, radial_bar and the network stores but act_slope (and

@@ -21,14 +21,14 @@ def densities(start, stop, t, potential, values):
     """rho (N, M) of step t from its weighted orbital sums."""
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
     density = values.density[t % values.density.shape[0], start:stop]
-    squared_products(values.sums[start:stop, :, t], contraction, degree, weight, density)
+    squared_products(values.sums[t, start:stop], contraction, degree, weight, density)
 
 
 @helper
 def densities_tangent(start, stop, t, potential, values, tangents):
     """Derivative of the densities of step t along the tangent direction."""
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
-    sums, sums_dot = values.sums[start:stop, :, t], tangents.sums[start:stop, :, t]
+    sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
     density_dot = tangents.density[t, start:stop]
     fill_rows(0, stop - start, density_dot, 0.0)
     for a in range(degree.size):
@@ -40,7 +40,7 @@ def densities_reverse(start, stop, t, potential, values):
     """Bbar_iak of step t from rhobar (N, M); it may stand where B_iak stood, which nobody reads after it."""
     contraction, transposed = potential.contraction, potential.contraction_transposed
     degree, weight = potential.degree, potential.weight
-    sums, sums_bar = values.sums[start:stop, :, t], values.sums_bar[start:stop, :, t]
+    sums, sums_bar = values.sums[t, start:stop], values.sums_bar[t, start:stop]
     density_bar = values.density_bar[t % values.density_bar.shape[0], start:stop]
     d = new_rows(stop - start, density_bar.shape[1], density_bar)
     for a in range(degree.size):
@@ -56,8 +56,8 @@ def densities_reverse_tangent(start, stop, t, moving, potential, values, tangent
     """
     contraction, transposed = potential.contraction, potential.contraction_transposed
     degree, weight = potential.degree, potential.weight
-    sums, sums_dot = values.sums[start:stop, :, t], tangents.sums[start:stop, :, t]
-    sums_bar_dot = tangents.sums_bar[start:stop, :, t]
+    sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
+    sums_bar_dot = tangents.sums_bar[t, start:stop]
     density_bar, density_bar_dot = values.density_bar[t, start:stop], tangents.density_bar[t, start:stop]
     n_densities = density_bar.shape[1]
     d, d_dot = new_rows(stop - start, n_densities, density_bar), new_rows(stop - start, n_densities, density_bar)

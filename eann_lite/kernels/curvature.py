@@ -33,21 +33,31 @@ def _orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals)
 
 
 @helper
+def _sums_of_all_steps(i, sums, together):
+    """together (A, ..): the sums (T + 1, N, A, K) of atom i, numbers (t, k) side by side for each monomial."""
+    for t in range(sums.shape[0]):
+        for a in range(sums.shape[2]):
+            for k in range(sums.shape[3]):
+                together[a, t * sums.shape[3] + k] = sums[t, i, a, k]
+
+
+@helper
 def pair_gradients_tangent(start, stop, potential, batch, values, tangents, slope_dot, gradient_dot):
     """gradient_dot (3, P): tangent of what ``pair_gradients`` finds, but for the repulsion."""
     first, neighbor, radial = batch.first, batch.neighbor, values.radial
     coefficients, coefficients_dot = values.coefficients, tangents.coefficients
-    n_monomials, n_orbitals = values.sums.shape[1], coefficients.shape[0] * coefficients.shape[2]
+    n_monomials, n_orbitals = values.sums.shape[2], coefficients.shape[0] * coefficients.shape[2]
     angular = columns_of_pairs(n_monomials, start, stop, first, radial)
     angular_dot = columns_of_pairs(n_monomials, start, stop, first, radial)
     scratch = columns_of_pairs(n_orbitals, start, stop, first, radial)
     # bars[0] is Abar_pa = sum_tk Bbar^t_iak R_k c^t_jk, bars[1] is Cbar_pa, whose orbitals have dR_k/dr in place of R_k;
     # bars_dot are their tangents.
     bars, bars_dot = np.empty((2, *angular.shape)), np.empty((2, *angular.shape))
+    sums_bar, sums_bar_dot = np.empty((n_monomials, n_orbitals)), np.empty((n_monomials, n_orbitals))
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
-        sums_bar = values.sums_bar[i].reshape(n_monomials, n_orbitals)
-        sums_bar_dot = tangents.sums_bar[i].reshape(n_monomials, n_orbitals)
+        _sums_of_all_steps(i, values.sums_bar, sums_bar)
+        _sums_of_all_steps(i, tangents.sums_bar, sums_bar_dot)
         orbitals = scratch[:, : end - begin]
         for kind in range(2):
             radial = values.radial if kind == 0 else values.slope

@@ -23,7 +23,7 @@ from eann_lite.kernels.rows import fill_rows
 def orbital_sums(start, stop, t, potential, batch, values):
     """B_iak of step t = sum over pairs p: i->j of A_a(r_p) R_k(r_p) c_jk."""
     first, neighbor, radial = batch.first, batch.neighbor, values.radial
-    coefficients, sums = values.coefficients[t], values.sums[:, :, t]
+    coefficients, sums = values.coefficients[t], values.sums[t]
     angular = columns_of_pairs(sums.shape[1], start, stop, first, radial)
     for i in range(start, stop):
         monomials(i, potential, batch, values, angular)
@@ -34,7 +34,7 @@ def orbital_sums(start, stop, t, potential, batch, values):
 def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
     """Derivative of the weighted orbital sums of step t along the tangent direction."""
     first, neighbor, radial, radial_dot = batch.first, batch.neighbor, values.radial, tangents.radial
-    coefficients, coefficients_dot, sums_dot = values.coefficients[t], tangents.coefficients[t], tangents.sums[:, :, t]
+    coefficients, coefficients_dot, sums_dot = values.coefficients[t], tangents.coefficients[t], tangents.sums[t]
     angular = columns_of_pairs(sums_dot.shape[1], start, stop, first, radial)
     angular_dot = columns_of_pairs(sums_dot.shape[1], start, stop, first, radial)
     for i in range(start, stop):
@@ -51,7 +51,7 @@ def messages(b, t, potential, batch, values):
     """Rows of ``message`` of block b: the sum of R_k(r_p) S^t_pk, what is passed back to c^t_jk, over its pairs p: i->j
     with the same j."""
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
-    first, radial, sums_bar, row, message = batch.first, values.radial, values.sums_bar, batch.row, values.message
+    first, radial, sums_bar, row, message = batch.first, values.radial, values.sums_bar[t], batch.row, values.message
     fill_rows(batch.block_first[b], batch.block_first[b + 1], message, 0.0)
     angular = columns_of_pairs(sums_bar.shape[1], start, stop, first, radial)
     angular_by_pair = angular.T
@@ -59,7 +59,7 @@ def messages(b, t, potential, batch, values):
         begin, end = first[i], first[i + 1]
         monomials(i, potential, batch, values, angular)
         # Of its rows only those of this atom's pairs count, as many as the others have.
-        add_scattered_product(angular_by_pair, sums_bar[i, :, t], radial[begin:end], row[begin:end], message)
+        add_scattered_product(angular_by_pair, sums_bar[i], radial[begin:end], row[begin:end], message)
 
 
 @helper
@@ -71,17 +71,18 @@ def messages_tangent(b, t, moving, potential, batch, values, tangents):
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
     first, neighbor, radial, radial_dot = batch.first, batch.neighbor, values.radial, tangents.radial
     coefficients, coefficients_dot = values.coefficients[t], tangents.coefficients[t]
+    sums_bar, sums_bar_dot = values.sums_bar[t], tangents.sums_bar[t]
     message_dot, radial_bar_dot = tangents.message, tangents.radial_bar
     fill_rows(batch.block_first[b], batch.block_first[b + 1], message_dot, 0.0)
     last = t + 1 == values.coefficients.shape[0]
-    angular = columns_of_pairs(values.sums_bar.shape[1], start, stop, first, radial)
-    angular_dot = columns_of_pairs(values.sums_bar.shape[1], start, stop, first, radial)
+    angular = columns_of_pairs(sums_bar.shape[1], start, stop, first, radial)
+    angular_dot = columns_of_pairs(sums_bar.shape[1], start, stop, first, radial)
     for i in range(start, stop):
         monomials(i, potential, batch, values, angular)
         if moving:
             monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)
         product_and_uses_tangent(
-            first[i], first[i + 1], angular.T, angular_dot.T, values.sums_bar[i, :, t], tangents.sums_bar[i, :, t],
+            first[i], first[i + 1], angular.T, angular_dot.T, sums_bar[i], sums_bar_dot[i],
             radial, radial_dot, coefficients, coefficients_dot, neighbor, batch.row, message_dot, radial_bar_dot, last,
             moving,
         )  # fmt: skip

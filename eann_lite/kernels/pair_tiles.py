@@ -74,14 +74,14 @@ class _TileCode:
         self.gaussians, self.columns = builder.mul(o, size), builder.mul(c, size)
         self.first_pair, self.pairs = p, [plus(builder, p, r) for r in self.some]
         self.others = [self._index("neighbor", pair) for pair in self.pairs]
-        self.own = self._gaussians_of("sums_bar", i)
+        self.own = self._gaussians_of("sums_bar", ir.Constant(INDEX, 0), i)
         self.theirs = [self._gaussians_of("coefficients", ir.Constant(INDEX, 0), other) for other in self.others]
         #: Sums over monomials: sum_a Z_ak dA_a/dx of every pair for each x, and Rbar_k of every pair.
         self.along, self.radial_bar = [self._zeros() for _ in range(3)], self._zeros()
 
     def write(self):
         """Code of the whole tile."""
-        builder, n_monomials, two = self.builder, self.arrays["sums_bar"][2][1], ir.Constant(INDEX, 2)
+        builder, n_monomials, two = self.builder, self.arrays["sums_bar"][2][2], ir.Constant(INDEX, 2)
         # Two at a time, as each row of coefficients that is loaded then serves twice.
         in_twos = builder.mul(builder.sdiv(n_monomials, two), two)
         with cgutils.for_range_slice(builder, ir.Constant(INDEX, 0), in_twos, two) as (a, _):
@@ -108,10 +108,10 @@ class _TileCode:
     def _z(self, monomials):
         """Z_pak = sum_t Bbar^t_iak c^t_jk of some monomials: for each a list of vectors, one for every pair."""
         builder, (_, strides, shape) = self.builder, self.arrays["sums_bar"]
-        starts = [address_of(builder, self.own, (a, strides[1])) for a in monomials]
+        starts = [address_of(builder, self.own, (a, strides[2])) for a in monomials]
         z = [self._zeros() for _ in monomials]
-        with rolled_range(builder, shape[2]) as step:
-            sums_bar = [self._load(address_of(builder, start, (step.index, strides[2]))) for start in starts]
+        with rolled_range(builder, shape[0]) as step:
+            sums_bar = [self._load(address_of(builder, start, (step.index, strides[0]))) for start in starts]
             offset = builder.mul(step.index, self.arrays["coefficients"][1][0])
             for r in self.some:
                 coefficients = self._load(builder.gep(self.theirs[r], [offset]))

@@ -69,7 +69,7 @@ def scale_to_data(specification, parameters, packed, chosen, precision="float64"
     sweeps.set_parameters(sweeps.layout.pack(parameters))
     sweeps.forward(batch)
     if "contraction" in parameters:
-        squares = (sweeps.values.sums[:, :, 0].astype(float) ** 2).mean(axis=0) * sweeps.monomials.weight[:, None]
+        squares = (sweeps.values.sums[0].astype(float) ** 2).mean(axis=0) * sweeps.monomials.weight[:, None]
         by_degree = np.zeros((specification.max_degree + 1, specification.radial))
         np.add.at(by_degree, sweeps.monomials.degree, squares)
         largest = by_degree.max(axis=1, keepdims=True)

@@ -243,7 +243,7 @@ class Sweeps:
         hidden = (n_steps, n_atoms * (width - spec.densities))
         shapes |= dict.fromkeys(("pre", "act_gate", "act_slope", "pre_bar"), hidden)
         shapes |= dict.fromkeys(("coefficients", "coefficients_bar"), (n_steps, n_atoms, spec.radial))
-        shapes |= dict.fromkeys(("sums", "sums_bar"), (n_atoms, spec.monomials, n_steps, spec.radial))
+        shapes |= dict.fromkeys(("sums", "sums_bar"), (n_steps, n_atoms, spec.monomials, spec.radial))
         shapes |= dict.fromkeys(("density", "density_bar"), (n_steps, n_atoms, spec.densities))
         return shapes | {"output_bar": (n_atoms, 1)}
 
