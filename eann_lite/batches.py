@@ -15,6 +15,10 @@ SHARED_BLOCKS, SMALL_BLOCK = 6, 16
 #: From this many atoms on the kernels of one batch run with threads.
 THREADED_FROM = 128
 
+#: Structures of so many atoms or more are ordered along a curve in space: smaller ones fit into the second cache.  Its
+#: bins are so wide (Angstrom), and so many bits count them along each direction.
+LARGE, CURVE_BIN, CURVE_BITS = 500, 2.0, 12
+
 #: More neighbours than this per atom (a hundred times those of a metal at 6 Angstrom) are taken for a mistake.
 MOST_NEIGHBORS = 10000
 
@@ -23,7 +27,7 @@ class PackedStructures(NamedTuple):
     """Structures one after another, with their pairs.
 
     positions (N, 3) Angstrom; species (N,) index into the model's elements; offsets (Q+1,) of the structures' atoms;
-    cells (Q, 3, 3); pbc (Q, 3).
+    cells (Q, 3, 3); pbc (Q, 3); sequence (N,) the atoms of each structure in the order in which batches take them.
     Pairs by centre: first (N+1,); and, of 32 bits, as a large data set has many, neighbor (P,) atom of all; image (P,)
     place of the neighbour's image among those of the structure, whose shifts (in cell vectors) are rows first_image[q]
     to first_image[q + 1] of shifts (I, 3).
@@ -34,6 +38,7 @@ class PackedStructures(NamedTuple):
     offsets: np.ndarray
     cells: np.ndarray
     pbc: np.ndarray
+    sequence: np.ndarray
     first: np.ndarray
     neighbor: np.ndarray
     image: np.ndarray
@@ -46,7 +51,7 @@ class PackedStructures(NamedTuple):
 
     def without_pairs(self):
         """The same structures, from which no batch can be drawn any more."""
-        return self._replace(first=None, neighbor=None, image=None, first_image=None, shifts=None)
+        return self._replace(sequence=None, first=None, neighbor=None, image=None, first_image=None, shifts=None)
 
 
 def species_of(numbers, elements, where):
@@ -114,7 +119,34 @@ def packed_with_pairs(positions, species, offsets, cells, pbc, pairs):
     packing.number_images(
         offsets, pairs.first, pairs.neighbor, pairs.shift, boxes, first_image, shifts, neighbor, image
     )
-    return PackedStructures(positions, species, offsets, cells, pbc, pairs.first, neighbor, image, first_image, shifts)
+    sequence = _sequence(positions, offsets, cells, pbc)
+    return PackedStructures(
+        positions, species, offsets, cells, pbc, sequence, pairs.first, neighbor, image, first_image, shifts
+    )
+
+
+def _sequence(positions, offsets, cells, pbc):
+    """The atoms of every structure, those of large ones so that what is near in space is near in memory."""
+    sequence = np.arange(len(positions))
+    for q in np.flatnonzero(np.diff(offsets) >= LARGE):
+        atoms = slice(offsets[q], offsets[q + 1])
+        sequence[atoms] = offsets[q] + _along_curve(positions[atoms], cells[q], pbc[q])
+    return sequence
+
+
+def _along_curve(positions, cell, pbc):
+    """Atoms (n,) along the curve of G. M. Morton that fills space: bits of x, y and z in turn make up the key."""
+    from eann_lite.kernels.lattice import complete_cell
+
+    complete, _ = complete_cell(cell, pbc)
+    fractions = positions @ np.linalg.inv(complete)
+    fractions -= np.where(pbc, np.floor(fractions), fractions.min(axis=0))
+    bins = np.minimum(fractions * np.linalg.norm(complete, axis=1) / CURVE_BIN, 2**CURVE_BITS - 1).astype(np.int64)
+    key = np.zeros(len(positions), np.int64)
+    for bit in range(CURVE_BITS):
+        for x in range(3):
+            key |= ((bins[:, x] >> bit) & 1) << (3 * bit + x)
+    return np.argsort(key, kind="stable")
 
 
 def draw_batch(packed, chosen, n_species, threaded=None):
@@ -128,7 +160,9 @@ def draw_batch(packed, chosen, n_species, threaded=None):
     n_atoms = int((packed.offsets[chosen + 1] - packed.offsets[chosen]).sum())
     order, structure, first = np.empty(n_atoms, np.int64), np.empty(n_atoms, np.int64), np.empty(n_atoms + 1, np.int64)
     place = np.empty(packed.species.size, np.int64)
-    counts = packing.batch_order(chosen, packed.offsets, packed.species, n_species, order, place, structure)
+    counts = packing.batch_order(
+        chosen, packed.offsets, packed.sequence, packed.species, n_species, order, place, structure
+    )
     packing.batch_pairs_first(order, packed.first, first)
     if first[-1] >= 2**31:
         raise InputError(f"{first[-1]} pairs in one batch: expected less than {2**31}. Give fewer structures.")

@@ -193,6 +193,25 @@ def test_a_batch_holds_every_atom_and_pair_once_sorted_by_element_in_blocks(item
     )
 
 
+@pytest.mark.parametrize("pbc", [(True, True, True), (False, True, False), (False, False, False)])
+def test_large_structures_are_taken_along_a_curve_whatever_the_order_of_their_atoms(pbc):
+    specification = Specification(elements=("H", "C"), cutoff=3.5, radial=4, densities=3, recursions=1)
+    model, rng = random_model(specification, seed=3), np.random.default_rng(3)
+    structure = replace(large_cell(rng, 600), pbc=np.array(pbc))
+    mixed = rng.permutation(600)
+    permuted = replace(structure, positions=structure.positions[mixed], numbers=structure.numbers[mixed])
+    small = random_structure(rng, "cluster", [1, 6, 1], np.zeros(3, bool))
+    found, expected = model.evaluate([small, permuted, small])[1], model.evaluate(structure)
+    assert deviation(found.energies, expected.energies[mixed]) < 1e-12
+    assert deviation(found.forces, expected.forces[mixed]) < 1e-12
+    assert deviation(found.strain_derivative, expected.strain_derivative) < 1e-12
+    packed = pack_structures([permuted], specification.elements, specification.reach)
+    in_the_order_given = packed._replace(sequence=np.arange(600))
+    sizes = [draw_batch(p, np.arange(1), 2).atom_rows.size for p in (packed, in_the_order_given)]
+    # The atoms of a block have neighbours in common.
+    assert sizes[0] < 0.8 * sizes[1]
+
+
 @given(st.lists(structures(), min_size=1, max_size=4), st.sampled_from([0, 1, 3, 10**6]), seeds)
 def test_a_batch_has_the_vectors_of_its_pairs_however_far_atoms_are_outside_of_their_cell(items, farthest, seed):
     rng = np.random.default_rng(seed)

@@ -8,10 +8,11 @@ from eann_lite.compiled import compile_loops, helper
 
 
 @compile_loops
-def batch_order(chosen, offsets, species, n_species, order, place, structure):
+def batch_order(chosen, offsets, sequence, species, n_species, order, place, structure):
     """Fill order (N,): packed atom of every batch atom; place (all atoms,): its inverse; structure (N,).
 
-    Atoms of one element are consecutive, in the order of the chosen structures.  Returns counts (n_species,).
+    Atoms of one element are consecutive, in the order of the chosen structures and in each one of ``sequence`` (all
+    atoms,).  Returns counts (n_species,).
     """
     counts = np.zeros(n_species, np.int64)
     for q in chosen:
@@ -21,7 +22,8 @@ def batch_order(chosen, offsets, species, n_species, order, place, structure):
     for s in range(1, n_species):
         fill[s] = fill[s - 1] + counts[s - 1]
     for n in range(chosen.size):
-        for i in range(offsets[chosen[n]], offsets[chosen[n] + 1]):
+        for place_in_sequence in range(offsets[chosen[n]], offsets[chosen[n] + 1]):
+            i = sequence[place_in_sequence]
             s = species[i]
             order[fill[s]] = i
             place[i] = fill[s]
