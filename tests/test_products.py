@@ -108,8 +108,8 @@ def all_products(module):
         scaled_tangent(x[:, 0], x_dot[:, 0], w[1], 0.5, z[0], z[1], y[3], y[4])
         gathered(x[:, 0], columns, w[0], 0, z[0], m, y[5])
         gathered_tangent(x[:, 0], x_dot[:, 0], columns, w[0], w[1], 0, z[0], z[1], m, y[6])
-        uses_tangent(0, n, x[:, 0], x_dot[:, 0], w[0], w[1], z[0], z[1], z[0], z[1], m, m, y[7], y[8], True, True)
-        scattered(x[:, 0], w[2], z[1], m, y[9])
+        uses_tangent(0, n, x[:, 0].T.copy(), x_dot[:, 0].T.copy(), w[0], w[1], z[0], z[1], z[0], z[1], m, m, y[7], y[8], True, True)
+        scattered(x[:, 0].T.copy(), w[2], z[1], m, y[9])
 
     return run
 
@@ -184,7 +184,7 @@ def test_the_derivative_of_uses_of_a_product_is_that_of_numpy(begin, rows, outer
     z, sums = np.full((6, outer), 6.0, dtype), np.full((end + 1, outer), 7.0, dtype)
     still = (x_dot, u_dot, v_dot) if moving else [np.full_like(a, np.nan) for a in (x_dot, u_dot, v_dot)]
     jitted_product_and_uses_tangent(
-        begin, end, x, still[0], w, w_dot, u, still[1], v, still[2], m, l, z, sums, fresh, moving
+        begin, end, x.T.copy(), still[0].T.copy(), w, w_dot, u, still[1], v, still[2], m, l, z, sums, fresh, moving
     )
     p, p_dot = np.zeros((2, end + 1, outer), dtype)
     p[begin:end], p_dot[begin:end] = (x @ w)[:rows], (x @ w_dot + moving * (x_dot @ w))[:rows]
@@ -243,7 +243,7 @@ def test_products_added_to_rows_by_name_are_those_of_numpy(rows, inner, outer, p
     around = np.full((6, outer + 3), 7.0, dtype)
     expected = around.astype(float)
     np.add.at(expected[:, 1:-2], m, z * (x[:rows] @ w))
-    jitted_scattered_product(x, w, z, m, around[:, 1:-2])
+    jitted_scattered_product(x.T.copy(), w, z, m, around[:, 1:-2])
     assert around == pytest.approx(expected, rel=tolerance, abs=20 * tolerance)
 
 

@@ -328,7 +328,10 @@ def _scaled_product(x, w, factor, z, y):
 
 @helper
 def add_scattered_product(x, w, z, m, y):
-    """Row m[n] of y += z[n] (x @ w)[n], row by row, element by element with z (n, o); as many rows count as z has."""
+    """Row m[n] of y += z[n] (x.T @ w)[n], row by row, element by element with z (n, o); as many rows count as z has.
+
+    Rows of x (i, ..), too, are contiguous.
+    """
     _add_scattered_product(any_layout(x), any_layout(w), any_layout(z), any_layout(m), any_layout(y))
 
 
@@ -424,9 +427,9 @@ def _gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
 
 @helper
 def product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving):
-    """Derivatives of u p, added to rows z[l], and sums of v[m] p, with p = x @ w in rows begin to end, along all dots.
+    """Derivatives of u p, added to rows z[l], and sums of v[m] p, with p = x.T @ w in rows begin to end, along all dots.
 
-    sums = or (not fresh) +=; products with u and v are element by element; rows but those of x and x_dot contiguous.
+    sums = or (not fresh) +=; products with u and v are element by element; all rows are contiguous.
     Without ``moving`` only w_dot counts; the others with a dot may then hold anything.
     """
     _product_and_uses_tangent(

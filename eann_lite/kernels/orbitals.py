@@ -54,12 +54,11 @@ def messages(b, t, potential, batch, values):
     first, radial, sums_bar, row, message = batch.first, values.radial, values.sums_bar[t], batch.row, values.message
     fill_rows(batch.block_first[b], batch.block_first[b + 1], message, 0.0)
     angular = columns_of_pairs(sums_bar.shape[1], start, stop, first, radial)
-    angular_by_pair = angular.T
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
         monomials(i, potential, batch, values, angular)
-        # Of its rows only those of this atom's pairs count, as many as the others have.
-        add_scattered_product(angular_by_pair, sums_bar[i], radial[begin:end], row[begin:end], message)
+        # Of its columns only those of this atom's pairs count, as many as the others have rows.
+        add_scattered_product(angular, sums_bar[i], radial[begin:end], row[begin:end], message)
 
 
 @helper
@@ -82,7 +81,7 @@ def messages_tangent(b, t, moving, potential, batch, values, tangents):
         if moving:
             monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)
         product_and_uses_tangent(
-            first[i], first[i + 1], angular.T, angular_dot.T, sums_bar[i], sums_bar_dot[i],
+            first[i], first[i + 1], angular, angular_dot, sums_bar[i], sums_bar_dot[i],
             radial, radial_dot, coefficients, coefficients_dot, neighbor, batch.row, message_dot, radial_bar_dot, last,
             moving,
         )  # fmt: skip

@@ -163,10 +163,26 @@ def scaled_product_tile(rows, n_bytes):
     return tile
 
 
-def scattered_product_tile(rows, n_bytes):
-    """Intrinsic tile(x, n, w, o, z, m, y): row m[c] of y += z[c] (x @ w)[c] for c from n to n + rows, one by one.
+def _column(builder, x, size, c, column):
+    """First byte of number c of row ``column`` of an opened array with contiguous rows of numbers of ``size`` bytes."""
+    return address_of(builder, x[0], (column, x[1][0]), (c, ir.Constant(INDEX, size)))
 
-    Of the columns o:o+width, element by element with z; x may have any strides; rows of w, z and y are contiguous.
+
+def _add_column(builder, start, row, totals):
+    """Each of ``totals`` += its number times a row: these numbers stand side by side from ``start`` on.
+
+    So the compiler has one address for all of them.
+    """
+    for r, total in enumerate(totals):
+        number = builder.gep(at(builder, start, row.type.element), [ir.Constant(INDEX, r)])
+        number = repeated(builder, builder.load(number), row.type.count)
+        builder.store(multiply_add(builder, number, row, builder.load(total)), total)
+
+
+def scattered_product_tile(rows, n_bytes):
+    """Intrinsic tile(x, n, w, o, z, m, y): row m[c] of y += z[c] (x.T @ w)[c] for c from n to n + rows, one by one.
+
+    Of the columns o:o+width, element by element with z; rows of x, w, z and y are contiguous.
     """
 
     @intrinsic
@@ -174,18 +190,22 @@ def scattered_product_tile(rows, n_bytes):
         def generate(context, builder, signature, arguments):
             n, o = arguments[1], arguments[3]
             element, size = element_of(signature.args[0])
-            vector, size = ir.VectorType(element, max(1, n_bytes // size)), ir.Constant(INDEX, size)
+            vector = ir.VectorType(element, max(1, n_bytes // size))
+            column = (o, ir.Constant(INDEX, size))
             x, w, z, m, y = (opened(context, builder, signature.args[place], arguments[place]) for place in (0, 2, 4, 5, 6))
-            (products,) = _products(builder, (x,), n, rows, w, (o, size), element, vector)
+            products = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(rows)]
+            with rolled_range(builder, x[2][0]) as loop:
+                row = at(builder, address_of(builder, w[0], (loop.index, w[1][0]), column), vector)
+                _add_column(builder, _column(builder, x, size, n, loop.index), builder.load(row, align=4), products)
             for r, product in enumerate(products):
                 index = plus(builder, n, r)
-                factor = address_of(builder, z[0], (index, z[1][0]), (o, size))
+                factor = address_of(builder, z[0], (index, z[1][0]), column)
                 prefetch(builder, factor, z[1][0])
                 factor = builder.load(at(builder, factor, vector), align=4)
                 row = index_at(builder, m, signature.args[5], index)
-                target = at(builder, address_of(builder, y[0], (row, y[1][0]), (o, size)), vector)
+                target = at(builder, address_of(builder, y[0], (row, y[1][0]), column), vector)
                 before = builder.load(target, align=4)
-                builder.store(multiply_add(builder, factor, product, before), target, align=4)
+                builder.store(multiply_add(builder, factor, builder.load(product), before), target, align=4)
             return context.get_dummy_value()
 
         return types.void(x, types.intp, w, types.intp, z, m, y), generate
@@ -351,8 +371,8 @@ def gathered_product_tangent_tile(rows, n_bytes):
 def product_and_use_tangent_tile(rows, n_bytes):
     """Intrinsic tile(x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving).
 
-    Derivative of u[n] p and v[m[n]] p: with p = x[c:c+rows] @ w and p_dot = x[c:c+rows] @ w_dot +
-    x_dot[c:c+rows] @ w in the columns o:o+width, z[l[n]] += u[n] p_dot + u_dot[n] p, one by one, and sums[n] = or (not
+    Derivative of u[n] p and v[m[n]] p: with p = x[:, c:c+rows].T @ w and p_dot = x[:, c:c+rows].T @ w_dot +
+    x_dot[:, c:c+rows].T @ w in the columns o:o+width, z[l[n]] += u[n] p_dot + u_dot[n] p, one by one, and sums[n] = or (not
     fresh) += v[m[n]] p_dot + v_dot[m[n]] p.  Without ``moving`` x_dot, u_dot and v_dot, which nobody reads, count as 0.
     """
 
@@ -374,25 +394,18 @@ def product_and_use_tangent_tile(rows, n_bytes):
             def load(array, row):
                 return builder.load(place(array, row), align=4)
 
-            def add(total, array, r, column, row):
-                """total += array[c + r, column] row."""
-                number = address_of(builder, array[0], (plus(builder, first, r), array[1][0]), (column, array[1][1]))
-                number = repeated(builder, builder.load(at(builder, number, element)), vector.count)
-                builder.store(multiply_add(builder, number, row, builder.load(total)), total)
-
             zero = ir.Constant(vector, None)
             products, products_dot = ([cgutils.alloca_once_value(builder, zero) for _ in range(rows)] for _ in range(2))
             with builder.if_else(moving) as (all_move, few_move):
-                with all_move, rolled_range(builder, x[2][1]) as loop:
+                with all_move, rolled_range(builder, x[2][0]) as loop:
                     row, row_dot = load(w, loop.index), load(w_dot, loop.index)
-                    for r in range(rows):
-                        add(products[r], x, r, loop.index, row)
-                        add(products_dot[r], x, r, loop.index, row_dot)
-                        add(products_dot[r], x_dot, r, loop.index, row)
-                with few_move, rolled_range(builder, x[2][1]) as loop:
-                    row_dot = load(w_dot, loop.index)
-                    for r in range(rows):
-                        add(products_dot[r], x, r, loop.index, row_dot)
+                    start, start_dot = (_column(builder, array, size, first, loop.index) for array in (x, x_dot))
+                    _add_column(builder, start, row, products)
+                    _add_column(builder, start, row_dot, products_dot)
+                    _add_column(builder, start_dot, row, products_dot)
+                with few_move, rolled_range(builder, x[2][0]) as loop:
+                    start = _column(builder, x, size, first, loop.index)
+                    _add_column(builder, start, load(w_dot, loop.index), products_dot)
             for r in range(rows):
                 index = plus(builder, n, r)
                 other = index_at(builder, m, signature.args[11], index)
