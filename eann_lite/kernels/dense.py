@@ -221,7 +221,7 @@ _line_gathered_tangent, _half_gathered_tangent, _one_gathered_tangent = (
     _gathered_columns_tangent(n_bytes, height) for n_bytes, height in ((64, TALLEST), (32, TALLEST), (1, 2))
 )
 _line_used_tangent, _half_used_tangent, _one_used_tangent = (
-    _used_columns_tangent(n_bytes, height) for n_bytes, height in ((64, 6 if LONG_VECTORS else 3), (32, 6), (1, 2))
+    _used_columns_tangent(n_bytes, height) for n_bytes, height in ((64, 8 if LONG_VECTORS else 3), (32, 6), (1, 2))
 )
 # Squares need two sums a row, and products with their derivative, too.  Several cache lines together with AVX-512:
 # eight rows by two lines of squares are faster than four, though some totals leave the registers between monomials.
@@ -407,7 +407,7 @@ def _gathered_product(x, u, p, v, m, y):
 
 @helper
 def gathered_product_tangent(x, x_dot, columns, u, u_dot, p, v, v_dot, m, y):
-    """Derivative y of ``gathered_product`` along x_dot, u_dot and v_dot."""
+    """Derivative y of ``gathered_product`` along x_dot, u_dot and v_dot, whose rows are as far apart as those of u."""
     _gathered_product_tangent(any_layout(x)[:, :columns], any_layout(x_dot)[:, :columns], u, u_dot, p, v, v_dot, m, y)
 
 
@@ -429,7 +429,8 @@ def _gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
 def product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving):
     """Derivatives of u p, added to rows z[l], and sums of v[m] p, with p = x.T @ w in rows begin to end, along all dots.
 
-    sums = or (not fresh) +=; products with u and v are element by element; all rows are contiguous.
+    sums = or (not fresh) +=; products with u and v are element by element; all rows are contiguous, and those of all
+    arrays but x and x_dot equally far apart.
     Without ``moving`` only w_dot counts; the others with a dot may then hold anything.
     """
     _product_and_uses_tangent(

@@ -164,9 +164,7 @@ class _TileCode:
     def _index(self, name, *indices):
         """A number of an array of whole numbers."""
         *rows, last = indices
-        _, strides, shape = self.arrays[name]
-        array = self._row(name, *rows), strides[len(rows) :], shape[len(rows) :]
-        return index_at(self.builder, array, self.kinds[name], last)
+        return index_at(self.builder, self._row(name, *rows), self.kinds[name], last)
 
     def _load(self, start):
         """The vector of Gaussians that begins there."""

@@ -83,7 +83,7 @@ def sum_of_rows(typing_context, x, rows, begin, end, z, n):
                 builder.store(ir.Constant(kind, None), total)
 
             def add(p, total):
-                row = index_at(builder, rows, signature.args[1], p)
+                row = index_at(builder, rows[0], signature.args[1], p)
                 place = at(builder, address_of(builder, x_base, (row, x_strides[0]), (k, size)), kind)
                 builder.store(builder.fadd(builder.load(total), builder.load(place, align=4)), total)
 

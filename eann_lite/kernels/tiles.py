@@ -202,7 +202,7 @@ def scattered_product_tile(rows, n_bytes):
                 factor = address_of(builder, z[0], (index, z[1][0]), column)
                 prefetch(builder, factor, z[1][0])
                 factor = builder.load(at(builder, factor, vector), align=4)
-                row = index_at(builder, m, signature.args[5], index)
+                row = index_at(builder, m[0], signature.args[5], index)
                 target = at(builder, address_of(builder, y[0], (row, y[1][0]), column), vector)
                 before = builder.load(target, align=4)
                 builder.store(multiply_add(builder, factor, builder.load(product), before), target, align=4)
@@ -306,7 +306,7 @@ def gathered_product_tile(rows, n_bytes):
                 place = builder.add(p, loop.index)
                 a = address_of(builder, u_base, (place, u_strides[0]), column)
                 prefetch(builder, a, u_strides[0])
-                row = index_at(builder, m, signature.args[5], place)
+                row = index_at(builder, m[0], signature.args[5], place)
                 b = at(builder, address_of(builder, v_base, (row, v_strides[0]), column), vector)
                 both = multiply(builder, builder.load(at(builder, a, vector), align=4), builder.load(b, align=4))
                 for r in range(rows):
@@ -342,13 +342,14 @@ def gathered_product_tangent_tile(rows, n_bytes):
             )
 
             def place(array, row):
-                return at(builder, address_of(builder, array[0], (row, array[1][0]), column), vector)
+                """Where a row of u, u_dot, v or v_dot is, which all have the same length: one multiplication serves."""
+                return at(builder, address_of(builder, array[0], (row, u[1][0]), column), vector)
 
             indices = [plus(builder, n, r) for r in range(rows)]
             sums = [cgutils.alloca_once_value(builder, ir.Constant(vector, None)) for _ in range(rows)]
             with rolled_range(builder, x[2][1]) as loop:
                 pair = builder.add(p, loop.index)
-                other = index_at(builder, m, signature.args[8], pair)
+                other = index_at(builder, m[0], signature.args[8], pair)
                 a, a_dot = (builder.load(place(array, pair), align=4) for array in (u, u_dot))
                 b, b_dot = (builder.load(place(array, other), align=4) for array in (v, v_dot))
                 both, both_dot = multiply(builder, a, b), multiply_add(builder, a_dot, b, multiply(builder, a, b_dot))
@@ -360,7 +361,8 @@ def gathered_product_tangent_tile(rows, n_bytes):
                         value = multiply_add(builder, number, factor, value)
                     builder.store(value, total)
             for index, total in zip(indices, sums):
-                builder.store(builder.load(total), place(y, index), align=4)
+                target = address_of(builder, y[0], (index, y[1][0]), column)
+                builder.store(builder.load(total), at(builder, target, vector), align=4)
             return context.get_dummy_value()
 
         return types.void(x, x_dot, types.intp, u, u_dot, types.intp, v, v_dot, m, types.intp, y), generate
@@ -389,7 +391,8 @@ def product_and_use_tangent_tile(rows, n_bytes):
             )
 
             def place(array, row):
-                return at(builder, address_of(builder, array[0], (row, array[1][0]), column), vector)
+                """Rows of all arrays but x and x_dot have the same length: one multiplication serves for one number."""
+                return at(builder, address_of(builder, array[0], (row, u[1][0]), column), vector)
 
             def load(array, row):
                 return builder.load(place(array, row), align=4)
@@ -408,23 +411,19 @@ def product_and_use_tangent_tile(rows, n_bytes):
                     _add_column(builder, start, load(w_dot, loop.index), products_dot)
             for r in range(rows):
                 index = plus(builder, n, r)
-                other = index_at(builder, m, signature.args[11], index)
+                other = index_at(builder, m[0], signature.args[11], index)
                 p, p_dot = builder.load(products[r]), builder.load(products_dot[r])
                 results = [multiply(builder, load(u, index), p_dot), multiply(builder, load(v, other), p_dot)]
                 places = [cgutils.alloca_once_value(builder, result) for result in results]
                 with builder.if_then(moving):
                     for result, slot, (array, row) in zip(results, places, ((u_dot, index), (v_dot, other))):
                         builder.store(multiply_add(builder, load(array, row), p, result), slot)
-                target = place(z, index_at(builder, l, signature.args[12], index))
+                target = place(z, index_at(builder, l[0], signature.args[12], index))
                 value = builder.fadd(builder.load(target, align=4), builder.load(places[0]), flags=CONTRACT)
                 builder.store(value, target, align=4)
-                target = place(sums, index)
-                with builder.if_else(fresh) as (empty, continued):
-                    with empty:
-                        builder.store(builder.load(places[1]), target, align=4)
-                    with continued:
-                        value = builder.fadd(builder.load(target, align=4), builder.load(places[1]), flags=CONTRACT)
-                        builder.store(value, target, align=4)
+                before = builder.select(fresh, zero, load(sums, index))
+                value = builder.fadd(before, builder.load(places[1]), flags=CONTRACT)
+                builder.store(value, place(sums, index), align=4)
             return context.get_dummy_value()
 
         index, truth = types.intp, types.boolean

@@ -34,11 +34,10 @@ def element_of(array_type):
     return (ir.FloatType(), 4) if single else (ir.DoubleType(), 8)
 
 
-def index_at(builder, array, array_type, place):
-    """Number ``place`` of an array of whole numbers, opened, as a 64-bit index."""
-    base, (stride,), _ = array
+def index_at(builder, base, array_type, place):
+    """Number ``place`` of a contiguous array of whole numbers that begins at ``base``, as a 64-bit index."""
     kind = ir.IntType(array_type.dtype.bitwidth)
-    number = builder.load(at(builder, address_of(builder, base, (place, stride)), kind))
+    number = builder.load(builder.gep(at(builder, base, kind), [place]))
     return number if kind == INDEX else builder.sext(number, INDEX)
 
 
