@@ -25,7 +25,7 @@ class Report:
     def take_turns(self, functions, others=None):
         """``Times`` of functions of this process and, among them, of seconds(loops) of ``others``."""
         timers = {name: here(function) for name, function in functions.items()} | (others or {})
-        return take_turns(timers, *((3, 0.02, 4.0) if self.quick else (7, 0.05, 20.0)))
+        return take_turns(timers, *((3, 0.25, 8.0) if self.quick else (7, 0.25, 20.0)))
 
     def add(self, what, value, unit, floor=None, spread=None, published=None, note=""):
         """One row; for a unit per second more is better, for all others less."""

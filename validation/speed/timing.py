@@ -45,11 +45,12 @@ class Times(dict):
         return DENSE**3 / self.median("dense")
 
 
-def take_turns(timers, repeats, shortest=0.05, longest=20.0):
+def take_turns(timers, repeats, shortest, longest):
     """``Times`` of {name: seconds(loops)} and of the dense product, in rounds A B C, A B C, ...
 
-    One measurement repeats short calls for at least ``shortest`` seconds.  There are ``repeats`` rounds, fewer (but 3)
-    when they take more than ``longest`` seconds.
+    One measurement repeats short calls for at least ``shortest`` seconds: the first call of a turn, which finds the
+    caches full of what the others left, takes up to a third longer than those of a fit or a dynamics.  There are
+    ``repeats`` rounds, fewer (but 3) when they take more than ``longest`` seconds.
     """
     timers = timers | {"dense": dense_product()}
     loops = {}
