@@ -4,13 +4,12 @@ import math
 import os
 import warnings
 
-import numba
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.outputs import Properties, all_outputs
 
 from eann_lite.batches import draw_batch, packed_with_pairs, species_of
-from eann_lite.compiled import set_threads
+from eann_lite.compiled import set_threads, threads_in_use
 from eann_lite.errors import InputError
 from eann_lite.extrapolation import OUTSIDE, ExtrapolationWarning, warning_text
 from eann_lite.kernels.packing import energies_as_given, forces_as_given
@@ -89,7 +88,7 @@ class EANNCalculator(Calculator):
 
             model = load(model)
         if threads is not None:
-            before = numba.get_num_threads()
+            before = threads_in_use()
             set_threads(threads)
             set_threads(before)
         if precision not in PRECISIONS:
@@ -117,15 +116,15 @@ class EANNCalculator(Calculator):
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         """Fill ``results``; called by ASE with what was asked for and what changed since the last call."""
-        if self.threads in (None, numba.get_num_threads()):
+        if self.threads in (None, threads_in_use()):
             self._calculate(self.atoms if atoms is None else atoms, properties, system_changes)
             return
-        before = numba.get_num_threads()
+        before = threads_in_use()
         set_threads(self.threads)
         try:
             self._calculate(self.atoms if atoms is None else atoms, properties, system_changes)
         finally:
-            numba.set_num_threads(before)
+            set_threads(before)
 
     def _calculate(self, atoms, properties, system_changes):
         if system_changes or self.atoms is None:

@@ -127,11 +127,11 @@ def with_bounds(model, structures, threads=1):
 
 def structure_distances(model, packed):
     """The measure (N,) of all atoms of packed structures, in their order; ``model`` has bounds."""
-    import numba
+    from eann_lite.compiled import threads_in_use
 
     result = np.empty(packed.species.size)
     start = 0
-    for piece in _of_all_pieces(model.pool(numba.get_num_threads()), packed, model.bounds.distances, given_order=True):
+    for piece in _of_all_pieces(model.pool(threads_in_use()), packed, model.bounds.distances, given_order=True):
         result[start : start + piece.size] = piece
         start += piece.size
     return result

@@ -1,19 +1,25 @@
-"""The cache of compiled kernels: what it depends on."""
+"""The cache of compiled kernels and what it depends on; threads and the blocks that they share."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numba.core.codegen import JITCodeLibrary
 from numba.core.runtime import _nrt_python, rtsys
 
 import eann_lite
 from eann_lite import compiled, linked
-from eann_lite.compiled import COMPILED_SOURCES, Kernel, compile_loops, helper, set_threads
+from eann_lite.compiled import COMPILED_SOURCES, Kernel, compile_loops, helper, set_threads, threads_in_use
 from eann_lite.errors import InputError
+from eann_lite.kernels.shares import next_block, nothing_taken
 from eann_lite.linked import HelperCompiler, KernelCompiler
 
 PACKAGE = Path(eann_lite.__file__).parent
@@ -81,7 +87,7 @@ def test_helpers_are_linked_into_what_calls_them_and_are_no_machine_code_of_thei
     assert caller.library.get_pointer_to_function(caller.fndesc.llvm_func_name) != 0
 
 
-def squares(x, y):
+def squares(workers, x, y):
     for n in numba.prange(x.size):
         y[n] = squared(x[n])
 
@@ -186,7 +192,7 @@ def test_serial_and_threaded_variants_of_a_kernel_are_the_same_function():
     from numba import prange
 
     @Kernel
-    def squares(x, y):
+    def squares(workers, x, y):
         for i in prange(x.size):
             y[i] = x[i] * x[i]
 
@@ -195,3 +201,76 @@ def test_serial_and_threaded_variants_of_a_kernel_are_the_same_function():
         y = np.empty(5)
         squares(threaded, x, y)
         assert np.array_equal(y, x * x)
+
+
+# Blocks shared among threads
+
+
+@compile_loops
+def all_blocks_of_one_worker(workers, worker, n_blocks):
+    """What a worker gets that is alone, and the counts after it."""
+    counts, blocks = nothing_taken(1, workers), np.empty(n_blocks, np.int64)
+    n = 0
+    b = next_block(counts, 0, worker, n_blocks, -1)
+    while b >= 0:
+        blocks[n] = b
+        n += 1
+        b = next_block(counts, 0, worker, n_blocks, b)
+    return blocks[:n], counts[0, workers, 0]
+
+
+@given(st.integers(1, 5), st.integers(0, 4), st.integers(0, 23))
+def test_a_worker_takes_its_own_share_first_and_then_what_the_others_left(workers, worker, n_blocks):
+    worker %= workers
+    blocks, done = all_blocks_of_one_worker(workers, worker, n_blocks)
+    shares = [range(n_blocks * w // workers, n_blocks * (w + 1) // workers) for w in range(workers)]
+    assert blocks.tolist() == [b for w in range(workers) for b in shares[(worker + w) % workers]]
+    assert done == n_blocks
+
+
+@Kernel
+def sums_of_neighbours(workers, x):
+    """x[t + 1, b] = x[t, b - 1] + x[t, b + 1] around a ring: every loop reads what other workers wrote in the one before."""
+    counts = nothing_taken(x.shape[0] - 1, workers)
+    for w in numba.prange(workers):
+        worker = np.int64(w)
+        for t in range(x.shape[0] - 1):
+            b = next_block(counts, t, worker, x.shape[1], -1)
+            while b >= 0:
+                x[t + 1, b] = x[t, b - 1] + x[t, (b + 1) % x.shape[1]]
+                b = next_block(counts, t, worker, x.shape[1], b)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_loop_over_blocks_begins_when_the_one_before_is_done(threads):
+    if threads > numba.config.NUMBA_NUM_THREADS:
+        pytest.skip(f"this machine has {numba.config.NUMBA_NUM_THREADS} core")
+    before = threads_in_use()
+    set_threads(threads)
+    try:
+        for n_blocks in (1, 2, 3, 50):
+            expected = np.zeros((200, n_blocks), np.int64)
+            expected[0] = np.arange(n_blocks)
+            for t in range(199):
+                expected[t + 1] = (np.roll(expected[t], 1) + np.roll(expected[t], -1)) % 2**40
+            for threaded in (False, True):
+                found = np.zeros_like(expected)
+                found[0] = np.arange(n_blocks)
+                sums_of_neighbours(threaded, found)
+                assert np.array_equal(found % 2**40, expected)
+    finally:
+        set_threads(before)
+
+
+def test_threads_sleep_while_they_have_no_work_unless_the_environment_says_otherwise():
+    code = (
+        "import os; os.environ.update({settings}); from eann_lite.compiled import threads_in_use; seen = []\n"
+        "import numba; start = numba.get_num_threads\n"
+        "numba.get_num_threads = lambda: (seen.append(os.environ.get('OMP_WAIT_POLICY')), start())[1]\n"
+        "threads_in_use(); print(seen[0], os.environ.get('OMP_WAIT_POLICY'))"
+    )
+    for settings, expected in (({}, "passive None"), ({"OMP_WAIT_POLICY": "active"}, "active active")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        command = [sys.executable, "-c", code.format(settings=settings)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected

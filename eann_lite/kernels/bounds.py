@@ -6,28 +6,40 @@ A loop of its own, since for a molecule of five atoms the same in NumPy costs a 
 import numpy as np
 from numba import prange
 
-from eann_lite.compiled import Kernel
+from eann_lite.compiled import Kernel, helper
 from eann_lite.kernels.dense import product
+from eann_lite.kernels.shares import next_block, nothing_taken
+
+
+@helper
+def _distances_of_block(start, stop, s, density, center, whitening, atoms, distance):
+    n_densities = density.shape[1]
+    apart = np.empty((stop - start, n_densities))
+    for n in range(stop - start):
+        for m in range(n_densities):
+            apart[n, m] = density[start + n, m] - center[s, m]
+    white = np.empty((stop - start, n_densities))
+    product(apart, whitening[s], white, True)
+    for n in range(stop - start):
+        square = 0.0
+        for m in range(n_densities):
+            square += white[n, m] * white[n, m]
+        known = atoms[s] > 0.0 and square < np.inf
+        distance[start + n] = np.sqrt(square) if known else np.inf
 
 
 @Kernel
-def distances(blocks, density, center, whitening, atoms, distance):
+def distances(workers, blocks, density, center, whitening, atoms, distance):
     """distance (N,): length of (density - center) @ whitening, center (S, M) and whitening (S, M, M) of the element.
 
     Infinite where it overflows or is not a number, and for an element without training atoms (atoms[s] = 0).
     """
-    for b in prange(blocks.shape[0]):
-        start, stop, s = blocks[b, 0], blocks[b, 1], blocks[b, 2]
-        n_densities = density.shape[1]
-        apart = np.empty((stop - start, n_densities))
-        for n in range(stop - start):
-            for m in range(n_densities):
-                apart[n, m] = density[start + n, m] - center[s, m]
-        white = np.empty((stop - start, n_densities))
-        product(apart, whitening[s], white, True)
-        for n in range(stop - start):
-            square = 0.0
-            for m in range(n_densities):
-                square += white[n, m] * white[n, m]
-            known = atoms[s] > 0.0 and square < np.inf
-            distance[start + n] = np.sqrt(square) if known else np.inf
+    counts = nothing_taken(1, workers)
+    for w in prange(workers):
+        worker = np.int64(w)
+        b = next_block(counts, 0, worker, blocks.shape[0], -1)
+        while b >= 0:
+            _distances_of_block(
+                blocks[b, 0], blocks[b, 1], blocks[b, 2], density, center, whitening, atoms, distance
+            )
+            b = next_block(counts, 0, worker, blocks.shape[0], b)

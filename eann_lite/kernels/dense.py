@@ -136,13 +136,13 @@ def _used_columns_tangent(n_bytes, height):
     tall, one = (product_and_use_tangent_tile(rows, n_bytes) for rows in (height, 1))
 
     @helper
-    def columns(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving):
+    def columns(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving):
         n = begin
         while n + height <= end:
-            tall(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving)
+            tall(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving)
             n += height
         while n < end:
-            one(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving)
+            one(x, x_dot, n - begin, w, w_dot, o, n, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving)
             n += 1
 
     return columns
@@ -426,28 +426,28 @@ def _gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
 
 
 @helper
-def product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving):
-    """Derivatives of u p, added to rows z[l], and sums of v[m] p, with p = x.T @ w in rows begin to end, along all dots.
+def product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving):
+    """Derivatives of u p, added to rows z[h], and sums of v[m] p, with p = x.T @ w in rows begin to end, along all dots.
 
     sums = or (not fresh) +=; products with u and v are element by element; all rows are contiguous, and those of all
     arrays but x and x_dot equally far apart.
     Without ``moving`` only w_dot counts; the others with a dot may then hold anything.
     """
     _product_and_uses_tangent(
-        begin, end, any_layout(x), any_layout(x_dot), any_layout(w), any_layout(w_dot), u, u_dot, v, v_dot, m, l, z,
+        begin, end, any_layout(x), any_layout(x_dot), any_layout(w), any_layout(w_dot), u, u_dot, v, v_dot, m, h, z,
         sums, fresh, moving,
     )  # fmt: skip
 
 
 @helper
-def _product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving):
+def _product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving):
     o, n_out, wide = np.int64(0), w.shape[1], line(w)
     while o + wide <= n_out:
-        _line_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving)
+        _line_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving)
         o += wide
     while o + wide // 2 <= n_out:
-        _half_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving)
+        _half_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving)
         o += wide // 2
     while o < n_out:
-        _one_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving)
+        _one_used_tangent(begin, end, x, x_dot, w, w_dot, o, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving)
         o += 1

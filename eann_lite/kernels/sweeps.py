@@ -2,7 +2,7 @@
 
 Which stage runs when, on which atoms; the loops of a stage over a block of atoms stand in the files of this folder, the
 mathematics in the order of the paper in ``reference``.  One thread works on one block; a stage that reads what others
-wrote for neighbours starts a new loop over blocks.
+wrote for neighbours starts a new loop over blocks (``shares``).
 """
 
 import numpy as np
@@ -11,6 +11,7 @@ from numba import prange
 from eann_lite.compiled import Kernel, helper
 from eann_lite.kernels import contraction, curvature, geometry, networks, orbitals, pair_gradients, repulsion
 from eann_lite.kernels.rows import copy_rows, fill_rows
+from eann_lite.kernels.shares import next_block, nothing_taken
 
 
 @helper
@@ -45,16 +46,22 @@ def _step(b, t, potential, batch, values, energies):
 
 
 @Kernel
-def forward(potential, batch, values, energies):
+def forward(workers, potential, batch, values, energies):
     """energies (N,) in eV of all atoms, reference energies and repulsion included."""
+    steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
+    counts = nothing_taken(steps, workers)
     for i in range(batch.species.size):
         for k in range(values.coefficients.shape[2]):
             values.coefficients[0, i, k] = potential.coefficients[batch.species[i], k]
-    for t in range(values.coefficients.shape[0]):
-        for b in prange(batch.blocks.shape[0]):
-            if t == 0:  # Here, so that the pairs are in the cache when they are used first.
-                _begin(np.int64(b), potential, batch, values, energies)
-            _step(np.int64(b), t, potential, batch, values, energies)
+    for w in prange(workers):
+        worker = np.int64(w)
+        for t in range(steps):
+            b = next_block(counts, t, worker, n_blocks, -1)
+            while b >= 0:
+                if t == 0:  # Here, so that the pairs are in the cache when they are used first.
+                    _begin(b, potential, batch, values, energies)
+                _step(b, t, potential, batch, values, energies)
+                b = next_block(counts, t, worker, n_blocks, b)
 
 
 @helper
@@ -100,16 +107,24 @@ def _forces(b, batch, values, forces):
 
 
 @Kernel
-def reverse(potential, batch, values, forces, virials):
+def reverse(workers, potential, batch, values, forces, virials):
     """forces (N, 3) in eV/Angstrom and virials (N, 3, 3) in eV of all atoms, after ``forward``."""
-    for t in range(values.coefficients.shape[0] - 1, -1, -1):
-        for b in prange(batch.blocks.shape[0]):
-            _step_reverse(np.int64(b), t, potential, batch, values, forces, virials)
-        if t > 0:
-            for b in prange(batch.blocks.shape[0]):
-                _gather(np.int64(b), t, potential, batch, values)
-    for b in prange(batch.blocks.shape[0]):
-        _forces(np.int64(b), batch, values, forces)
+    steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
+    counts = nothing_taken(2 * steps, workers)
+    for w in prange(workers):
+        worker = np.int64(w)
+        for t in range(steps - 1, -1, -1):
+            b = next_block(counts, t, worker, n_blocks, -1)
+            while b >= 0:
+                _step_reverse(b, t, potential, batch, values, forces, virials)
+                b = next_block(counts, t, worker, n_blocks, b)
+            b = next_block(counts, steps + t, worker, n_blocks, -1)
+            while b >= 0:
+                if t > 0:
+                    _gather(b, t, potential, batch, values)
+                else:
+                    _forces(b, batch, values, forces)
+                b = next_block(counts, steps + t, worker, n_blocks, b)
 
 
 @helper
@@ -140,13 +155,21 @@ def _step_tangent(b, t, potential, batch, values, tangents):
 
 
 @Kernel
-def forward_tangent(potential, batch, values, tangents, direction, strain):
+def forward_tangent(workers, potential, batch, values, tangents, direction, strain):
     """Tangents of everything ``forward`` computes along direction (N, 3) and strain (Q, 3, 3)."""
-    for b in prange(batch.blocks.shape[0]):
-        _begin_tangent(np.int64(b), batch, values, tangents, direction, strain)
-    for t in range(values.coefficients.shape[0]):
-        for b in prange(batch.blocks.shape[0]):
-            _step_tangent(np.int64(b), t, potential, batch, values, tangents)
+    steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
+    counts = nothing_taken(steps + 1, workers)
+    for w in prange(workers):
+        worker = np.int64(w)
+        b = next_block(counts, steps, worker, n_blocks, -1)
+        while b >= 0:
+            _begin_tangent(b, batch, values, tangents, direction, strain)
+            b = next_block(counts, steps, worker, n_blocks, b)
+        for t in range(steps):
+            b = next_block(counts, t, worker, n_blocks, -1)
+            while b >= 0:
+                _step_tangent(b, t, potential, batch, values, tangents)
+                b = next_block(counts, t, worker, n_blocks, b)
 
 
 @helper
@@ -197,24 +220,37 @@ def _network_gradients(task, t, moving, potential, batch, values, tangents, grad
 
 @Kernel
 def reverse_tangent(
-    moving, potential, batch, values, tangents, contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient
-):
+    workers, moving, potential, batch, values, tangents, contraction_bar_dot, exponents_bar_dot, centers_bar_dot,
+    gradient,
+):  # fmt: skip
     """gradient (flat) += tangent of the reverse sweep with respect to the parameters of all networks.
 
     The seeds are the tangents of output_bar; contraction_bar_dot (B, L+1, K, M) and exponents_bar_dot, centers_bar_dot
     (B, S, K) are added to, block by block.  With ``moving`` after ``forward_tangent`` and ``reverse``;
     without it the atoms stand still and only ``forward`` is needed: an ordinary gradient of seeds times energies.
     """
-    for t in range(values.coefficients.shape[0] - 1, -1, -1):
-        for b in prange(batch.blocks.shape[0]):
-            _step_reverse_tangent(np.int64(b), t, moving, potential, batch, values, tangents, contraction_bar_dot)
-        tasks = potential.energy_tasks if t + 1 == values.coefficients.shape[0] else potential.recursion_tasks
-        for task in prange(tasks.shape[0]):
-            _network_gradients(np.int64(task), t, moving, potential, batch, values, tangents, gradient)
-        for b in prange(batch.blocks.shape[0]):
-            _gather_tangent(np.int64(b), t, batch, tangents)
-    for b in prange(batch.blocks.shape[0]):
-        _radial_gradients(np.int64(b), moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot)
+    steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
+    counts = nothing_taken(3 * steps + 1, workers)
+    for w in prange(workers):
+        worker = np.int64(w)
+        for t in range(steps - 1, -1, -1):
+            b = next_block(counts, t, worker, n_blocks, -1)
+            while b >= 0:
+                _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, contraction_bar_dot)
+                b = next_block(counts, t, worker, n_blocks, b)
+            n_tasks = (potential.energy_tasks if t + 1 == steps else potential.recursion_tasks).shape[0]
+            task = next_block(counts, steps + t, worker, n_tasks, -1)
+            while task >= 0:
+                _network_gradients(task, t, moving, potential, batch, values, tangents, gradient)
+                task = next_block(counts, steps + t, worker, n_tasks, task)
+            b = next_block(counts, 2 * steps + t, worker, n_blocks, -1)
+            while b >= 0:
+                _gather_tangent(b, t, batch, tangents)
+                b = next_block(counts, 2 * steps + t, worker, n_blocks, b)
+        b = next_block(counts, 3 * steps, worker, n_blocks, -1)
+        while b >= 0:
+            _radial_gradients(b, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot)
+            b = next_block(counts, 3 * steps, worker, n_blocks, b)
 
 
 @helper
@@ -228,20 +264,32 @@ def _pair_gradients_tangent(b, potential, batch, values, tangents, slope_dot, pa
 
 
 @Kernel
-def forces_along(potential, batch, values, tangents, contraction_bar_dot, slope_dot, pair_gradient_dot, forces_dot):
+def forces_along(
+    workers, potential, batch, values, tangents, contraction_bar_dot, slope_dot, pair_gradient_dot, forces_dot
+):
     """forces_dot (N, 3): derivative of the forces along the direction of ``forward_tangent``, after it and ``reverse``.
 
     The tangents of output_bar are zero; slope_dot (P, K), pair_gradient_dot (3, P) and contraction_bar_dot as in
     ``reverse_tangent`` are places to work in; values.recoil is lost.
     """
-    for t in range(values.coefficients.shape[0] - 1, -1, -1):
-        for b in prange(batch.blocks.shape[0]):
-            _step_reverse_tangent(np.int64(b), t, True, potential, batch, values, tangents, contraction_bar_dot)
-        for b in prange(batch.blocks.shape[0]):
-            _gather_tangent(np.int64(b), t, batch, tangents)
-    for b in prange(batch.blocks.shape[0]):
-        _pair_gradients_tangent(
-            np.int64(b), potential, batch, values, tangents, slope_dot, pair_gradient_dot, forces_dot
-        )
-    for b in prange(batch.blocks.shape[0]):
-        _forces(np.int64(b), batch, values, forces_dot)
+    steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
+    counts = nothing_taken(2 * steps + 2, workers)
+    for w in prange(workers):
+        worker = np.int64(w)
+        for t in range(steps - 1, -1, -1):
+            b = next_block(counts, t, worker, n_blocks, -1)
+            while b >= 0:
+                _step_reverse_tangent(b, t, True, potential, batch, values, tangents, contraction_bar_dot)
+                b = next_block(counts, t, worker, n_blocks, b)
+            b = next_block(counts, steps + t, worker, n_blocks, -1)
+            while b >= 0:
+                _gather_tangent(b, t, batch, tangents)
+                b = next_block(counts, steps + t, worker, n_blocks, b)
+        b = next_block(counts, 2 * steps, worker, n_blocks, -1)
+        while b >= 0:
+            _pair_gradients_tangent(b, potential, batch, values, tangents, slope_dot, pair_gradient_dot, forces_dot)
+            b = next_block(counts, 2 * steps, worker, n_blocks, b)
+        b = next_block(counts, 2 * steps + 1, worker, n_blocks, -1)
+        while b >= 0:
+            _forces(b, batch, values, forces_dot)
+            b = next_block(counts, 2 * steps + 1, worker, n_blocks, b)

@@ -371,21 +371,21 @@ def gathered_product_tangent_tile(rows, n_bytes):
 
 
 def product_and_use_tangent_tile(rows, n_bytes):
-    """Intrinsic tile(x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving).
+    """Intrinsic tile(x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving).
 
     Derivative of u[n] p and v[m[n]] p: with p = x[:, c:c+rows].T @ w and p_dot = x[:, c:c+rows].T @ w_dot +
-    x_dot[:, c:c+rows].T @ w in the columns o:o+width, z[l[n]] += u[n] p_dot + u_dot[n] p, one by one, and sums[n] = or (not
+    x_dot[:, c:c+rows].T @ w in the columns o:o+width, z[h[n]] += u[n] p_dot + u_dot[n] p, one by one, and sums[n] = or (not
     fresh) += v[m[n]] p_dot + v_dot[m[n]] p.  Without ``moving`` x_dot, u_dot and v_dot, which nobody reads, count as 0.
     """
 
     @intrinsic
-    def tile(typing_context, x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving):
+    def tile(typing_context, x, x_dot, c, w, w_dot, o, n, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving):
         def generate(context, builder, signature, arguments):
             first, o, n, fresh, moving = (arguments[place] for place in (2, 5, 6, 15, 16))
             element, size = element_of(signature.args[0])
             vector = ir.VectorType(element, max(1, n_bytes // size))
             column = (o, ir.Constant(INDEX, size))
-            x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, l, z, sums = (
+            x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, h, z, sums = (
                 opened(context, builder, signature.args[place], arguments[place])
                 for place in (0, 1, 3, 4, 7, 8, 9, 10, 11, 12, 13, 14)
             )
@@ -418,7 +418,7 @@ def product_and_use_tangent_tile(rows, n_bytes):
                 with builder.if_then(moving):
                     for result, slot, (array, row) in zip(results, places, ((u_dot, index), (v_dot, other))):
                         builder.store(multiply_add(builder, load(array, row), p, result), slot)
-                target = place(z, index_at(builder, l[0], signature.args[12], index))
+                target = place(z, index_at(builder, h[0], signature.args[12], index))
                 value = builder.fadd(builder.load(target, align=4), builder.load(places[0]), flags=CONTRACT)
                 builder.store(value, target, align=4)
                 before = builder.select(fresh, zero, load(sums, index))
@@ -427,7 +427,7 @@ def product_and_use_tangent_tile(rows, n_bytes):
             return context.get_dummy_value()
 
         index, truth = types.intp, types.boolean
-        arrays = (u, u_dot, v, v_dot, m, l, z, sums)
+        arrays = (u, u_dot, v, v_dot, m, h, z, sums)
         return types.void(x, x_dot, index, w, w_dot, index, index, *arrays, truth, truth), generate
 
     return tile

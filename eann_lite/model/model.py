@@ -102,14 +102,13 @@ class Model:
         Raises InputError for an element the model does not know, a position that is not a number, or a cell without
         volume in a periodic direction.
         """
+        from eann_lite.compiled import threads_in_use
         from eann_lite.structures import as_structures
 
         single = not isinstance(structures, (list, tuple))
         items = as_structures(structures)
         if not items:
             return []
-        import numba
-
         packed = pack_structures(items, self.specification.elements, self.specification.reach)
 
         def compute(sweeps, piece, threaded):
@@ -120,7 +119,7 @@ class Model:
             return _results(sweeps, packed, piece, batch, descriptors, self.bounds)
 
         everything = np.arange(packed.n_structures)
-        pool = self.pool(numba.get_num_threads())
+        pool = self.pool(threads_in_use())
         _, results = pool.run(compute, packed.offsets, everything, ATOMS_PER_PIECE)
         results = [result for piece in results for result in piece]
         return results[0] if single else results

@@ -159,9 +159,9 @@ class Evaluator(SweepPool):
 
 def predict(model, labelled, threads=None):
     """``Predictions`` of a model for a whole LabelledSet, on ``threads`` threads (default: those Numba is set to)."""
-    import numba
+    from eann_lite.compiled import threads_in_use
 
-    evaluator = Evaluator(model.specification, model.constants, threads or numba.get_num_threads())
+    evaluator = Evaluator(model.specification, model.constants, threads or threads_in_use())
     evaluator.set_parameters(model.vector)
     return evaluator.predict(labelled)
 
