@@ -152,8 +152,8 @@ def jitted_gathered_product_tangent(x, x_dot, u, u_dot, p, v, v_dot, m, y):
 
 
 @compile_loops
-def jitted_product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving):
-    product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, l, z, sums, fresh, moving)
+def jitted_product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving):
+    product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving)
 
 
 @given(st.integers(0, 23), st.integers(0, 9), st.integers(1, 29), st.integers(0, 3), PRECISIONS, seeds)
@@ -180,18 +180,18 @@ def test_the_derivative_of_uses_of_a_product_is_that_of_numpy(begin, rows, outer
         rng.normal(size=(2, *shape)).astype(dtype)
         for shape in ((rows + 1, 7), (7, outer), (end + 1, outer), (4, outer))
     )
-    m, l = (rng.integers(0, n, end + 1).astype(np.int32) for n in (4, 5))
+    m, h = (rng.integers(0, n, end + 1).astype(np.int32) for n in (4, 5))
     z, sums = np.full((6, outer), 6.0, dtype), np.full((end + 1, outer), 7.0, dtype)
     still = (x_dot, u_dot, v_dot) if moving else [np.full_like(a, np.nan) for a in (x_dot, u_dot, v_dot)]
     jitted_product_and_uses_tangent(
-        begin, end, x.T.copy(), still[0].T.copy(), w, w_dot, u, still[1], v, still[2], m, l, z, sums, fresh, moving
+        begin, end, x.T.copy(), still[0].T.copy(), w, w_dot, u, still[1], v, still[2], m, h, z, sums, fresh, moving
     )
     p, p_dot = np.zeros((2, end + 1, outer), dtype)
     p[begin:end], p_dot[begin:end] = (x @ w)[:rows], (x @ w_dot + moving * (x_dot @ w))[:rows]
     chosen = np.arange(end + 1)[:, None]
     chosen = (begin <= chosen) & (chosen < end)
     expected = np.full((6, outer), 6.0)
-    np.add.at(expected, l, np.where(chosen, u * p_dot + moving * u_dot * p, 0.0))
+    np.add.at(expected, h, np.where(chosen, u * p_dot + moving * u_dot * p, 0.0))
     assert z == pytest.approx(expected, rel=tolerance, abs=5 * tolerance)
     expected = v[m] * p_dot + moving * v_dot[m] * p + (0.0 if fresh else 7.0)
     assert sums == pytest.approx(np.where(chosen, expected, np.full_like(sums, 7.0)), rel=tolerance, abs=5 * tolerance)
