@@ -215,7 +215,11 @@ def test_single_precision_gives_the_energy_and_forces_of_double_precision_to_its
     assert single.results["forces"].dtype == np.float64
     # What is added up for a force may be larger than the force.
     scale = np.abs(double.results["energies"]).max(initial=1.0)
-    largest = np.abs(double.sweeps.values.pair_gradient).max(initial=0.01 * scale)
+    double.sweeps.forward(double._batch, keep=True)
+    double.sweeps.reverse()
+    values = double.sweeps.values
+    along_pairs = np.abs(values.radial_bar * values.slope).sum(axis=1)
+    largest = max(np.abs(values.recoil).max(initial=0.01 * scale), along_pairs.max(initial=0.0))
     assert np.abs(single.results["forces"] - double.results["forces"]).max() < 1e-4 * largest
     assert single.results["energies"] == pytest.approx(double.results["energies"], abs=1e-4 * scale)
 
