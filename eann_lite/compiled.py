@@ -113,11 +113,14 @@ def _start_threads():
         numba.get_num_threads()
     finally:
         if unset:
-            del os.environ[policy]
+            os.environ.pop(policy, None)
 
 
 def threads_in_use():
-    """Number of threads that kernels with threads use now, as set by ``set_threads`` or ``numba.set_num_threads``."""
+    """Number of threads that kernels with threads use now, as set by ``set_threads`` or ``numba.set_num_threads``.
+
+    The first call starts them, if nobody has: where Numba was asked before, they do not sleep.
+    """
     _start_threads()
     return numba.get_num_threads()
 

@@ -209,7 +209,7 @@ def test_serial_and_threaded_variants_of_a_kernel_are_the_same_function():
 @compile_loops
 def all_blocks_of_one_worker(workers, worker, n_blocks):
     """What a worker gets that is alone, and the counts after it."""
-    counts, blocks = nothing_taken(1, workers), np.empty(n_blocks, np.int64)
+    counts, blocks = nothing_taken(1, workers, workers), np.empty(n_blocks, np.int64)
     n = 0
     b = next_block(counts, 0, worker, n_blocks, -1)
     while b >= 0:
@@ -231,8 +231,8 @@ def test_a_worker_takes_its_own_share_first_and_then_what_the_others_left(worker
 @Kernel
 def sums_of_neighbours(workers, x):
     """x[t + 1, b] = x[t, b - 1] + x[t, b + 1] around a ring: every loop reads what other workers wrote in the one before."""
-    counts = nothing_taken(x.shape[0] - 1, workers)
-    for w in numba.prange(workers):
+    counts = nothing_taken(x.shape[0] - 1, workers, x.shape[1])
+    for w in numba.prange(counts.shape[1] - 1):
         worker = np.int64(w)
         for t in range(x.shape[0] - 1):
             b = next_block(counts, t, worker, x.shape[1], -1)

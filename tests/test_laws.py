@@ -25,6 +25,7 @@ from strategies import (
 
 from eann_lite import Specification, Structure, reference
 from eann_lite.batches import draw_batch, pack_structures
+from eann_lite.second_derivatives import hessian_products
 from eann_lite.training.objective import loss_gradient
 
 RESULTS = ("energies", "forces", "strain_derivative")
@@ -269,7 +270,8 @@ def test_one_thread_and_two_give_the_same_bits_for_a_large_structure(numba_threa
         numba_threads(threads)
         result = model.evaluate(structure, descriptors=True)
         gradient = loss_gradient(model, structure, 1.0, *weights)
-        found.append([*(getattr(result, name) for name in RESULTS), result.density, *gradient.values()])
+        along = hessian_products(model, structure, weights[0])
+        found.append([*(getattr(result, name) for name in RESULTS), result.density, *gradient.values(), along])
     for other in found[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(found[0], other, strict=True))
 

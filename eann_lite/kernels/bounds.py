@@ -34,8 +34,8 @@ def distances(workers, blocks, density, center, whitening, atoms, distance):
 
     Infinite where it overflows or is not a number, and for an element without training atoms (atoms[s] = 0).
     """
-    counts = nothing_taken(1, workers)
-    for w in prange(workers):
+    counts = nothing_taken(1, workers, blocks.shape[0])
+    for w in prange(counts.shape[1] - 1):
         worker = np.int64(w)
         b = next_block(counts, 0, worker, blocks.shape[0], -1)
         while b >= 0:

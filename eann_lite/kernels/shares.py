@@ -4,6 +4,9 @@ A worker takes the blocks of its own share first, which is the same in every loo
 of its core; then it takes what others have left.  It goes on to the next loop once all blocks are done, not once all
 workers are there: where another program keeps a core busy, the others do not wait for the thread that stands still
 there.  Which thread works on a block changes nothing in the results.
+
+Work on a block must not fail: a block that is never done would be waited for.  (Kernels raise nothing; they allocate
+little, but memory that has run out altogether would end so.)
 """
 
 import os
@@ -65,8 +68,12 @@ def _let_others_run(typing_context):
 
 
 @helper
-def nothing_taken(loops, workers):
-    """Counts for ``next_block`` of so many loops: blocks taken of each worker's share, then blocks done."""
+def nothing_taken(loops, workers, most_blocks):
+    """Counts for ``next_block`` of so many loops: blocks taken of each worker's share, then blocks done.
+
+    There are no more workers than blocks in the longest loop: their number is ``counts.shape[1] - 1``.
+    """
+    workers = max(1, min(workers, most_blocks))
     return np.zeros((loops, workers + 1, APART), np.int64)
 
 
@@ -79,9 +86,11 @@ def next_block(counts, loop, worker, n_blocks, done):
     for n in range(workers):
         share = (worker + n) % workers
         begin, end = share * n_blocks // workers, (share + 1) * n_blocks // workers
-        block = begin + _count_one(counts, loop, share)
-        if block < end:
-            return block
+        # Most often there is nothing left; to see that takes less than to count.
+        if begin + _counted(counts, loop, share) < end:
+            block = begin + _count_one(counts, loop, share)
+            if block < end:
+                return block
     asked = 0
     while _counted(counts, loop, workers) < n_blocks:
         asked += 1

@@ -49,11 +49,11 @@ def _step(b, t, potential, batch, values, energies):
 def forward(workers, potential, batch, values, energies):
     """energies (N,) in eV of all atoms, reference energies and repulsion included."""
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(steps, workers)
+    counts = nothing_taken(steps, workers, n_blocks)
     for i in range(batch.species.size):
         for k in range(values.coefficients.shape[2]):
             values.coefficients[0, i, k] = potential.coefficients[batch.species[i], k]
-    for w in prange(workers):
+    for w in prange(counts.shape[1] - 1):
         worker = np.int64(w)
         for t in range(steps):
             b = next_block(counts, t, worker, n_blocks, -1)
@@ -110,8 +110,8 @@ def _forces(b, batch, values, forces):
 def reverse(workers, potential, batch, values, forces, virials):
     """forces (N, 3) in eV/Angstrom and virials (N, 3, 3) in eV of all atoms, after ``forward``."""
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(2 * steps, workers)
-    for w in prange(workers):
+    counts = nothing_taken(2 * steps, workers, n_blocks)
+    for w in prange(counts.shape[1] - 1):
         worker = np.int64(w)
         for t in range(steps - 1, -1, -1):
             b = next_block(counts, t, worker, n_blocks, -1)
@@ -158,8 +158,8 @@ def _step_tangent(b, t, potential, batch, values, tangents):
 def forward_tangent(workers, potential, batch, values, tangents, direction, strain):
     """Tangents of everything ``forward`` computes along direction (N, 3) and strain (Q, 3, 3)."""
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(steps + 1, workers)
-    for w in prange(workers):
+    counts = nothing_taken(steps + 1, workers, n_blocks)
+    for w in prange(counts.shape[1] - 1):
         worker = np.int64(w)
         b = next_block(counts, steps, worker, n_blocks, -1)
         while b >= 0:
@@ -230,8 +230,8 @@ def reverse_tangent(
     without it the atoms stand still and only ``forward`` is needed: an ordinary gradient of seeds times energies.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(3 * steps + 1, workers)
-    for w in prange(workers):
+    counts = nothing_taken(3 * steps + 1, workers, max(n_blocks, potential.energy_tasks.shape[0]))
+    for w in prange(counts.shape[1] - 1):
         worker = np.int64(w)
         for t in range(steps - 1, -1, -1):
             b = next_block(counts, t, worker, n_blocks, -1)
@@ -273,8 +273,8 @@ def forces_along(
     ``reverse_tangent`` are places to work in; values.recoil is lost.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(2 * steps + 2, workers)
-    for w in prange(workers):
+    counts = nothing_taken(2 * steps + 2, workers, n_blocks)
+    for w in prange(counts.shape[1] - 1):
         worker = np.int64(w)
         for t in range(steps - 1, -1, -1):
             b = next_block(counts, t, worker, n_blocks, -1)

@@ -302,9 +302,9 @@ def main():
         parser.error("--against FOLDER and --against-python PYTHON go together")
     if options.against and not (options.against / "reann").is_dir():
         parser.error(f"--against {options.against}: there is no folder reann in it")
-    import numba
+    from eann_lite.compiled import set_threads
 
-    numba.set_num_threads(1)
+    set_threads(1)
     facts, started = machine(), time.monotonic()
     print(", ".join(f"{name} {value}" for name, value in facts.items()) + "\n")
     report = Report(options.quick, options.against and (options.against, options.against_python))
