@@ -108,8 +108,11 @@ def all_products(module):
         scaled_tangent(x[:, 0], x_dot[:, 0], w[1], 0.5, z[0], z[1], y[3], y[4])
         gathered(x[:, 0], columns, w[0], 0, z[0], m, y[5])
         gathered_tangent(x[:, 0], x_dot[:, 0], columns, w[0], w[1], 0, z[0], z[1], m, y[6])
-        uses_tangent(0, n, x[:, 0].T.copy(), x_dot[:, 0].T.copy(), w[0], w[1], z[0], z[1], z[0], z[1], m, m, y[7], y[8], True, True)
-        scattered(x[:, 0].T.copy(), w[2], z[1], m, y[9])
+        side_by_side, side_by_side_dot = x[:, 0].T.copy(), x_dot[:, 0].T.copy()
+        uses_tangent(
+            0, n, side_by_side, side_by_side_dot, w[0], w[1], z[0], z[1], z[0], z[1], m, m, y[7], y[8], True, True
+        )
+        scattered(side_by_side, w[2], z[1], m, y[9])
 
     return run
 
@@ -212,7 +215,7 @@ def jitted_scaled_product(x, w, factor, z, y):
 @example(15, 3, 8, 93, (np.float32, 3e-5), 0)
 def test_squared_and_scaled_products_are_those_of_numpy(rows, monomials, inner, outer, precision, seed):
     rng, (dtype, tolerance) = np.random.default_rng(seed), precision
-    # A part of wider rows, as orbital sums of one step are, and one more than counts, as in the reverse of these sums.
+    # A part of wider rows, as those of one monomial are, and one more than counts.
     longer = rng.normal(size=(rows + 1, monomials + 1, 2, inner)).astype(dtype)[:, :, 1]
     x = longer[:rows]
     w, weight = rng.normal(size=(3, inner, outer)).astype(dtype), rng.normal(size=monomials + 1).astype(dtype)

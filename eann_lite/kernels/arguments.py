@@ -1,7 +1,8 @@
 """What crosses from Python into the kernels: arrays that belong together as one NamedTuple.
 
-Shapes: N atoms of the batch, P ordered pairs, R rows of ``Batch``, S elements, Q structures, T recursions, K Gaussians, L largest degree,
-A monomials, D derivatives of monomials that are not zero everywhere, M densities, B blocks.  Network stores are flat,
+Shapes: N atoms of the batch, P ordered pairs, R rows of ``Batch``, S elements, Q structures, T recursions, K Gaussians,
+L largest degree, A monomials, D derivatives of monomials that are not zero everywhere, M densities, B blocks.  Network
+stores are flat,
 (T + 1, N * the sum of widths): the rows (N, width) of map n of step t begin at N * (sum of the widths of maps 1 to
 n - 1), those of map 0, where there are any, after all others.
 Arrays of floats in ``Values``, and what they meet of ``Potential``, are float64 or float32.  A field of another shape,

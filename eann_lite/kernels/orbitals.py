@@ -1,9 +1,9 @@
 """Sums over the pairs of a block of atoms: weighted orbital sums, their reverse and the tangents of both.
 
 Every function works on a block, the atoms start to stop, and writes rows of these atoms, of their pairs or of the block
-alone, so blocks may run side by side.  For the N_i pairs of one atom each sum is a product of small matrices: A x N_i monomials, N_i x K
-orbitals, A x K sums.  With Bbar^t = dE/dB^t, S^t_pk = sum_a A_a(r_p) Bbar^t_iak is what pair p: i->j passes back to
-its orbitals R_k(r_p) c^t_jk; it is made anew where it is needed: reading it back would take as long.
+alone, so blocks may run side by side.  For the N_i pairs of one atom each sum is a product of small matrices: A x N_i
+monomials, N_i x K orbitals, A x K sums.  With Bbar^t = dE/dB^t, S^t_pk = sum_a A_a(r_p) Bbar^t_iak is what pair p: i->j
+passes back to its orbitals R_k(r_p) c^t_jk; it is made anew where it is needed: reading it back would take as long.
 """
 
 from eann_lite.compiled import helper
