@@ -6,7 +6,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from eann_lite.kernels.vectors import (
-    CONTRACT,
     INDEX,
     address_of,
     at,
@@ -419,10 +418,10 @@ def product_and_use_tangent_tile(rows, n_bytes):
                     for result, slot, (array, row) in zip(results, places, ((u_dot, index), (v_dot, other))):
                         builder.store(multiply_add(builder, load(array, row), p, result), slot)
                 target = place(z, index_at(builder, h[0], signature.args[12], index))
-                value = builder.fadd(builder.load(target, align=4), builder.load(places[0]), flags=CONTRACT)
+                value = builder.fadd(builder.load(target, align=4), builder.load(places[0]))
                 builder.store(value, target, align=4)
                 before = builder.select(fresh, zero, load(sums, index))
-                value = builder.fadd(before, builder.load(places[1]), flags=CONTRACT)
+                value = builder.fadd(before, builder.load(places[1]))
                 builder.store(value, place(sums, index), align=4)
             return context.get_dummy_value()
 

@@ -17,8 +17,6 @@ INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
 #: So many rows of radial functions before they are needed they are asked for: what comes from the third cache or from
 #: memory has arrived then.
 AHEAD = 32
-#: A product and a sum may become one instruction with one rounding (as ``compiled.FASTMATH`` allows).
-CONTRACT = ("contract",)
 
 
 def opened(context, builder, array_type, value):
@@ -70,12 +68,20 @@ def prefetch(builder, address, stride):
 
 def multiply(builder, a, b):
     """a b."""
-    return builder.fmul(a, b, flags=CONTRACT)
+    return builder.fmul(a, b)
 
 
 def multiply_add(builder, a, b, c):
-    """a b + c."""
-    return builder.fadd(builder.fmul(a, b, flags=CONTRACT), c, flags=CONTRACT)
+    """a b + c, with one rounding where the machine has an instruction for it.
+
+    Said so, not allowed: what is only allowed depends on the code around it, and so would the last bit.
+    """
+    kind = a.type
+    name = f"v{kind.count}{kind.element.intrinsic_name}" if isinstance(kind, ir.VectorType) else kind.intrinsic_name
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fmuladd.{name}"
+    )
+    return builder.call(function, [a, b, c])
 
 
 def repeated(builder, number, width):
