@@ -338,7 +338,7 @@ def test_monomials_their_tangents_and_slopes_are_those_of_the_reference(max_degr
 
 @compile_loops
 def jitted_sums_over_gaussians(begin, end, i, keep, arrays):
-    sums_over_gaussians(begin, end, i, keep, *arrays)
+    sums_over_gaussians(begin, end, i, keep, arrays)
 
 
 def check_sums_over_gaussians(sums_of, max_degree, steps, pairs, n_radial, keep, precision, seed):
@@ -388,7 +388,7 @@ def jitted_pairs_in_tiles(n_bytes, height):
 
     @numba.njit
     def sums_of(begin, end, i, keep, arrays):
-        tiles(begin, end, np.int64(0), i, True, keep, *arrays)
+        tiles(begin, end, np.int64(0), i, True, keep, arrays)
 
     return sums_of
 

@@ -29,26 +29,26 @@ def pairs_in_tiles(n_bytes, height):
     one = pair_tile(1, n_bytes)
 
     @helper
-    def pair_by_pair(begin, end, o, i, fresh, *others):
+    def pair_by_pair(begin, end, o, i, fresh, keep, arrays):
         for p in range(begin, end):
-            one(p, p - begin, o, i, fresh, *others)
+            one(p, p - begin, o, i, fresh, keep, arrays)
 
     if height == 1:
         return pair_by_pair
     tall = pair_tile(height, n_bytes)
 
     @helper
-    def pairs(begin, end, o, i, fresh, *others):
+    def pairs(begin, end, o, i, fresh, keep, arrays):
         p = begin
         while p + height <= end:
-            tall(p, p - begin, o, i, fresh, *others)
+            tall(p, p - begin, o, i, fresh, keep, arrays)
             p += height
         if p < end and fresh and end - begin >= height:
             # Where sums are set, not added to, pairs may be done twice; that is faster than the last ones one by one.
-            tall(end - height, end - height - begin, o, i, fresh, *others)
+            tall(end - height, end - height - begin, o, i, fresh, keep, arrays)
             p = end
         while p < end:
-            one(p, p - begin, o, i, fresh, *others)
+            one(p, p - begin, o, i, fresh, keep, arrays)
             p += 1
 
     return pairs
@@ -60,17 +60,18 @@ _one_gaussian = pairs_in_tiles(1, 1)
 
 
 @helper
-def sums_over_gaussians(begin, end, i, keep, radial, *others):
+def sums_over_gaussians(begin, end, i, keep, arrays):
     """sums (4, ..) of the pairs begin to end of atom i, and radial_bar where ``keep``; arrays as in ``pair_tiles``."""
+    radial = arrays[0]
     o, n_radial, wide = np.int64(0), radial.shape[1], line(radial)
     while o + wide <= n_radial:
-        _line_of_gaussians(begin, end, o, i, o == 0, keep, radial, *others)
+        _line_of_gaussians(begin, end, o, i, o == 0, keep, arrays)
         o += wide
     while o + wide // 2 <= n_radial:
-        _half_of_gaussians(begin, end, o, i, o == 0, keep, radial, *others)
+        _half_of_gaussians(begin, end, o, i, o == 0, keep, arrays)
         o += wide // 2
     while o < n_radial:
-        _one_gaussian(begin, end, o, i, o == 0, keep, radial, *others)
+        _one_gaussian(begin, end, o, i, o == 0, keep, arrays)
         o += 1
 
 
@@ -88,17 +89,18 @@ def pair_gradients(b, potential, batch, values, forces, virials):
     slopes = columns_of_pairs(potential.slope_of.size, start, stop, first, radial)
     distance, sums = columns_of_pairs(1, start, stop, first, radial), columns_of_pairs(4, start, stop, first, radial)
     products, total = np.empty((3, 3)), np.empty(3)
+    # One tuple for all atoms: to pass arrays one by one down to the tiles takes a second longer to compile.
+    arrays = (
+        radial, values.log_slope, distance, angular, slopes, potential.slope_place, values.sums_bar, values.coefficients,
+        batch.neighbor, batch.species, potential.centers, potential.exponents, values.radial_bar, sums,
+    )  # fmt: skip
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
         monomials(i, potential, batch, values, angular)
         monomial_slopes(end - begin, potential, angular, slopes)
         for p in range(begin, end):
             distance[0, p - begin] = length(vector, p)
-        sums_over_gaussians(
-            begin, end, i, keep, radial, values.log_slope, distance, angular, slopes, potential.slope_place,
-            values.sums_bar, values.coefficients, batch.neighbor, batch.species, potential.centers, potential.exponents,
-            values.radial_bar, sums,
-        )  # fmt: skip
+        sums_over_gaussians(begin, end, i, keep, arrays)
         for c in range(end - begin):
             sums[3, c] /= distance[0, c]
         if potential.repulsion_cutoff > 0.0:

@@ -26,8 +26,7 @@ from eann_lite.kernels.vectors import (
     rolled_range,
 )
 
-#: The whole numbers and truths that a tile takes, and then its arrays, in this order.
-NUMBERS = ("p", "c", "o", "i", "fresh", "keep")
+#: The arrays that a tile takes, in this order.
 ARRAYS = (
     "radial", "log_slope", "distance", "angular", "slopes", "slope_place", "sums_bar", "coefficients", "neighbor",
     "species", "centers", "exponents", "radial_bar", "sums",
@@ -35,7 +34,7 @@ ARRAYS = (
 
 
 def pair_tile(pairs, n_bytes):
-    """Intrinsic tile(p, c, o, i, fresh, keep, *arrays) for the pairs p:p+pairs of atom i.
+    """Intrinsic tile(p, c, o, i, fresh, keep, arrays) for the pairs p:p+pairs of atom i.
 
     Of the Gaussians from o on that fill ``n_bytes`` (at least one), and of the columns c:c+pairs of what holds the
     pairs of one atom side by side: sums[x] = or (not fresh) += sum_k R_k sum_a Z_ak dA_a/dx and sums[3] likewise sum_k
@@ -44,13 +43,13 @@ def pair_tile(pairs, n_bytes):
     """
 
     @intrinsic
-    def tile(typing_context, *arguments):
-        def generate(context, builder, signature, packed):
-            (kinds,), values = signature.args, cgutils.unpack_tuple(builder, packed[0])
-            _TileCode(context, builder, kinds, values, pairs, n_bytes).write()
+    def tile(typing_context, p, c, o, i, fresh, keep, arrays):
+        def generate(context, builder, signature, values):
+            _TileCode(context, builder, arrays, values, pairs, n_bytes).write()
             return context.get_dummy_value()
 
-        return types.void(types.StarArgTuple.from_types(arguments)), generate
+        index, truth = types.intp, types.boolean
+        return types.void(index, index, index, index, truth, truth, arrays), generate
 
     return tile
 
@@ -60,15 +59,14 @@ class _TileCode:
 
     def __init__(self, context, builder, kinds, values, pairs, n_bytes):
         self.builder, self.some = builder, range(pairs)
-        first = len(NUMBERS)
-        self.kinds = dict(zip(ARRAYS, kinds[first:]))
+        p, c, o, i, self.fresh, self.keep, arrays = values
+        self.kinds = dict(zip(ARRAYS, kinds))
         self.arrays = {
-            name: opened(context, builder, self.kinds[name], value) for name, value in zip(ARRAYS, values[first:])
+            name: opened(context, builder, self.kinds[name], array)
+            for name, array in zip(ARRAYS, cgutils.unpack_tuple(builder, arrays))
         }
         self.element, self.size = element_of(self.kinds["radial"])
         self.vector = ir.VectorType(self.element, max(1, n_bytes // self.size))
-        p, c, o, i = (context.cast(builder, values[n], kinds[n], types.intp) for n in range(4))
-        self.fresh, self.keep = values[4:first]
         # All that is the same for every monomial and step is found here: strides are not known to the compiler.
         size = ir.Constant(INDEX, self.size)
         self.gaussians, self.columns = builder.mul(o, size), builder.mul(c, size)
