@@ -60,7 +60,7 @@ def helper(function):
 
 def _cached(function, parallel):
     dispatcher = numba.njit(
-        nogil=True, fastmath=FASTMATH, error_model="numpy", parallel=parallel,
+        nogil=True, fastmath=FASTMATH, error_model="numpy", parallel=parallel, no_cfunc_wrapper=True,
         pipeline_class=KernelCompiler or FormulaCompiler,
     )(function)  # fmt: skip
     before = numba.config.CACHE_DIR

@@ -6,6 +6,9 @@ Numba turns every function that it compiles into machine code, those that only k
 functions that it calls: code at the bottom of four calls is generated five times before a kernel is ready, and the body
 of a ``prange`` four times.  This more than halves the time of the first call.
 
+It also simplifies every function on its own before any is put into another, with whole tuples of arrays among the
+arguments.  Here that waits until a kernel has all its helpers, each of them once: what the tuples hold is then known.
+
 All of them ask for vectors of 512 bits, where the machine has them.  Left to itself LLVM takes 256 for most Intel
 processors, since some lower their clock for longer ones; the explicit vectors of ``kernels.vectors`` do so anyway.
 
@@ -15,6 +18,7 @@ This builds on parts of Numba that are not its public interface; where the attri
 
 from contextlib import contextmanager
 
+from llvmlite.binding import Linkage
 from numba.core import ir
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
@@ -36,8 +40,31 @@ class _NoEnvironment:
         """Nothing to do."""
 
 
-class _LongVectors(JITCodeLibrary):
-    """Code of functions whose loops may use vectors of 512 bits."""
+def _callees(libraries):
+    """These libraries and those that helpers among them call, callers first: as long as nobody has called it, LLVM
+    leaves out what it is given to link in."""
+    found = {}
+
+    def find(library):
+        if library not in found:
+            for callee in library._linking_libraries if isinstance(library, _HelperLibrary) else ():
+                find(callee)
+            found[library] = None
+
+    for library in libraries:
+        find(library)
+    return reversed(found)
+
+
+def _link_callees(module, library):
+    """Put all that a library calls into its module."""
+    for callee in _callees(library._linking_libraries):
+        own = isinstance(callee, _HelperLibrary)
+        module.link_in(callee._final_module if own else callee._get_module_for_linking(), preserve=True)
+
+
+class _KernelLibrary(JITCodeLibrary):
+    """Code of a kernel, with that of its helpers, whose loops may use vectors of 512 bits."""
 
     def add_ir_module(self, module):
         """As Numba's, after every function of the module has been told."""
@@ -48,19 +75,38 @@ class _LongVectors(JITCodeLibrary):
                 set.add(function.attributes, '"prefer-vector-width"="512"')
         super().add_ir_module(module)
 
+    def _optimize_functions(self, module):
+        """Left to what optimises them together; this says what Numba's would have said on the way."""
+        module.data_layout = self._codegen._data_layout
 
-class _LinkedLibrary(_LongVectors):
-    """LLVM code of one helper."""
+    def finalize(self):
+        """As Numba's, with every helper linked in once, whoever calls it."""
+        _link_callees(self._final_module, self)
+        for library in _callees(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+        self._linking_libraries = []
+        super().finalize()
+
+
+class _HelperLibrary(_KernelLibrary):
+    """LLVM code of one helper, without what it calls."""
 
     codegen = _NoEnvironment
 
-    def _optimize_final_module(self):
-        """Optimised where it is linked in."""
-
-    def _finalize_final_module(self):
+    def finalize(self):
+        """Nothing is done here that its callers would do again."""
         self._finalize_dynamic_globals()
-        self._verify_declare_only_symbols()
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.external:
+                function.linkage = Linkage.linkonce_odr
         self._finalized = True
+
+    def _get_module_for_linking(self):
+        """With all that it calls, for callers that are compiled as Numba does."""
+        if self._shared_module is None:
+            self._shared_module = self._final_module.clone()
+            _link_callees(self._shared_module, self)
+        return self._shared_module
 
     def get_pointer_to_function(self, name):
         """No machine code, so no address."""
@@ -110,14 +156,14 @@ class _Borrowing(Lower):
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _LinkedLowering(NativeLowering):
-    """From typed code to a ``_LinkedLibrary``."""
+    """From typed code to a ``_HelperLibrary``."""
 
     _name = "linked_lowering"
     lowering_class = _Borrowing
 
     def run_pass(self, state):
         """Numba's own pass with our library."""
-        state.library = _LinkedLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library = _HelperLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         return super().run_pass(state)
 
 
@@ -143,7 +189,7 @@ def _kernel_libraries(codegen):
     before = codegen._library_class
 
     def library(codegen, name, **options):
-        kind = _LinkedLibrary if name.startswith(LOOP_BODIES) else _LongVectors
+        kind = _HelperLibrary if name.startswith(LOOP_BODIES) else _KernelLibrary
         return kind(codegen, name, **options)
 
     # What reads code from the cache, a class method, asks for a library as everybody does.
@@ -166,5 +212,5 @@ class KernelCompiler(FormulaCompiler):
 
 if not hasattr(JITCPUCodegen, "_library_class") or not hasattr(CompilerBase, "_compile_core"):
     KernelCompiler = None
-if not all(hasattr(JITCodeLibrary, name) for name in ("_finalize_dynamic_globals", "_verify_declare_only_symbols")):
+if not all(hasattr(JITCodeLibrary, name) for name in ("_finalize_dynamic_globals", "_get_module_for_linking")):
     HelperCompiler = KernelCompiler = None

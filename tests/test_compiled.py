@@ -87,6 +87,26 @@ def test_helpers_are_linked_into_what_calls_them_and_are_no_machine_code_of_thei
     assert caller.library.get_pointer_to_function(caller.fndesc.llvm_func_name) != 0
 
 
+@compiled.helper
+def fourth_power(x):
+    return squared(squared(x))
+
+
+def test_helpers_hold_nothing_of_those_they_call_and_are_linked_in_before_them():
+    @numba.njit
+    def both(x):
+        return squared(x) + fourth_power(x)
+
+    assert both(3.0) == 90.0
+    (called,), (caller,) = squared.overloads.values(), fourth_power.overloads.values()
+    defined = [function.name for function in caller.library._final_module.functions if not function.is_declaration]
+    assert defined == [caller.fndesc.llvm_func_name]
+    # LLVM drops what nobody has called yet, so the order counts, whatever a kernel names first.
+    for libraries in ([called.library, caller.library], [caller.library, called.library]):
+        helpers = [library for library in linked._callees(libraries) if library in libraries]
+        assert helpers == [caller.library, called.library]
+
+
 def squares(workers, x, y):
     for n in numba.prange(x.size):
         y[n] = squared(x[n])
@@ -119,8 +139,8 @@ def test_kernels_and_their_threaded_loops_ask_for_vectors_of_512_bits(empty_cach
 
 def test_bodies_of_threaded_loops_are_linked_into_their_kernel_alone(empty_cache, monkeypatch):
     assert KernelCompiler is not None, "this Numba lacks what eann_lite.linked builds on: first calls take longer"
-    names, make = [], linked._LinkedLibrary.__init__
-    monkeypatch.setattr(linked._LinkedLibrary, "__init__", lambda *a: (names.append(a[2]), make(*a))[1])
+    names, make = [], linked._HelperLibrary.__init__
+    monkeypatch.setattr(linked._HelperLibrary, "__init__", lambda *a: (names.append(a[2]), make(*a))[1])
     x, y = np.arange(50.0), np.zeros(50)
     compiled.Kernel(squares)(True, x, y)
     assert np.array_equal(y, x * x)
