@@ -9,7 +9,7 @@ of a ``prange`` four times.  This more than halves the time of the first call.
 It also simplifies every function on its own before any is put into another, with whole tuples of arrays among the
 arguments.  Here that waits until a kernel has all its helpers, each of them once: what the tuples hold is then known.
 
-All of them ask for vectors of 512 bits, where the machine has them.  Left to itself LLVM takes 256 for most Intel
+All functions ask for vectors of 512 bits, where the machine has them.  Left to itself LLVM takes 256 for most Intel
 processors, since some lower their clock for longer ones; the explicit vectors of ``kernels.vectors`` do so anyway.
 
 This builds on parts of Numba that are not its public interface; where the attributes used are missing,
@@ -64,7 +64,10 @@ def _link_callees(module, library):
 
 
 class _KernelLibrary(JITCodeLibrary):
-    """Code of a kernel, with that of its helpers, whose loops may use vectors of 512 bits."""
+    """Code of a kernel, with that of its helpers, or of what Numba compiles on the way there.
+
+    Its loops may use vectors of 512 bits.
+    """
 
     def add_ir_module(self, module):
         """As Numba's, after every function of the module has been told."""
@@ -76,16 +79,31 @@ class _KernelLibrary(JITCodeLibrary):
         super().add_ir_module(module)
 
     def _optimize_functions(self, module):
-        """Left to what optimises them together; this says what Numba's would have said on the way."""
+        """Left to the optimisation of the whole; only the data layout is set here, as Numba's does."""
         module.data_layout = self._codegen._data_layout
 
     def finalize(self):
         """As Numba's, with every helper linked in once, whoever calls it."""
         _link_callees(self._final_module, self)
-        for library in _callees(self._linking_libraries):
-            self._reload_init.update(library._reload_init)
+        self._take_over_reload_init()
         self._linking_libraries = []
         super().finalize()
+
+    def _take_over_reload_init(self):
+        """What must run before cached code does, as callees need it: what starts threads."""
+        for library in self._linking_libraries:
+            self._reload_init.update(library._reload_init)
+
+    def _finalize_final_module(self):
+        """As Numba's, with a copy of its own of every helper that is still called.
+
+        Helpers of one name are told apart by a number that counts what a process compiles, so kernels that were cached
+        by different processes may mean different code by the same name; of those LLVM would take the first for all.
+        """
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+                function.linkage = Linkage.internal
+        super()._finalize_final_module()
 
 
 class _HelperLibrary(_KernelLibrary):
@@ -95,6 +113,7 @@ class _HelperLibrary(_KernelLibrary):
 
     def finalize(self):
         """Nothing is done here that its callers would do again."""
+        self._take_over_reload_init()
         self._finalize_dynamic_globals()
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage == Linkage.external:
@@ -212,5 +231,6 @@ class KernelCompiler(FormulaCompiler):
 
 if not hasattr(JITCPUCodegen, "_library_class") or not hasattr(CompilerBase, "_compile_core"):
     KernelCompiler = None
-if not all(hasattr(JITCodeLibrary, name) for name in ("_finalize_dynamic_globals", "_get_module_for_linking")):
+needed = ("_finalize_dynamic_globals", "_finalize_final_module", "_get_module_for_linking", "_optimize_functions")
+if not all(hasattr(JITCodeLibrary, name) for name in needed):
     HelperCompiler = KernelCompiler = None

@@ -1,17 +1,20 @@
 """The cache of compiled kernels and what it depends on; threads and the blocks that they share."""
 
 import ast
+import itertools
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numba
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba.core.bytecode import FunctionIdentity
 from numba.core.codegen import JITCodeLibrary
 from numba.core.runtime import _nrt_python, rtsys
 
@@ -92,12 +95,14 @@ def fourth_power(x):
     return squared(squared(x))
 
 
-def test_helpers_hold_nothing_of_those_they_call_and_are_linked_in_before_them():
-    @numba.njit
-    def both(x):
-        return squared(x) + fourth_power(x)
+def square_and_fourth_power(x):
+    return squared(x) + fourth_power(x)
 
-    assert both(3.0) == 90.0
+
+def test_helpers_hold_nothing_of_those_they_call_and_are_linked_in_before_them(empty_cache):
+    for compile_as in (numba.njit, compile_loops):
+        assert compile_as(square_and_fourth_power)(3.0) == 90.0
+        assert compile_as(lambda x: fourth_power(x) + 1.0)(3.0) == 82.0
     (called,), (caller,) = squared.overloads.values(), fourth_power.overloads.values()
     defined = [function.name for function in caller.library._final_module.functions if not function.is_declaration]
     assert defined == [caller.fndesc.llvm_func_name]
@@ -105,6 +110,41 @@ def test_helpers_hold_nothing_of_those_they_call_and_are_linked_in_before_them()
     for libraries in ([called.library, caller.library], [caller.library, called.library]):
         helpers = [library for library in linked._callees(libraries) if library in libraries]
         assert helpers == [caller.library, called.library]
+
+
+def repeated_steps(slope):
+    """x -> slope x + 1, many times, by helpers of one name that call each other: too many for all to be inlined."""
+
+    @helper
+    def steps(x):
+        return slope * x + 1.0
+
+    def thrice(inner):
+        @helper
+        def steps(x):
+            return inner(inner(inner(x) + slope) - 1.0) if x < 0.5 else inner(inner(0.5 - inner(x)))
+
+        return steps
+
+    for _ in range(7):
+        steps = thrice(steps)
+    return steps
+
+
+def repeated_steps_in_python(slope):
+    with mock.patch(f"{__name__}.helper", lambda function: function):
+        return repeated_steps(slope)
+
+
+def test_kernels_cached_by_different_processes_call_helpers_of_their_own(empty_cache, monkeypatch):
+    expected, found = [], []
+    for slope in (0.25, -0.5):
+        steps = repeated_steps(slope)
+        # What another process compiles has the same numbers.
+        monkeypatch.setattr(FunctionIdentity, "_unique_ids", itertools.count(1_000_000))
+        found.append(compile_loops(lambda x: steps(x))(0.375))
+        expected.append(repeated_steps_in_python(slope)(0.375))
+    assert found == pytest.approx(expected, rel=1e-12) and abs(expected[0] - expected[1]) > 0.1
 
 
 def squares(workers, x, y):
