@@ -1,6 +1,7 @@
 """Small products, sums and tiles of the kernels against NumPy, for every remainder of their vectors."""
 
 import importlib.util
+from itertools import product as product_of
 from unittest import mock
 
 import numba
@@ -99,7 +100,7 @@ def all_products(module):
     uses_tangent, scattered = module.product_and_uses_tangent, module.add_scattered_product
 
     @numba.njit(fastmath=compiled.FASTMATH)
-    def run(x, x_dot, w, kind, weight, z, m, y):
+    def run(x, x_dot, w, kind, weight, z, m, y, moving):
         n, columns = y.shape[1], x.shape[2]
         product(x[:, 0], w[0], y[0], True)
         squared_products(x, w, kind, weight, y[1])
@@ -110,7 +111,7 @@ def all_products(module):
         gathered_tangent(x[:, 0], x_dot[:, 0], columns, w[0], w[1], 0, z[0], z[1], m, y[6])
         side_by_side, side_by_side_dot = x[:, 0].T.copy(), x_dot[:, 0].T.copy()
         uses_tangent(
-            0, n, side_by_side, side_by_side_dot, w[0], w[1], z[0], z[1], z[0], z[1], m, m, y[7], y[8], True, True
+            0, n, side_by_side, side_by_side_dot, w[0], w[1], z[0], z[1], z[0], z[1], m, m, y[7], y[8], True, moving
         )
         scattered(side_by_side, w[2], z[1], m, y[9])
 
@@ -119,13 +120,13 @@ def all_products(module):
 
 def test_machines_with_other_registers_get_the_same_bits():
     rng, run, run_elsewhere = np.random.default_rng(0), *map(all_products, (dense, dense_of_another_machine()))
-    for rows, outer in ((1, 70), (2, 3), (5, 37), (8, 32), (14, 19), (23, 71)):
+    for (rows, outer), moving in product_of(((1, 70), (2, 3), (5, 37), (8, 32), (14, 19), (23, 71)), (True, False)):
         x, x_dot = rng.normal(size=(2, rows, 4, 7))
         w, z, weight = rng.normal(size=(3, 7, outer)), rng.normal(size=(2, rows, outer)), rng.normal(size=4)
         kind, m = rng.integers(0, 3, 4), rng.integers(0, rows, max(rows, 7)).astype(np.int32)
         here, elsewhere = np.zeros((2, 10, rows, outer))
-        run(x, x_dot, w, kind, weight, z, m, here)
-        run_elsewhere(x, x_dot, w, kind, weight, z, m, elsewhere)
+        run(x, x_dot, w, kind, weight, z, m, here, moving)
+        run_elsewhere(x, x_dot, w, kind, weight, z, m, elsewhere, moving)
         assert np.array_equal(here, elsewhere) and np.all(here[:7] != 0.0) and np.all(here[8] != 0.0)
         for added in (here[7], here[9]):  # To the rows that m names.
             assert np.array_equal(np.all(added != 0.0, axis=1), np.isin(np.arange(rows), m[:rows]))

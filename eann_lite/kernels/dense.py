@@ -33,10 +33,10 @@ LONG_VECTORS = bool(get_host_cpu_features().get("avx512f"))
 def _in_tiles(make_tile, n_bytes, *heights):
     """Helper columns(n, end, o, arguments): rows n to end of the columns from o on that are as wide as ``n_bytes``.
 
-    heights : rows of the tiles, at most two numbers; what they leave is done row by row.
+    heights : rows of the tiles, at most two numbers, tallest first; what they leave is done row by row.
     """
     one = make_tile(1, n_bytes)
-    tallest, lower = (*heights, 1, 1)[:2]
+    tallest, lower = heights + (1,) * (2 - len(heights))
     # Numba compiles nothing that hangs on a truth it knows to be false.
     any_tall, any_low = tallest > 1, lower > 1
     tall = make_tile(tallest, n_bytes) if any_tall else one
@@ -60,7 +60,7 @@ def _in_tiles(make_tile, n_bytes, *heights):
 
 
 def _line_of_products():
-    """The same for cache lines of ``product``, of which there are most, with a tile for every number of rows left."""
+    """The same for cache lines of ``product``, of which there are most: up to four rows that are left have tiles, too."""
     tallest = 8 if LONG_VECTORS else 6
     tall, four, three, two, one = (product_tile(rows, 64) for rows in (tallest, 4, 3, 2, 1))
 
@@ -85,25 +85,23 @@ def _line_of_products():
 
 
 # Four cache lines: of four rows, as each number that is loaded then serves four sums (in the 32 registers of AVX-512),
-# or of one row, where each sum waits for its own last addition.  What is left beside cache lines has few tiles, which are
-# quickly compiled.
+# or of one row, where each sum waits for its own last addition.  What is left beside cache lines has few tiles, which
+# are quickly compiled.
 _four_lines_of_product = _in_tiles(product_tile, 256, *((4,) if LONG_VECTORS else ()))
 _line_of_product, _half_of_product = _line_of_products(), _in_tiles(product_tile, 32, 8, 4)
 _quarter_of_product, _one_of_product = _in_tiles(product_tile, 16, 4, 2), _in_tiles(product_tile, 1)
 
 
-
 def _all_columns(make_tile, sizes):
-    """Helper rows(n, end, n_out, wide, arguments): rows n to end of all ``n_out`` columns, ``wide`` in a cache line.
+    """Helper rows(n, end, n_out, wide, arguments): rows n to end of all ``n_out`` columns, ``wide`` to a cache line.
 
-    sizes : for tiles of so many bytes the numbers of their rows, widest first.  There must be those of a cache line, 64,
-        and of one number, 1; there may be those of 128 or 256, 32 and 16.
+    sizes : for tiles of so many bytes their numbers of rows: of a cache line, 64, and of one number, 1, and there may be
+        128 or 256, 32 and 16.
     """
     many = max(sizes)
     any_many, any_half, any_quarter = many > 64, 32 in sizes, 16 in sizes
-    of_many, of_line, of_half, of_quarter, of_one = (
-        _in_tiles(make_tile, n_bytes, *sizes.get(n_bytes, ())) for n_bytes in (many, 64, 32, 16, 1)
-    )
+    of_many, of_line, of_one = (_in_tiles(make_tile, n_bytes, *sizes[n_bytes]) for n_bytes in (many, 64, 1))
+    of_half, of_quarter = (_in_tiles(make_tile, n_bytes, *sizes.get(n_bytes, ())) for n_bytes in (32, 16))
     lines = many // 64
 
     @helper
@@ -188,8 +186,12 @@ def _product(x, w, y, fresh):
 
 @helper
 def squared_products(x, w, kind, weight, y):
-    """y = sum_a weight[a] (x[:, a] @ w[kind[a]])^2 with x (n, A, i) of any strides, w (.., i, o) and y (n, o)."""
-    _squared(np.int64(0), y.shape[0], y.shape[1], line(y), (x, w, kind, weight, y))
+    """y = sum_a weight[a] (x[:, a] @ w[kind[a]])^2 with x (n, A, i) of any strides, w (.., i, o) and y (n, o).
+
+    Here and below tables of whole numbers, as kind, are contiguous, and factors are floats.
+    """
+    arguments = any_layout(x), any_layout(w), any_layout(kind), any_layout(weight), any_layout(y)
+    _squared(np.int64(0), y.shape[0], y.shape[1], line(y), arguments)
 
 
 @helper
@@ -212,13 +214,18 @@ def add_scattered_product(x, w, z, m, y):
 @helper
 def add_squared_product_tangent(x, x_dot, w, factor, y):
     """y += factor (x @ w) (x_dot @ w), element by element; x, x_dot (n, i) of any strides, w (i, o), y (n, o)."""
-    _squared_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), (x, x_dot, w, factor, y))
+    arguments = any_layout(x), any_layout(x_dot), any_layout(w), factor, any_layout(y)
+    _squared_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), arguments)
 
 
 @helper
 def scaled_product_tangent(x, x_dot, w, factor, z, z_dot, y, y_dot):
     """y as in ``scaled_product``, and its derivative y_dot along x_dot and z_dot."""
-    _scaled_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), (x, x_dot, w, factor, z, z_dot, y, y_dot))
+    arguments = (
+        any_layout(x), any_layout(x_dot), any_layout(w), factor, any_layout(z), any_layout(z_dot), any_layout(y),
+        any_layout(y_dot),
+    )  # fmt: skip
+    _scaled_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), arguments)
 
 
 @helper
@@ -227,14 +234,18 @@ def gathered_product(x, columns, u, p, v, m, y):
 
     x (n, ..) of any strides, y (n, o) and rows of u and v (.., o) contiguous, m: rows of v.
     """
-    _gathered(np.int64(0), y.shape[0], y.shape[1], line(y), (any_layout(x)[:, :columns], u, p, v, m, y))
+    arguments = any_layout(x)[:, :columns], any_layout(u), p, any_layout(v), any_layout(m), any_layout(y)
+    _gathered(np.int64(0), y.shape[0], y.shape[1], line(y), arguments)
 
 
 @helper
 def gathered_product_tangent(x, x_dot, columns, u, u_dot, p, v, v_dot, m, y):
     """Derivative y of ``gathered_product`` along x_dot, u_dot and v_dot, whose rows are as far apart as those of u."""
-    factors = any_layout(x)[:, :columns], any_layout(x_dot)[:, :columns]
-    _gathered_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), (*factors, u, u_dot, p, v, v_dot, m, y))
+    arguments = (
+        any_layout(x)[:, :columns], any_layout(x_dot)[:, :columns], any_layout(u), any_layout(u_dot), p, any_layout(v),
+        any_layout(v_dot), any_layout(m), any_layout(y),
+    )  # fmt: skip
+    _gathered_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), arguments)
 
 
 @helper
@@ -246,7 +257,7 @@ def product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot,
     Without ``moving`` only w_dot counts; the others with a dot may then hold anything.
     """
     arguments = (
-        any_layout(x), any_layout(x_dot), begin, any_layout(w), any_layout(w_dot), u, u_dot, v, v_dot, m, h, z, sums,
-        fresh, moving,
+        any_layout(x), any_layout(x_dot), begin, any_layout(w), any_layout(w_dot), any_layout(u), any_layout(u_dot),
+        any_layout(v), any_layout(v_dot), any_layout(m), any_layout(h), any_layout(z), any_layout(sums), fresh, moving,
     )  # fmt: skip
     _used_tangent(begin, end, w.shape[1], line(w), arguments)

@@ -2,11 +2,10 @@
 
 ``squared_products_tile(rows, n_bytes)``, say, is an intrinsic tile(n, o, arguments), with a tuple of arguments that its
 definition names: it does what that says for the rows n:n+rows and the columns o:o+width of the result, where width is
-how many numbers stand in ``n_bytes``, at least one.  Rows of all arrays but x are contiguous.  Sums stay in registers
-until they are complete.
+how many numbers stand in ``n_bytes``, at least one.  x and x_dot may have any strides, where nothing else is said; rows
+of other arrays are contiguous; factors are floats.  Sums stay in registers until they are complete.
 """
 
-from functools import wraps
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -131,7 +130,6 @@ class _Tile:
 def _tile(write):
     """Maker of intrinsics, given the code of a tile: write(tile, *arguments)."""
 
-    @wraps(write)
     def make(rows, n_bytes):
         @intrinsic
         def tile(typing_context, n, o, arguments):
@@ -145,12 +143,13 @@ def _tile(write):
 
         return tile
 
+    make.__name__, make.__doc__ = write.__name__, write.__doc__
     return make
 
 
 @_tile
 def product_tile(tile, x, w, y, fresh):
-    """y = or (not fresh) += x @ w; x may have any strides."""
+    """y = or (not fresh) += x @ w."""
     builder = tile.builder
     x_rows = [address_of(builder, x.base, (tile.index(r), x.strides[0])) for r in tile.some]
     places = [tile.place(y, tile.index(r)) for r in tile.some]
@@ -172,7 +171,7 @@ def product_tile(tile, x, w, y, fresh):
 
 @_tile
 def squared_products_tile(tile, x, w, kind, weight, y):
-    """y = sum_a weight[a] (x[:, a] @ w[kind[a]])^2; x (N, A, i) of any strides, w (.., i, o).
+    """y = sum_a weight[a] (x[:, a] @ w[kind[a]])^2; x (N, A, i), w (.., i, o).
 
     Products stay in registers, and so do sums where there are enough of them.
     """
@@ -198,7 +197,7 @@ def squared_products_tile(tile, x, w, kind, weight, y):
 
 @_tile
 def scaled_product_tile(tile, x, w, factor, z, y):
-    """y = factor z (x @ w), element by element with z; x may have any strides."""
+    """y = factor z (x @ w), element by element with z."""
     (products,) = tile.products(w, x)
     for r, product in enumerate(products):
         factors = multiply(tile.builder, factor, tile.load(z, tile.index(r)))
@@ -207,7 +206,7 @@ def scaled_product_tile(tile, x, w, factor, z, y):
 
 @_tile
 def scattered_product_tile(tile, x, w, z, m, y):
-    """Row m[n] of y += z[n] (x.T @ w)[n], row by row, element by element with z; rows of x are contiguous, too."""
+    """Row m[n] of y += z[n] (x.T @ w)[n], row by row, element by element with z; rows of x are contiguous."""
     builder, products = tile.builder, tile.zeros()
     with rolled_range(builder, x.shape[0]) as loop:
         tile.add_column(products, tile.column_of(x, tile.first, loop.index), tile.load(w, loop.index))
@@ -244,7 +243,7 @@ def scaled_product_tangent_tile(tile, x, x_dot, w, factor, z, z_dot, y, y_dot):
 @_tile
 def gathered_product_tile(tile, x, u, p, v, m, y):
     """y = x @ (u[p:] v[m[p:]]): row c of the second factor is the product of rows u[p + c] and v[m[p + c]], element by
-    element, made in registers.  x may have any strides."""
+    element, made in registers."""
     builder, sums = tile.builder, tile.zeros()
     x_rows = [address_of(builder, x.base, (tile.index(r), x.strides[0])) for r in tile.some]
     with rolled_range(builder, x.shape[1]) as loop:
@@ -283,8 +282,9 @@ def gathered_product_tangent_tile(tile, x, x_dot, u, u_dot, p, v, v_dot, m, y):
 def product_and_use_tangent_tile(tile, x, x_dot, begin, w, w_dot, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving):
     """Derivative of u[n] p and v[m[n]] p, where p = x.T @ w has column 0 of x in row ``begin``.
 
-    With p_dot = x.T @ w_dot + x_dot.T @ w, z[h[n]] += u[n] p_dot + u_dot[n] p, one by one, and sums[n] = or (not fresh) +=
-    v[m[n]] p_dot + v_dot[m[n]] p.  Without ``moving`` x_dot, u_dot and v_dot, which nobody reads, count as 0.
+    With p_dot = x.T @ w_dot + x_dot.T @ w: z[h[n]] += u[n] p_dot + u_dot[n] p, one by one, and sums[n] = or (not fresh)
+    += v[m[n]] p_dot + v_dot[m[n]] p.  Rows of x and x_dot are contiguous.  Without ``moving`` x_dot, u_dot and v_dot,
+    which nobody reads, count as 0.
     """
     builder, strides = tile.builder, u.strides
 
@@ -307,15 +307,13 @@ def product_and_use_tangent_tile(tile, x, x_dot, begin, w, w_dot, u, u_dot, v, v
             tile.add_column(products_dot, tile.column_of(x, first, loop.index), load(w_dot, loop.index))
     for r, (p, p_dot) in enumerate(zip(tile.sums(products), tile.sums(products_dot))):
         index = tile.index(r)
-        other = tile.chosen(m, index)
-        results = [multiply(builder, load(u, index), p_dot), multiply(builder, load(v, other), p_dot)]
-        places = [cgutils.alloca_once_value(builder, result) for result in results]
-        with builder.if_then(moving):
-            for result, slot, (array, row) in zip(results, places, ((u_dot, index), (v_dot, other))):
-                builder.store(multiply_add(builder, load(array, row), p, result), slot)
-        target = place(z, tile.chosen(h, index))
-        value = builder.fadd(builder.load(target, align=4), builder.load(places[0]))
-        builder.store(value, target, align=4)
         before = builder.select(fresh, ir.Constant(tile.vector, None), load(sums, index))
-        value = builder.fadd(before, builder.load(places[1]))
-        builder.store(value, place(sums, index), align=4)
+        into_z, into_sums = place(z, tile.chosen(h, index)), place(sums, index)
+        for factor, factor_dot, row, target, start in (
+            (u, u_dot, index, into_z, builder.load(into_z, align=4)),
+            (v, v_dot, tile.chosen(m, index), into_sums, before),
+        ):
+            total = cgutils.alloca_once_value(builder, multiply_add(builder, load(factor, row), p_dot, start))
+            with builder.if_then(moving):
+                tile.add(total, load(factor_dot, row), p)
+            builder.store(builder.load(total), target, align=4)
