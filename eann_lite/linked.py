@@ -6,8 +6,8 @@ Numba turns every function that it compiles into machine code, those that only k
 functions that it calls: code at the bottom of four calls is generated five times before a kernel is ready, and the body
 of a ``prange`` four times.  This more than halves the time of the first call.
 
-It also simplifies every function on its own before any is put into another, with whole tuples of arrays among the
-arguments.  Here that waits until a kernel has all its helpers, each of them once: what the tuples hold is then known.
+Every function is simplified on its own before it is put into another, but what stands around a ``prange``: there are no
+loops to be made faster, and what hands whole tuples of arrays to threads takes LLVM seconds.
 
 All functions ask for vectors of 512 bits, where the machine has them.  Left to itself LLVM takes 256 for most Intel
 processors, since some lower their clock for longer ones; the explicit vectors of ``kernels.vectors`` do so anyway.
@@ -78,10 +78,6 @@ class _KernelLibrary(JITCodeLibrary):
                 set.add(function.attributes, '"prefer-vector-width"="512"')
         super().add_ir_module(module)
 
-    def _optimize_functions(self, module):
-        """Left to the optimisation of the whole; only the data layout is set here, as Numba's does."""
-        module.data_layout = self._codegen._data_layout
-
     def finalize(self):
         """As Numba's, with every helper linked in once, whoever calls it."""
         _link_callees(self._final_module, self)
@@ -104,6 +100,14 @@ class _KernelLibrary(JITCodeLibrary):
             if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
                 function.linkage = Linkage.internal
         super()._finalize_final_module()
+
+
+class _ThreadedKernelLibrary(_KernelLibrary):
+    """Code of a kernel around its ``prange``."""
+
+    def _optimize_functions(self, module):
+        """Left to the optimisation of the whole; only the data layout is set here, as Numba's does."""
+        module.data_layout = self._codegen._data_layout
 
 
 class _HelperLibrary(_KernelLibrary):
@@ -202,14 +206,17 @@ class HelperCompiler(CompilerBase):
 
 
 @contextmanager
-def _kernel_libraries(codegen):
-    """Kernels have long vectors while this lasts, and bodies of ``prange`` become libraries of LLVM code."""
+def _kernel_libraries(codegen, threaded):
+    """Kernels have long vectors while this lasts, and bodies of ``prange`` become libraries of LLVM code.
+
+    threaded : name of a kernel with ``prange``, if any
+    """
 
     before = codegen._library_class
 
     def library(codegen, name, **options):
-        kind = _HelperLibrary if name.startswith(LOOP_BODIES) else _KernelLibrary
-        return kind(codegen, name, **options)
+        kind = _ThreadedKernelLibrary if name == threaded else _KernelLibrary
+        return (_HelperLibrary if name.startswith(LOOP_BODIES) else kind)(codegen, name, **options)
 
     # What reads code from the cache, a class method, asks for a library as everybody does.
     library._unserialize = before._unserialize
@@ -225,7 +232,8 @@ class KernelCompiler(FormulaCompiler):
 
     def _compile_core(self):
         """As Numba's, into libraries of our own."""
-        with _kernel_libraries(self.state.targetctx.codegen()):
+        threaded = self.state.func_id.func_qualname if self.state.flags.auto_parallel.enabled else None
+        with _kernel_libraries(self.state.targetctx.codegen(), threaded):
             return super()._compile_core()
 
 
