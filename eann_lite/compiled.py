@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numba
 
+from eann_lite.cache_locks import take_turns
 from eann_lite.linked import HelperCompiler, KernelCompiler
 from eann_lite.precision import FormulaCompiler
 
@@ -19,8 +20,8 @@ from eann_lite.precision import FormulaCompiler
 FASTMATH = {"contract", "nsz", "arcp"}
 
 
-#: Where compiled functions stand.  These files import nothing else of the package but errors (a test holds them to it),
-#: so their text decides the machine code.
+#: Where compiled functions stand.  These files import nothing else of the package but errors and what locks files (a
+#: test holds them to it), so their text decides the machine code.
 COMPILED_SOURCES = ("compiled.py", "linked.py", "precision.py", "formulas.py", "neighbors.py", "kernels/*.py")
 
 
@@ -68,6 +69,7 @@ def _cached(function, parallel):
     numba.config.CACHE_DIR = os.path.join(cache_directory(), "threads" if parallel else "serial")
     try:
         dispatcher.enable_caching()
+        take_turns(dispatcher)
     except (RuntimeError, OSError):
         pass  # No writable folder anywhere: compile anew in each process rather than refuse to run.
     finally:

@@ -1,11 +1,15 @@
 """The cache of compiled kernels and what it depends on; threads and the blocks that they share."""
 
 import ast
+import hashlib
 import itertools
+import json
 import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -19,7 +23,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.runtime import _nrt_python, rtsys
 
 import eann_lite
-from eann_lite import compiled, linked
+from eann_lite import cache_locks, compiled, linked
 from eann_lite.compiled import COMPILED_SOURCES, Kernel, compile_loops, helper, set_threads, threads_in_use
 from eann_lite.errors import InputError
 from eann_lite.kernels.shares import next_block, nothing_taken
@@ -40,7 +44,7 @@ def imports_of(path):
 @pytest.mark.parametrize("path", COMPILED, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_compiled_sources_depend_only_on_each_other(path):
     known = {"eann_lite." + p.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".") for p in COMPILED}
-    foreign = set(imports_of(path)) - known - {"eann_lite.errors", "eann_lite.kernels"}
+    foreign = set(imports_of(path)) - known - {"eann_lite.errors", "eann_lite.kernels", "eann_lite.cache_locks"}
     assert not foreign, "a compiled function could change without the cache noticing"
 
 
@@ -261,6 +265,71 @@ def test_serial_and_threaded_variants_of_a_kernel_are_the_same_function():
         y = np.empty(5)
         squares(threaded, x, y)
         assert np.array_equal(y, x * x)
+
+
+# Processes that share a cache
+
+LOCKS = pytest.mark.skipif(not cache_locks.POSSIBLE, reason="files cannot be locked on this system")
+
+
+@LOCKS
+def test_two_processes_compile_a_kernel_once(tmp_path):
+    code = (
+        "import json, numpy as np; from eann_lite.kernels.lattice import complete_cell as kernel\n"
+        "kernel(np.eye(3), np.ones(3, bool))\n"
+        "print(json.dumps([sum(n.values()) for n in (kernel._cache_hits, kernel._cache_misses)]))"
+    )
+    environment = os.environ | {"EANN_LITE_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    found = sorted(json.loads(process.communicate(timeout=300)[0]) for process in both)
+    assert found == [[0, 1], [1, 0]], "hits and misses of the cache"
+
+
+@LOCKS
+def test_the_cache_of_a_kernel_is_written_by_one_process_at_a_time(empty_cache):
+    @compiled.compile_loops
+    def one_more(x):
+        return x + 1
+
+    held = cache_locks.held(f"{one_more._cache.cache_path}/{one_more._cache._impl.filename_base}.lock")
+    compiling = threading.Thread(target=one_more, args=(1,))
+    with held:
+        compiling.start()
+        while not one_more.overloads and compiling.is_alive():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        assert compiling.is_alive() and not list(empty_cache.rglob("*.nb[ic]"))
+    compiling.join()
+    assert len(list(empty_cache.rglob("*.nb[ic]"))) == 2 and one_more(1) == 2
+
+
+@LOCKS
+def test_who_does_not_wait_leaves_a_kernel_to_the_process_that_has_it(empty_cache):
+    @compiled.compile_loops
+    def one_more(x):
+        return x + 1
+
+    types = (numba.int64,)
+    name = hashlib.sha256(str(types).encode()).hexdigest()[:16]
+    path = f"{one_more._cache.cache_path}/{one_more._cache._impl.filename_base}.{name}.lock"
+    with cache_locks.without_waiting():
+        with cache_locks.held(path), pytest.raises(cache_locks.CompiledElsewhere):
+            one_more.compile(types)
+        assert not one_more.overloads
+        one_more.compile(types)
+        with cache_locks.held(path):
+            one_more.compile(types)  # What is there needs no lock.
+
+
+@LOCKS
+def test_nobody_waits_for_ever(tmp_path):
+    with cache_locks.held(tmp_path / "lock"):
+        begun = time.monotonic()
+        with cache_locks.held(tmp_path / "lock", seconds=0.2):
+            assert 0.2 <= time.monotonic() - begun < 20.0
+    with cache_locks.held(tmp_path / "no" / "such" / "folder", seconds=None):
+        pass
 
 
 # Blocks shared among threads
