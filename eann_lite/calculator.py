@@ -8,11 +8,12 @@ import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.outputs import Properties, all_outputs
 
-from eann_lite.batches import draw_batch, packed_with_pairs, species_of
+from eann_lite.batches import THREADED_FROM, draw_batch, packed_with_pairs, species_of
 from eann_lite.compiled import set_threads, threads_in_use
 from eann_lite.errors import InputError
 from eann_lite.extrapolation import OUTSIDE, ExtrapolationWarning, warning_text
 from eann_lite.kernels.packing import energies_as_given, forces_as_given
+from eann_lite.model.ahead import compile_ahead, evaluation
 from eann_lite.model.sweeps import PRECISIONS, Sweeps
 from eann_lite.neighbors import SkinList, neighbor_pairs
 
@@ -93,7 +94,7 @@ class EANNCalculator(Calculator):
             set_threads(before)
         if precision not in PRECISIONS:
             raise InputError(f"precision = {precision!r}: expected one of {', '.join(PRECISIONS)}.")
-        self.threads = threads
+        self.threads, self.precision = threads, precision
         self.specification = model.specification
         self.pairs = SkinList(model.specification.reach, skin)
         # Sweeps of its own: several calculators may share a model.
@@ -194,6 +195,8 @@ class EANNCalculator(Calculator):
         numbers, positions, cell = atoms.numbers, atoms.positions, atoms.cell.array
         if len(numbers) == 0:
             raise InputError("atoms are empty: expected at least one atom.")
+        if self._batch is None:
+            compile_ahead(evaluation(self.precision, len(numbers) >= THREADED_FROM), threads_in_use())
         pairs, rebuilt = self.pairs.update(positions, cell, atoms.pbc, numbers.tobytes())
         if rebuilt or self._batch is None:
             # Forgotten until it is done, so that an unknown element is reported by every call.

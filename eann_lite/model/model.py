@@ -103,12 +103,17 @@ class Model:
         volume in a periodic direction.
         """
         from eann_lite.compiled import threads_in_use
+        from eann_lite.model.ahead import compile_ahead, evaluation
+        from eann_lite.model.pool import pieces_of
         from eann_lite.structures import as_structures
 
         single = not isinstance(structures, (list, tuple))
         items = as_structures(structures)
         if not items:
             return []
+        threads, everything = threads_in_use(), np.arange(len(items))
+        offsets = np.cumsum([0, *(len(item.numbers) for item in items)])
+        compile_ahead(evaluation("float64", pieces_of(offsets, everything, ATOMS_PER_PIECE)[1]), threads)
         packed = pack_structures(items, self.specification.elements, self.specification.reach)
 
         def compute(sweeps, piece, threaded):
@@ -118,8 +123,7 @@ class Model:
                 packed = packed.without_pairs()  # All are in the batch: of a large structure they take much memory.
             return _results(sweeps, packed, piece, batch, descriptors, self.bounds)
 
-        everything = np.arange(packed.n_structures)
-        pool = self.pool(threads_in_use())
+        pool = self.pool(threads)
         _, results = pool.run(compute, packed.offsets, everything, ATOMS_PER_PIECE)
         results = [result for piece in results for result in piece]
         return results[0] if single else results

@@ -2,8 +2,17 @@
 
 import itertools
 
-from eann_lite.batches import batches_of_atoms
+import numpy as np
+
+from eann_lite.batches import THREADED_FROM, batches_of_atoms
 from eann_lite.model.sweeps import Sweeps
+
+
+def pieces_of(offsets, chosen, atoms_per_piece):
+    """(pieces, threaded): a request in pieces, and whether kernels use threads inside of them."""
+    pieces = batches_of_atoms(offsets, chosen, atoms_per_piece)
+    n_atoms = np.sum(offsets[chosen + 1] - offsets[chosen])
+    return pieces, len(pieces) == 1 and bool(n_atoms >= THREADED_FROM)
 
 
 class SweepPool:
@@ -61,6 +70,5 @@ class SweepPool:
 
     def run(self, function, offsets, chosen, atoms_per_piece):
         """(pieces, results): function(sweeps, piece, threaded) for pieces of ``chosen`` (structure indices)."""
-        pieces = batches_of_atoms(offsets, chosen, atoms_per_piece)
-        threaded = False if len(pieces) > 1 else None
+        pieces, threaded = pieces_of(offsets, chosen, atoms_per_piece)
         return pieces, self._work(lambda sweeps, piece: function(sweeps, piece, threaded), pieces)

@@ -185,6 +185,13 @@ class Sweeps:
         """
         from eann_lite.kernels import sweeps
 
+        self.take(batch, keep, all_densities)
+        energies = np.empty(batch.species.size)
+        sweeps.forward(batch.threaded, self.potential, batch, self.values, energies)
+        return energies
+
+    def take(self, batch, keep=False, all_densities=False):
+        """Make ``batch`` the one that is worked on, with arrays for what ``forward`` and what follows it will leave."""
         self.batch = batch
         sizes = batch.species.size, batch.neighbor.size, batch.atom_rows.size
         if self._sizes != sizes:
@@ -195,9 +202,6 @@ class Sweeps:
             self._values[kept] = self._new_values(*kept)
         self.values = self._values[kept]
         self._reversed = False
-        energies = np.empty(batch.species.size)
-        sweeps.forward(batch.threaded, self.potential, batch, self.values, energies)
-        return energies
 
     def _new_values(self, keep, all_densities):
         """``Values`` for the present batch, with or without what only derivatives of them need, and all densities."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from eann_lite.errors import InputError
+from eann_lite.model.ahead import compile_ahead, evaluation
 from eann_lite.training.parts import PARTS, file_of
 from eann_lite.training.provenance import hardware, versions
 from eann_lite.training.settings import FitSettings
@@ -61,6 +62,36 @@ def prepare_directory(settings):
     return out
 
 
+def kernels_of_steps(settings, parts):
+    """What a fit will call until its last step, for ``compile_ahead``."""
+    from eann_lite.training.objective import GRADIENT_ATOMS, PREDICTION_ATOMS
+
+    train = parts["train"]
+    moving = any(s.forces is not None or s.stress is not None for s in train)
+    steps = ("energies", "forces", "tangent", "gradient") if moving else ("energies", "gradient")
+    # Densities are scaled and whole parts predicted before the first step.
+    calls = [("energies", settings.precision, False)]
+    for part in (train, parts["valid"]):
+        calls += [(name, settings.precision, _in_threads(part, PREDICTION_ATOMS)) for name in ("energies", "forces")]
+    return calls + [(name, settings.precision, _in_threads(train[: settings.batch], GRADIENT_ATOMS)) for name in steps]
+
+
+def kernels_of_judgement(parts):
+    """What a fit will call after its last step, for ``compile_ahead``."""
+    from eann_lite.training.objective import PREDICTION_ATOMS
+
+    threaded = {_in_threads(part, PREDICTION_ATOMS) for part in parts.values() if part}
+    return [call for kind in sorted(threaded) for call in evaluation("float64", kind)]
+
+
+def _in_threads(structures, atoms_per_piece):
+    """Whether kernels use threads inside of pieces of these structures."""
+    from eann_lite.model.pool import pieces_of
+
+    offsets = np.cumsum([0, *(s.n_atoms for s in structures)])
+    return pieces_of(offsets, np.arange(len(structures)), atoms_per_piece)[1]
+
+
 class Run:
     """One fit, from resolved settings to files."""
 
@@ -70,6 +101,7 @@ class Run:
 
         self.settings, self.specification, self.parts, self.out = settings, specification, parts, out
         self.threads = threads
+        compile_ahead(kernels_of_steps(settings, parts), threads)
         self.sets = {name: labelled_set(parts[name], specification) for name in PARTS if parts[name]}
         #: What the trainer takes, which a committee enlarges, and the settings with the trainer's own limits.
         self.fitted, self.limits = self.sets["train"], settings
@@ -263,6 +295,8 @@ class Run:
         from eann_lite.training.metrics import error_metrics
         from eann_lite.training.objective import Evaluator
 
+        # Not before: another process would have taken a core from the steps.
+        compile_ahead(kernels_of_judgement(self.parts), self.threads)
         # Judged in double precision whatever the fit used: so it is what the model file gives.
         evaluator = Evaluator(self.specification, self.constants, self.threads)
         evaluator.set_parameters(model.vector)
