@@ -4,6 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
+#: Contacts that fits count as close: below, the fixed repulsion helps where data are few, above, it does not
+#: (validation/RECIPES.md).
+CLOSE = 0.75
+
 
 def resolve(settings, parts):
     """Settings without None where the data decide, and the Specification."""
@@ -58,7 +62,7 @@ def _labels(structures):
 
 
 def _close_contacts(structures):
-    """Whether some pair is closer than 0.7 times the sum of its covalent radii: a wall is then part of the data."""
+    """Whether some pair is closer than CLOSE times the sum of its covalent radii: a wall is then part of the data."""
     from ase.data import covalent_radii
 
     from eann_lite.neighbors import neighbor_pairs
@@ -68,6 +72,6 @@ def _close_contacts(structures):
         pairs = neighbor_pairs(s.positions, s.cell, s.pbc, 1.4 * radii.max())
         i = np.repeat(np.arange(s.n_atoms), np.diff(pairs.first))
         vectors = s.positions[pairs.neighbor] - s.positions[i] + pairs.shift @ s.cell
-        if np.any(np.linalg.norm(vectors, axis=1) < 0.7 * (radii[i] + radii[pairs.neighbor])):
+        if np.any(np.linalg.norm(vectors, axis=1) < CLOSE * (radii[i] + radii[pairs.neighbor])):
             return True
     return False
