@@ -1,7 +1,7 @@
 """Claim: CO2 on Ni(100) is fitted to 0.6 meV/atom, and a slab need not be periodic across its vacuum.
 
     python validation/surface/run.py [--minutes 60] [--threads N] [--quick] [--data FILE] [--out DIR] [--set NAME=VALUE]
-    python validation/surface/run.py --edge ...
+    python validation/surface/run.py --edge [--epochs 150] ...
 
 36 Ni and one CO2, from the example of the published REANN code (its validation part): 800 structures drawn at random
 (by seed 0) are fitted, a tenth of them for validation; the other 191 are the test.  They are drawn because the file is
@@ -41,6 +41,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add_fit_options(parser, 60.0, DATA)
     parser.add_argument("--edge", action="store_true", help="hold out the largest forces in place of the test")
+    parser.add_argument("--epochs", type=int, help="so many in place of minutes")
     options = parser.parse_args()
     from eann_lite import load, read_structures
 
@@ -51,6 +52,9 @@ def main():
         largest = np.argsort([-np.abs(structure.forces).max() for structure in train], kind="stable")
         train, test = ([train[q] for q in sorted(part)] for part in (largest[N_EDGE:], largest[:N_EDGE]))
     flags, length = {"minutes": options.minutes}, f"{options.minutes:g} min"
+    if options.epochs:
+        # A limit in minutes would rule the steps, too.
+        flags, length = {"epochs": options.epochs}, f"{options.epochs} epochs"
     if options.quick:
         train, flags, length = train[:160], QUICK, f"{QUICK['epochs']} epochs"
     with tempfile.TemporaryDirectory() as folder:
