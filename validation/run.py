@@ -65,7 +65,6 @@ CASES = {
         "ch4", ["--case", "energies8000", "--quick"], ["--case", "energies8000", *on_one_core(10)], (ENERGIES, FORCES)
     ),
     "water": Case("water", full=on_one_core(40), needs=("data/water_revpbe0d3.extxyz.gz",)),
-    # A few structures rule this error: see the runs on its page.
     "surface": Case("surface", full=on_one_core(40), needs=("data/co2_ni100_val.extxyz.gz",)),
     # One molecule is enough to see that it works.
     "small_molecules": Case(
