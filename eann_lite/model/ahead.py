@@ -36,7 +36,9 @@ def compile_ahead(calls, threads):
     from eann_lite import cache_locks
 
     calls = tuple(dict.fromkeys(calls))
-    if threads < 2 or calls in _asked or not cache_locks.POSSIBLE:
+    # The executable is another program where Python runs inside of it.
+    possible = cache_locks.POSSIBLE and Path(sys.executable or "").name.startswith("python")
+    if threads < 2 or calls in _asked or not possible:
         return
     _asked.add(calls)
     last_first, processes = calls[::-1], min(threads - 1, len(calls), MOST_PROCESSES)
@@ -73,8 +75,6 @@ def _start(calls, marker):
     """Start a process that compiles ``calls``; where none can be started, kernels are compiled when they are called."""
     from eann_lite.compiled import cache_directory
 
-    if not Path(sys.executable or "").name.startswith("python"):
-        return  # Python inside of another program.
     path = [entry for entry in sys.path if isinstance(entry, str)]
     code = (
         f"import sys; sys.path[:] = {path!r}\n"  # As this process, whatever changed its path since it began.
