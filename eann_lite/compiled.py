@@ -22,7 +22,9 @@ FASTMATH = {"contract", "nsz", "arcp"}
 
 #: Where compiled functions stand.  These files import nothing else of the package but errors and what locks files (a
 #: test holds them to it), so their text decides the machine code.
-COMPILED_SOURCES = ("compiled.py", "linked.py", "precision.py", "formulas.py", "neighbors.py", "kernels/*.py")
+COMPILED_SOURCES = (
+    "compiled.py", "linked.py", "precision.py", "remembered.py", "formulas.py", "neighbors.py", "kernels/*.py",
+)  # fmt: skip
 
 
 @lru_cache(maxsize=1)

@@ -17,19 +17,33 @@ This builds on parts of Numba that are not its public interface; where the attri
 """
 
 from contextlib import contextmanager
+from functools import lru_cache
 
 from llvmlite.binding import Linkage
-from numba.core import ir
+from numba.core import ir, typed_passes, untyped_passes
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.lowering import Lower
-from numba.core.typed_passes import NativeLowering
+from numba.core.runtime.context import NRTContext
+from numba.core.typed_passes import NativeLowering, NopythonTypeInference
 
 from eann_lite.precision import ConstantPrecision, FormulaCompiler
+from eann_lite.remembered import RememberingTypeInference
 
 #: How the names begin of the three libraries that Numba makes of the body of a ``prange``, one inside of the next.
 LOOP_BODIES = ("__numba_parfor_gufunc", "<numba.np.ufunc.wrappers._GufuncWrapper", "parallelgufuncwrapper")
+
+#: Numba's passes for what no helper has: ``with``, functions within functions, errors made up while it runs, functions
+#: that ask to be inlined, sums of whole arrays that could be one loop.  Each of them looks at every statement.
+NOTHING_TO_DO = {
+    getattr(untyped_passes, name, None) or getattr(typed_passes, name, None)
+    for name in (
+        "WithLifting", "InlineClosureLikes", "RewriteDynamicRaises", "MakeFunctionToJitFunction", "InlineInlinables",
+        "FindLiterallyCalls", "LiteralUnroll", "LiteralPropagationSubPipelinePass", "InlineOverloads",
+        "NopythonRewrites",
+    )
+}  # fmt: skip
 
 
 class _NoEnvironment:
@@ -191,18 +205,51 @@ class _LinkedLowering(NativeLowering):
 
 
 class HelperCompiler(CompilerBase):
-    """Numba's passes with ``ConstantPrecision`` before those that know types, and ``_LinkedLowering`` for the lowering."""
+    """Numba's passes for what helpers have, with ``ConstantPrecision`` before those that know types.
+
+    ``RememberingTypeInference`` infers types, and ``_LinkedLowering`` does the lowering.
+    """
 
     def define_pipelines(self):
         """The one pipeline."""
         manager = PassManager("helper")
+        own = {NopythonTypeInference: RememberingTypeInference, NativeLowering: _LinkedLowering}
         for part in ("untyped_pipeline", "typed_pipeline", "nopython_lowering_pipeline"):
             passes = getattr(DefaultPassBuilder, f"define_{part}")(self.state).passes
-            manager.passes += [(_LinkedLowering if own is NativeLowering else own, text) for own, text in passes]
+            manager.passes += [(own.get(each, each), text) for each, text in passes if each not in NOTHING_TO_DO]
             if part == "untyped_pipeline":
                 manager.add_pass(ConstantPrecision, "precision of constants")
         manager.finalize()
         return [manager]
+
+
+@lru_cache(maxsize=None)
+def _has_count(models, kind):
+    return models[kind].contains_nrt_meminfo()
+
+
+def _counted_parts(self, builder, ty, val):
+    """What has a reference count in a value, as (type, pointer).
+
+    As Numba's, which takes apart what has none as well, such as the shape of an array: a fifth of all its LLVM code.
+    """
+    models = self._context.data_model_manager
+    found = [(ty, models[ty].get_nrt_meminfo(builder, val))] if models[ty].has_nrt_meminfo() else []
+    for kind, part_of in models[ty].traverse(builder):
+        if _has_count(models, kind):
+            found += self.get_meminfos(builder, kind, part_of(val))
+    return found
+
+
+@contextmanager
+def _counting_less():
+    """Code that counts references is short while this lasts; it counts the same."""
+    before = NRTContext.get_meminfos
+    NRTContext.get_meminfos = _counted_parts
+    try:
+        yield
+    finally:
+        NRTContext.get_meminfos = before
 
 
 @contextmanager
@@ -233,11 +280,14 @@ class KernelCompiler(FormulaCompiler):
     def _compile_core(self):
         """As Numba's, into libraries of our own."""
         threaded = self.state.func_id.func_qualname if self.state.flags.auto_parallel.enabled else None
-        with _kernel_libraries(self.state.targetctx.codegen(), threaded):
+        with _kernel_libraries(self.state.targetctx.codegen(), threaded), _counting_less():
             return super()._compile_core()
 
 
-if not hasattr(JITCPUCodegen, "_library_class") or not hasattr(CompilerBase, "_compile_core"):
+if not all(
+    hasattr(owner, name)
+    for owner, name in ((JITCPUCodegen, "_library_class"), (CompilerBase, "_compile_core"), (NRTContext, "get_meminfos"))
+):
     KernelCompiler = None
 needed = ("_finalize_dynamic_globals", "_finalize_final_module", "_get_module_for_linking", "_optimize_functions")
 if not all(hasattr(JITCodeLibrary, name) for name in needed):

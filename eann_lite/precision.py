@@ -11,7 +11,10 @@ from numba import types
 from numba.core import ir
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.typed_passes import NopythonTypeInference
 from numba.core.untyped_passes import IRProcessing
+
+from eann_lite.remembered import RememberingTypeInference
 
 
 def is_single(arguments):
@@ -48,11 +51,13 @@ class ConstantPrecision(FunctionPass):
 
 
 class FormulaCompiler(CompilerBase):
-    """Numba's passes with ``ConstantPrecision`` among them."""
+    """Numba's passes with ``ConstantPrecision`` among them, and ``RememberingTypeInference`` for the types."""
 
     def define_pipelines(self):
         """The one pipeline."""
         manager = DefaultPassBuilder.define_nopython_pipeline(self.state, "formula")
         manager.add_pass_after(ConstantPrecision, IRProcessing)
+        own = {NopythonTypeInference: RememberingTypeInference}
+        manager.passes = [(own.get(each, each), text) for each, text in manager.passes]
         manager.finalize()
         return [manager]

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import itertools
 import json
+import operator
 import os
 import re
 import subprocess
@@ -18,12 +19,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba import types
 from numba.core.bytecode import FunctionIdentity
 from numba.core.codegen import JITCodeLibrary
+from numba.core.registry import cpu_target
 from numba.core.runtime import _nrt_python, rtsys
 
 import eann_lite
-from eann_lite import cache_locks, compiled, linked
+from eann_lite import cache_locks, compiled, linked, remembered
 from eann_lite.compiled import COMPILED_SOURCES, Kernel, compile_loops, helper, set_threads, threads_in_use
 from eann_lite.errors import InputError
 from eann_lite.kernels.shares import next_block, nothing_taken
@@ -196,6 +199,51 @@ def test_bodies_of_threaded_loops_are_linked_into_their_kernel_alone(empty_cache
     assert type(overload.library) is JITCodeLibrary
 
 
+ARRAY, PAIR = types.float64[:, ::1], types.UniTuple(types.int64, 2)
+
+
+@pytest.mark.parametrize(
+    "operation, arguments",
+    [
+        (operator.getitem, (ARRAY, PAIR)),
+        (operator.getitem, (ARRAY, types.Tuple((types.int64, types.literal(1))))),
+        (operator.setitem, (ARRAY, PAIR, types.float64)),
+        (operator.add, (types.float32, types.literal(1))),
+        (operator.add, (PAIR, PAIR)),
+        (operator.lt, (types.uint64, types.float64)),
+        (bool, (types.boolean,)),
+    ],
+)
+def test_remembered_types_of_operations_are_those_of_numba(operation, arguments):
+    context = cpu_target.typing_context
+    context.refresh()
+    own = remembered._Remembering(context)
+    for function in (operation, context.resolve_value_type(operation)):
+        expected = context.resolve_function_type(function, arguments, {})
+        first, again = (own.resolve_function_type(function, arguments, {}) for _ in range(2))
+        assert again is first == expected
+    assert own.callstack is context.callstack
+
+
+def test_types_of_operations_are_asked_for_once_unless_they_may_change():
+    context = mock.Mock(resolve_function_type=mock.Mock(side_effect=lambda *a: object()))
+    own = remembered._Remembering(context)
+
+    def calls(function, arguments, keywords):
+        context.resolve_function_type.reset_mock()
+        answers = [own.resolve_function_type(function, arguments, keywords) for _ in range(3)]
+        assert (context.resolve_function_type.call_count == 1) == (answers[0] is answers[1] is answers[2])
+        return context.resolve_function_type.call_count
+
+    assert calls(operator.getitem, (ARRAY, types.int64), {}) == 1
+    assert calls(operator.getitem, (types.float32[:, ::1], types.int64), {}) == 1
+    assert calls(operator.getitem, (types.List(types.int64), types.int64), {}) == 3
+    assert calls(operator.getitem, (types.Tuple((types.List(types.int64),)), types.int64), {}) == 3
+    assert calls(operator.add, (types.int64,), {"b": types.int64}) == 3
+    assert calls(numba.njit(lambda x: x), (types.int64,), {}) == 3
+    assert calls(types.int64, (types.float64,), {}) == 3
+
+
 def test_helpers_are_compiled_as_usual_where_numba_lacks_what_linking_builds_on(monkeypatch):
     monkeypatch.setattr(compiled, "HelperCompiler", None)
 
@@ -206,7 +254,8 @@ def test_helpers_are_compiled_as_usual_where_numba_lacks_what_linking_builds_on(
     assert numba.njit(lambda x: doubled(x) + 1.0)(3.0) == 7.0
 
 
-def test_helpers_leave_the_arrays_that_they_borrow_alive_and_give_back_their_own():
+@pytest.mark.parametrize("compile_as", [numba.njit, compile_loops])
+def test_helpers_leave_the_arrays_that_they_borrow_alive_and_give_back_their_own(compile_as, empty_cache):
     @helper
     def doubled(x, n):
         own = x
@@ -217,12 +266,12 @@ def test_helpers_leave_the_arrays_that_they_borrow_alive_and_give_back_their_own
             x = own
         return x, own
 
-    @numba.njit
+    @compile_as
     def total(x, times):
-        result = 0.0
+        result, kept = 0.0, (0, (x, x))
         for n in range(times):
-            first, second = doubled(x, n % 3)
-            result += first.sum() + second.sum()
+            kept = n, doubled(x, n % 3)
+            result += kept[1][0].sum() + kept[1][1].sum()
         return result
 
     x = np.arange(5.0)
