@@ -92,6 +92,15 @@ class _KernelLibrary(JITCodeLibrary):
                 set.add(function.attributes, '"prefer-vector-width"="512"')
         super().add_ir_module(module)
 
+    def _optimize_functions(self, module):
+        """As Numba's, but not for functions that stand elsewhere: seven of eight that a module names."""
+        module.data_layout = self._codegen._data_layout
+        for function in module.functions:
+            if not function.is_declaration:
+                manager, builder = self._codegen._function_pass_manager()
+                with self._recorded_timings.record(f"Function passes on {function.name!r}", builder):
+                    manager.run(function, builder)
+
     def finalize(self):
         """As Numba's, with every helper linked in once, whoever calls it."""
         _link_callees(self._final_module, self)

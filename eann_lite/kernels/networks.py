@@ -21,6 +21,7 @@ from eann_lite.compiled import helper
 from eann_lite.formulas import activation, activation_curvature, activation_gate, activation_parameter_slopes
 from eann_lite.kernels.dense import product
 from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows, new_rows
+from eann_lite.kernels.vectors import filled
 
 # Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.
 IN, OUT, ROW, RESIDUAL, KIND, WEIGHT, BIAS, ALPHA, BETA, SCALE, SHIFT = range(11)
@@ -62,7 +63,7 @@ def _unit_parameters(theta, maps, n):
     width = maps[n, IN]
     if maps[n, ALPHA] >= 0:
         return _vector(theta, maps[n, ALPHA], width), _vector(theta, maps[n, BETA], width)
-    return np.ones(width, theta.dtype), np.ones(width, theta.dtype)
+    return filled(np.empty(width, theta.dtype), 1), filled(np.empty(width, theta.dtype), 1)
 
 
 @helper
@@ -297,7 +298,7 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
             if maps[n, SCALE] >= 0:
                 lin_bar = _rows(values.lin_bar, place, maps, n)
                 norm_scale = _vector(theta, maps[n, SCALE], width)
-                still = np.zeros(width, theta.dtype)
+                still = filled(np.empty(width, theta.dtype), 0)
                 for i in range(n_rows):
                     _norm_reverse_tangent(
                         maps[n, KIND], alpha, beta, norm_scale, pre[i], slope[i], pre_dot[i] if moving else still,
@@ -410,7 +411,7 @@ def _unit_gradients(place, maps, n, moving, theta, values, tangents, grad):
     if maps[n, ALPHA] >= 0:
         alpha_bar, beta_bar = _vector(grad, maps[n, ALPHA], width), _vector(grad, maps[n, BETA], width)
         # Without ``moving`` tangents of pre and adjoints of the activations were not computed: zeros in their place.
-        still = np.zeros(width, theta.dtype)
+        still = filled(np.empty(width, theta.dtype), 0)
         for i in range(pre.shape[0]):
             x, gate, bar_dot = pre[i], gates[i], act_bar_dot[i]
             x_dot, bar = pre_dot[i] if moving else still, act_bar[i] if moving else still
@@ -425,7 +426,7 @@ def _unit_gradients(place, maps, n, moving, theta, values, tangents, grad):
                 _, value, _, slope_value = activation_parameter_slopes(kind, x[u], gate[u], alpha[u], beta[u])
                 beta_bar[u] += bar_dot[u] * value + bar[u] * x_dot[u] * slope_value
     if maps[n, SCALE] >= 0:
-        still = np.zeros(width, theta.dtype)
+        still = filled(np.empty(width, theta.dtype), 0)
         for i in range(pre.shape[0]):
             unit, unit_dot, _, _ = _unit_tangent(kind, alpha, beta, pre[i], slope[i], pre_dot[i] if moving else still)
             for u in range(width):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from eann_lite.compiled import compile_loops, helper
+from eann_lite.kernels.vectors import filled
 
 
 @compile_loops
@@ -14,11 +15,11 @@ def batch_order(chosen, offsets, sequence, species, n_species, order, place, str
     Atoms of one element are consecutive, in the order of the chosen structures and in each one of ``sequence`` (all
     atoms,).  Returns counts (n_species,).
     """
-    counts = np.zeros(n_species, np.int64)
+    counts = filled(np.empty(n_species, np.int64), 0)
     for q in chosen:
         for i in range(offsets[q], offsets[q + 1]):
             counts[species[i]] += 1
-    fill = np.zeros(n_species, np.int64)
+    fill = filled(np.empty(n_species, np.int64), 0)
     for s in range(1, n_species):
         fill[s] = fill[s - 1] + counts[s - 1]
     for n in range(chosen.size):
@@ -59,7 +60,7 @@ def batch_pairs(
 @compile_loops
 def rows_of_pairs(blocks, first, neighbor, row, block_first, atom_first):
     """Fill row (P,), block_first (B + 1,) and atom_first (N + 1,) of a ``Batch``; rows are numbered as pairs need them."""
-    last = np.full(atom_first.size - 1, -1)  # The last row of each atom.
+    last = filled(np.empty(atom_first.size - 1, np.int64), -1)  # The last row of each atom.
     atom_first[:] = 0
     rows = 0
     for b in range(blocks.shape[0]):

@@ -21,6 +21,7 @@ import numpy as np
 
 from eann_lite.compiled import compile_loops, helper
 from eann_lite.kernels.lattice import FLATTEST, complete_cell, dot, inverse_cell, reduce_cell
+from eann_lite.kernels.vectors import filled
 
 #: Up to this many atoms without periodicity are one bin: all pairs are tried.
 ONE_BIN_ATOMS = 300
@@ -124,15 +125,15 @@ def _one_bin(positions, begin, end, atoms):
             atoms.images[i, x] = 0
     start = np.empty(2, np.int64)
     start[0], start[1] = begin, end
-    zeros = np.zeros((3, 3), np.int64)
-    return _Grid(np.ones(3, np.int64), zeros[0], start, np.zeros((3, 3)), zeros, np.zeros(3, np.bool_))
+    bins, zeros = filled(np.empty(3, np.int64), 1), filled(np.empty((3, 3), np.int64), 0)
+    return _Grid(bins, zeros[0], start, filled(np.empty((3, 3)), 0), zeros, filled(np.empty(3, np.bool_), False))
 
 
 @helper
 def _wrap(positions, begin, end, cell, pbc, inverse):
     """Points (n, 3) in the cell, their fractional coordinates (n, 3), images (n, 3) taken off, of atoms begin:end."""
     n = end - begin
-    points, fractions, images = np.empty((n, 3)), np.empty((n, 3)), np.zeros((n, 3), np.int64)
+    points, fractions, images = np.empty((n, 3)), np.empty((n, 3)), filled(np.empty((n, 3), np.int64), 0)
     for i in range(n):
         for d in range(3):
             if pbc[d]:
@@ -156,7 +157,7 @@ def _choose_bins(extent, pbc, cutoff, n_atoms, bins, reach):
             widest = d if wanted[d] > wanted[widest] else widest
         wanted[widest] = math.floor(0.5 * wanted[widest])
     around = 1.0
-    far = np.zeros(3)
+    far = filled(np.empty(3), 0)
     for d in range(3):
         if pbc[d] or wanted[d] > 1.0:
             far[d] = math.ceil(cutoff * (1.0 + REACH_MARGIN) * wanted[d] / extent[d])
@@ -171,7 +172,7 @@ def _choose_bins(extent, pbc, cutoff, n_atoms, bins, reach):
 @helper
 def _ranges(fractions, inverse, pbc):
     """Range of the fractional coordinates (n, 3): lowest, span, and extent in Angstrom across it, (3,) each."""
-    low, span, extent = np.zeros(3), np.ones(3), np.empty(3)
+    low, span, extent = filled(np.empty(3), 0), filled(np.empty(3), 1), np.empty(3)
     for d in range(3):
         if not pbc[d]:
             low[d] = high = fractions[0, d]
@@ -197,7 +198,8 @@ def _images_fit(combination, bins, reach):
 @helper
 def _sort_into_bins(positions, begin, end, cell, pbc, cutoff, atoms):
     """Wrap the atoms ``begin:end``, sort them into bins, fill their part of ``atoms``.  Returns (grid, status)."""
-    bins, reach, no_bins = np.ones(3, np.int64), np.zeros(3, np.int64), np.empty(0, np.int64)
+    bins, reach = filled(np.empty(3, np.int64), 1), filled(np.empty(3, np.int64), 0)
+    no_bins = np.empty(0, np.int64)
     complete, volume = complete_cell(cell, pbc)
     if not volume > FLATTEST:
         return _Grid(bins, reach, no_bins, complete, np.empty((3, 3), np.int64), pbc), BAD_GEOMETRY
@@ -209,7 +211,7 @@ def _sort_into_bins(positions, begin, end, cell, pbc, cutoff, atoms):
     if not _choose_bins(extent, pbc, cutoff, n, bins, reach) or not _images_fit(combination, bins, reach):
         return _Grid(bins, reach, no_bins, reduced, combination, pbc), TOO_MANY_IMAGES
     # Counting sort: stable, so within a bin the atoms keep their order.
-    start = np.zeros(bins[0] * bins[1] * bins[2] + 1, np.int64)
+    start = filled(np.empty(bins[0] * bins[1] * bins[2] + 1, np.int64), 0)
     bin_of = np.empty(n, np.int64)
     for i in range(n):
         index = 0
@@ -394,7 +396,7 @@ def _find_half(grid, atoms, cutoff, candidates, half):
 def _order_pairs(atoms, half):
     """Write each unordered pair at both of its ends: (first, neighbor, shift, reverse) of `Pairs`."""
     n = atoms.order.shape[0]
-    first = np.zeros(n + 1, np.int64)
+    first = filled(np.empty(n + 1, np.int64), 0)
     for a in range(n):
         first[atoms.order[a] + 1] = half.first[a + 1] - half.first[a] + half.backward[a]
     for i in range(n):
@@ -450,7 +452,8 @@ def find_pairs(positions, offsets, cells, pbc, cutoff):
     n = positions.shape[0]
     atoms = _Atoms(np.empty(n, np.int64), np.empty((3, n)), np.empty((n, 3), np.int64))
     room = 64 * n
-    half = _Half(np.zeros(n + 1, np.int64), np.empty(room, np.int32), np.empty(room, np.int64), np.zeros(n, np.int64))
+    half_first, backward = filled(np.empty(n + 1, np.int64), 0), filled(np.empty(n, np.int64), 0)
+    half = _Half(half_first, np.empty(room, np.int32), np.empty(room, np.int64), backward)
     candidates = _room_for_candidates(512)
     status, structure, i, j = GOOD, -1, -1, -1
     while status == GOOD and structure < offsets.shape[0] - 2:

@@ -12,6 +12,7 @@ import numpy as np
 from eann_lite.compiled import compile_loops, helper
 from eann_lite.kernels.dense import product
 from eann_lite.kernels.rows import new_rows
+from eann_lite.kernels.vectors import filled
 
 #: Columns of a matrix whose reflections are applied together.
 PANEL = 8
@@ -102,7 +103,7 @@ def _next_basis(average, basis, order):
     size = average.shape[0]
     turned, sorted_columns = new_rows(size, size, average), new_rows(size, size, average)
     product(average, basis, turned, True)
-    estimates = np.zeros(size, average.dtype)
+    estimates = filled(np.empty(size, average.dtype), 0)
     for i in range(size):
         for j in range(size):
             estimates[j] += basis[i, j] * turned[i, j]
@@ -132,7 +133,7 @@ def _orthonormal_columns(a, q):
     I - V T V^T (R. Schreiber and C. Van Loan, SIAM J. Sci. Stat. Comput. 10, 53, 1989), so most work is products.
     """
     size = a.shape[0]
-    v, t = np.zeros((size, size), a.dtype), np.zeros((size, PANEL), a.dtype)
+    v, t = filled(np.empty((size, size), a.dtype), 0), filled(np.empty((size, PANEL), a.dtype), 0)
     along, turned = new_rows(PANEL, size, a), new_rows(PANEL, size, a)
     for begin in range(0, size, PANEL):
         end = min(size, begin + PANEL)

@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from eann_lite.compiled import helper
-from eann_lite.kernels.vectors import INDEX, address_of, at, opened
+from eann_lite.kernels.vectors import INDEX, address_of, at, filled, opened
 
 #: Counts stand a cache line apart, so that threads do not wait for one another's.
 APART = 8
@@ -74,7 +74,7 @@ def nothing_taken(loops, workers, most_blocks):
     There are no more workers than blocks in the longest loop: their number is ``counts.shape[1] - 1``.
     """
     workers = max(1, min(workers, most_blocks))
-    return np.zeros((loops, workers + 1, APART), np.int64)
+    return filled(np.empty((loops, workers + 1, APART), np.int64), 0)
 
 
 @helper
