@@ -8,7 +8,7 @@ import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 from ase.outputs import Properties, all_outputs
 
-from eann_lite.batches import THREADED_FROM, draw_batch, packed_with_pairs, species_of
+from eann_lite.batches import draw_batch, packed_with_pairs, species_of
 from eann_lite.compiled import set_threads, threads_in_use
 from eann_lite.errors import InputError
 from eann_lite.extrapolation import OUTSIDE, ExtrapolationWarning, warning_text
@@ -196,7 +196,7 @@ class EANNCalculator(Calculator):
         if len(numbers) == 0:
             raise InputError("atoms are empty: expected at least one atom.")
         if self._batch is None:
-            compile_ahead(evaluation(self.precision, len(numbers) >= THREADED_FROM), threads_in_use())
+            compile_ahead(evaluation(self.precision), threads_in_use())
         pairs, rebuilt = self.pairs.update(positions, cell, atoms.pbc, numbers.tobytes())
         if rebuilt or self._batch is None:
             # Forgotten until it is done, so that an unknown element is reported by every call.

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numba
+from llvmlite.binding import address_of_symbol
 
 from eann_lite.cache_locks import take_turns
 from eann_lite.linked import HelperCompiler, KernelCompiler
@@ -61,14 +62,14 @@ def helper(function):
     )(function)  # fmt: skip
 
 
-def _cached(function, parallel):
+def compile_loops(function):
+    """Decorator of a kernel: Numba ``njit`` with the options of this package and its cache."""
     dispatcher = numba.njit(
-        nogil=True, fastmath=FASTMATH, error_model="numpy", parallel=parallel, no_cfunc_wrapper=True,
+        nogil=True, fastmath=FASTMATH, error_model="numpy", no_cfunc_wrapper=True,
         pipeline_class=KernelCompiler or FormulaCompiler,
     )(function)  # fmt: skip
     before = numba.config.CACHE_DIR
-    # Numba's cache does not tell the two variants of one function apart: each has a folder of its own.
-    numba.config.CACHE_DIR = os.path.join(cache_directory(), "threads" if parallel else "serial")
+    numba.config.CACHE_DIR = cache_directory()
     try:
         dispatcher.enable_caching()
         take_turns(dispatcher)
@@ -79,26 +80,35 @@ def _cached(function, parallel):
     return dispatcher
 
 
-def compile_loops(function):
-    """Decorator of a serial kernel: Numba ``njit`` with the options of this package and its cache."""
-    return _cached(function, parallel=False)
+#: For a kernel that works alone: one thread, and no need of what starts others.
+ALONE = (1, 0)
 
 
 class Kernel:
-    """A kernel whose outer loop is a ``numba.prange``, compiled without threads and, when first needed, with them.
+    """A kernel that may share its work among threads (``kernels.shares.run_workers``).
 
-    ``kernel(threaded, *arguments)`` runs one of the two, with the number of threads as one more argument, the first.
-    ``threaded`` must depend on the size of the work and never on the number of threads: then one thread and many run
-    the same machine code and give the same bits.
+    ``kernel(threaded, *arguments)`` runs it, with one more argument, the first: (number of threads, address of what
+    starts them).  It is the same machine code with threads and without.
     """
 
     def __init__(self, function):
         self.__doc__ = function.__doc__
-        self.serial = _cached(function, parallel=False)
-        self.parallel = _cached(function, parallel=True)
+        self.compiled = compile_loops(function)
 
     def __call__(self, threaded, *arguments):
-        return self.parallel(threads_in_use(), *arguments) if threaded else self.serial(1, *arguments)
+        return self.compiled(_threads() if threaded else ALONE, *arguments)
+
+
+def _threads():
+    """The number of threads in use, and the address of Numba's function that has them run something."""
+    threads, launcher = threads_in_use(), _parallel_for()
+    return (threads, launcher) if launcher else ALONE
+
+
+@lru_cache(maxsize=1)
+def _parallel_for():
+    # There once threads have been started.
+    return address_of_symbol("numba_parallel_for")
 
 
 @lru_cache(maxsize=1)

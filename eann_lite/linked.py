@@ -1,13 +1,8 @@
-"""How kernels, their helpers and their loops over threads are compiled.
-
-Helpers and loops become code that kernels link in and optimise, not machine code.
+"""How kernels and their helpers are compiled: helpers become code that kernels link in and optimise, not machine code.
 
 Numba turns every function that it compiles into machine code, those that only kernels call as well, and with each the
-functions that it calls: code at the bottom of four calls is generated five times before a kernel is ready, and the body
-of a ``prange`` four times.  This more than halves the time of the first call.
-
-Every function is simplified on its own before it is put into another, but what stands around a ``prange``: there are no
-loops to be made faster, and what hands whole tuples of arrays to threads takes LLVM seconds.
+functions that it calls: code at the bottom of four calls is generated five times before a kernel is ready.  This more
+than halves the time of the first call.
 
 All functions ask for vectors of 512 bits, where the machine has them.  Left to itself LLVM takes 256 for most Intel
 processors, since some lower their clock for longer ones; the explicit vectors of ``kernels.vectors`` do so anyway.
@@ -30,9 +25,6 @@ from numba.core.typed_passes import NativeLowering, NopythonTypeInference
 
 from eann_lite.precision import ConstantPrecision, FormulaCompiler
 from eann_lite.remembered import RememberingTypeInference
-
-#: How the names begin of the three libraries that Numba makes of the body of a ``prange``, one inside of the next.
-LOOP_BODIES = ("__numba_parfor_gufunc", "<numba.np.ufunc.wrappers._GufuncWrapper", "parallelgufuncwrapper")
 
 #: Numba's passes for what no helper has: ``with``, functions within functions, errors made up while it runs, functions
 #: that ask to be inlined, sums of whole arrays that could be one loop.  Each of them looks at every statement.
@@ -104,14 +96,8 @@ class _KernelLibrary(JITCodeLibrary):
     def finalize(self):
         """As Numba's, with every helper linked in once, whoever calls it."""
         _link_callees(self._final_module, self)
-        self._take_over_reload_init()
         self._linking_libraries = []
         super().finalize()
-
-    def _take_over_reload_init(self):
-        """What must run before cached code does, as callees need it: what starts threads."""
-        for library in self._linking_libraries:
-            self._reload_init.update(library._reload_init)
 
     def _finalize_final_module(self):
         """As Numba's, with a copy of its own of every helper that is still called.
@@ -125,14 +111,6 @@ class _KernelLibrary(JITCodeLibrary):
         super()._finalize_final_module()
 
 
-class _ThreadedKernelLibrary(_KernelLibrary):
-    """Code of a kernel around its ``prange``."""
-
-    def _optimize_functions(self, module):
-        """Left to the optimisation of the whole; only the data layout is set here, as Numba's does."""
-        module.data_layout = self._codegen._data_layout
-
-
 class _HelperLibrary(_KernelLibrary):
     """LLVM code of one helper, without what it calls."""
 
@@ -140,7 +118,6 @@ class _HelperLibrary(_KernelLibrary):
 
     def finalize(self):
         """Nothing is done here that its callers would do again."""
-        self._take_over_reload_init()
         self._finalize_dynamic_globals()
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage == Linkage.external:
@@ -262,21 +239,9 @@ def _counting_less():
 
 
 @contextmanager
-def _kernel_libraries(codegen, threaded):
-    """Kernels have long vectors while this lasts, and bodies of ``prange`` become libraries of LLVM code.
-
-    threaded : name of a kernel with ``prange``, if any
-    """
-
-    before = codegen._library_class
-
-    def library(codegen, name, **options):
-        kind = _ThreadedKernelLibrary if name == threaded else _KernelLibrary
-        return (_HelperLibrary if name.startswith(LOOP_BODIES) else kind)(codegen, name, **options)
-
-    # What reads code from the cache, a class method, asks for a library as everybody does.
-    library._unserialize = before._unserialize
-    codegen._library_class = library
+def _kernel_libraries(codegen):
+    """Code that is compiled while this lasts may have long vectors."""
+    before, codegen._library_class = codegen._library_class, _KernelLibrary
     try:
         yield
     finally:
@@ -284,12 +249,11 @@ def _kernel_libraries(codegen, threaded):
 
 
 class KernelCompiler(FormulaCompiler):
-    """Numba's passes with ``ConstantPrecision`` among them, for kernels, with ``prange`` or without."""
+    """Numba's passes with ``ConstantPrecision`` among them, for kernels."""
 
     def _compile_core(self):
         """As Numba's, into libraries of our own."""
-        threaded = self.state.func_id.func_qualname if self.state.flags.auto_parallel.enabled else None
-        with _kernel_libraries(self.state.targetctx.codegen(), threaded), _counting_less():
+        with _kernel_libraries(self.state.targetctx.codegen()), _counting_less():
             return super()._compile_core()
 
 

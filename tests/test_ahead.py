@@ -68,15 +68,13 @@ from tests.test_ahead import fit, frames, random_model
 
 def signatures():
     kernels = [kernel for room in (bounds, packing, sweeps) for kernel in vars(room).values()]
-    kernels = [kernel for k in kernels for kernel in ((k.serial, k.parallel) if isinstance(k, Kernel) else (k,))]
+    kernels = [kernel.compiled if isinstance(kernel, Kernel) else kernel for kernel in kernels]
     cached = [kernel for kernel in kernels if not isinstance(getattr(kernel, "_cache", NullCache()), NullCache)]
     return {(kernel.py_func.__name__, str(types)) for kernel in cached for types in kernel.signatures}
 
 for name in CALLS:
     for precision in ("float64", "float32"):
-        compile_call(name, precision, False)
-for name in ("energies", "forces"):
-    compile_call(name, "float64", True)
+        compile_call(name, precision)
 before = signatures()
 kernels = {name for name, _ in before}
 assert {"forward", "reverse", "forward_tangent", "reverse_tangent", "distances", "rows_of_atoms"} <= kernels
@@ -108,8 +106,8 @@ def asked_and_called(monkeypatch):
     def call(kernel, threaded, *arguments):
         fields = [value for group in arguments if isinstance(group, tuple) for value in group]
         single = any(getattr(value, "dtype", None) == np.float32 for value in fields)
-        if (name := kernel.serial.py_func.__name__) in KERNELS:
-            called.add((KERNELS[name], "float32" if single else "float64", bool(threaded)))
+        if (name := kernel.compiled.py_func.__name__) in KERNELS:
+            called.add((KERNELS[name], "float32" if single else "float64"))
         return run(kernel, threaded, *arguments)
 
     monkeypatch.setattr(compiled.Kernel, "__call__", call)
@@ -124,7 +122,7 @@ def test_evaluations_ask_for_the_kernels_that_they_call(asked_and_called, n):
     model = random_model(("Cu",))
     atoms = bulk("Cu") * (n, 1, 1)
     model.evaluate(atoms)
-    evaluated = {(name, "float64", n == 200) for name in ("energies", "forces")}
+    evaluated = {(name, "float64") for name in ("energies", "forces")}
     assert called == evaluated and called <= asked
     asked.clear(), called.clear()
     atoms.calc = EANNCalculator(model)
@@ -132,16 +130,14 @@ def test_evaluations_ask_for_the_kernels_that_they_call(asked_and_called, n):
     assert called == evaluated and called <= asked
 
 
-@pytest.mark.parametrize(
-    "forces, n_valid, precision", [(True, 2, "float32"), (False, 2, "float32"), (True, 30, "float64")]
-)
-def test_a_fit_asks_for_the_kernels_that_it_calls(asked_and_called, forces, n_valid, precision):
+@pytest.mark.parametrize("forces, precision", [(True, "float32"), (False, "float32"), (True, "float64")])
+def test_a_fit_asks_for_the_kernels_that_it_calls(asked_and_called, forces, precision):
     asked, called = asked_and_called
-    data, valid = frames(8, forces), frames(n_valid, forces)
+    data, valid = frames(8, forces), frames(30, forces)
     fit(data, valid=valid, epochs=1, radial=4, densities=8, recursions=1, out=None, batch=4, precision=precision)
     assert called <= asked
-    assert ("gradient", precision, False) in called and (("tangent", precision, False) in called) == forces
-    assert (("forces", precision, True) in called) == (n_valid == 30), "one piece of 150 atoms"
+    assert ("gradient", precision) in called and (("tangent", precision) in called) == forces
+    assert ("forces", precision) in called
 
 
 @LOCKS
@@ -153,7 +149,7 @@ def test_another_process_compiles_what_will_be_needed_and_is_asked_once(empty_ca
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    calls = [("bounds", "float64", False)]
+    calls = [("bounds", "float64")]
     compile_ahead(calls, threads=1)
     assert not started, "one thread means one core"
     compile_ahead(calls, threads=8)
@@ -173,7 +169,7 @@ def test_another_process_compiles_what_will_be_needed_and_is_asked_once(empty_ca
 def test_last_calls_are_compiled_first_and_shared_among_processes(empty_cache, monkeypatch):
     started = []
     monkeypatch.setattr(ahead, "_start", lambda calls, marker: started.append(calls))
-    calls = [(name, "float64", False) for name in ("energies", "bounds", "forces", "tangent", "gradient")]
+    calls = [(name, "float64") for name in ("energies", "bounds", "forces", "tangent", "gradient")]
     compile_ahead(calls + calls[:1], threads=2)
     assert started == [tuple(calls[::-1])]
     started.clear()
@@ -184,7 +180,7 @@ def test_last_calls_are_compiled_first_and_shared_among_processes(empty_cache, m
 def test_what_is_left_undone_may_be_asked_for_again(tmp_path):
     marker = tmp_path / "marker"
     marker.touch()
-    compile_and_end([("energies", "float64", False)], str(marker), parent=-1)  # Whoever asked is gone.
+    compile_and_end([("energies", "float64")], str(marker), parent=-1)  # Whoever asked is gone.
     assert not marker.exists()
 
 
@@ -195,5 +191,5 @@ def test_nothing_is_asked_for_where_nothing_can_be_kept(empty_cache, monkeypatch
     (empty_cache / "file").write_text("not a folder")
     monkeypatch.setenv("EANN_LITE_CACHE", str(empty_cache / "file"))
     compiled.cache_directory.cache_clear()
-    compile_ahead(evaluation("float64", False), threads=8)
+    compile_ahead(evaluation("float64"), threads=8)
     assert not started

@@ -24,12 +24,13 @@ from numba.core.bytecode import FunctionIdentity
 from numba.core.codegen import JITCodeLibrary
 from numba.core.registry import cpu_target
 from numba.core.runtime import _nrt_python, rtsys
+from numba.core.runtime.context import NRTContext
 
 import eann_lite
 from eann_lite import cache_locks, compiled, linked, remembered
 from eann_lite.compiled import COMPILED_SOURCES, Kernel, compile_loops, helper, set_threads, threads_in_use
 from eann_lite.errors import InputError
-from eann_lite.kernels.shares import next_block, nothing_taken
+from eann_lite.kernels.shares import next_block, nothing_taken, run_workers
 from eann_lite.linked import HelperCompiler, KernelCompiler
 
 PACKAGE = Path(eann_lite.__file__).parent
@@ -154,45 +155,49 @@ def test_kernels_cached_by_different_processes_call_helpers_of_their_own(empty_c
     assert found == pytest.approx(expected, rel=1e-12) and abs(expected[0] - expected[1]) > 0.1
 
 
-def squares(workers, x, y):
-    for n in numba.prange(x.size):
-        y[n] = squared(x[n])
+@helper
+def _every_so_many_squares(worker, workers, x, y):
+    for n in range(worker, x.size, workers):
+        y[n] += squared(x[n])
 
 
-def test_kernels_run_without_what_the_long_vectors_build_on(empty_cache, monkeypatch):
-    monkeypatch.setattr(compiled, "KernelCompiler", None)
-    kernel, x = compiled.Kernel(squares), np.arange(50.0)
+def add_squares(threads, x, y):
+    run_workers(_every_so_many_squares, threads, threads[0], threads[0], x, y)
+
+
+@pytest.mark.parametrize("missing", [(), ("KernelCompiler",)])
+def test_kernels_do_their_work_once_with_threads_and_without_by_the_same_code(missing, empty_cache, monkeypatch):
+    """Without what builds on Numba's own parts, too."""
+    for name in missing:
+        monkeypatch.setattr(compiled, name, None)
+    kernel, x = compiled.Kernel(add_squares), np.arange(50.0)
     for threaded in (False, True):
         y = np.zeros(50)
-        kernel(threaded, x, y)
-        assert np.array_equal(y, x * x)
+        for _ in range(20):
+            kernel(threaded, x, y)
+        assert np.array_equal(y, 20 * x * x)
+    assert len(kernel.compiled.signatures) == 1
+    assert compiled._parallel_for(), "Numba starts threads in another way"
 
 
-def test_kernels_and_their_threaded_loops_ask_for_vectors_of_512_bits(empty_cache):
+def test_kernels_and_what_their_threads_run_ask_for_vectors_of_512_bits(empty_cache):
     assert KernelCompiler is not None, "this Numba lacks what eann_lite.linked builds on: first calls take longer"
-    kernel, x = compiled.Kernel(squares), np.arange(50.0)
-    for threaded in (False, True):
-        kernel(threaded, x, np.zeros(50))
-    for dispatcher in (kernel.serial, kernel.parallel):
-        (text,) = dispatcher.inspect_llvm().values()
-        groups = dict(re.findall(r"^attributes (#\d+) = {(.*)}$", text, re.M))
-        # The definition that multiplies is the loop, whatever Numba calls it.
-        loops = [part for part in re.findall(r"^define .*?^}$", text, re.M | re.S) if " fmul " in part]
-        assert loops
-        for loop in loops:
-            head = loop.splitlines()[0]
-            assert '"prefer-vector-width"="512"' in head + "".join(groups[name] for name in re.findall(r"#\d+", head))
+    kernel, x = compiled.Kernel(add_squares), np.arange(50.0)
+    kernel(True, x, np.zeros(50))
+    (text,) = kernel.compiled.inspect_llvm().values()
+    groups = dict(re.findall(r"^attributes (#\d+) = {(.*)}$", text, re.M))
+    # The definition that multiplies floats is the loop, whatever it was put into.
+    loops = [part for part in re.findall(r"^define .*?^}$", text, re.M | re.S) if " fmul " in part]
+    assert loops
+    for loop in loops:
+        head = loop.splitlines()[0]
+        assert '"prefer-vector-width"="512"' in head + "".join(groups[name] for name in re.findall(r"#\d+", head))
 
 
-def test_bodies_of_threaded_loops_are_linked_into_their_kernel_alone(empty_cache, monkeypatch):
-    assert KernelCompiler is not None, "this Numba lacks what eann_lite.linked builds on: first calls take longer"
-    names, make = [], linked._HelperLibrary.__init__
-    monkeypatch.setattr(linked._HelperLibrary, "__init__", lambda *a: (names.append(a[2]), make(*a))[1])
-    x, y = np.arange(50.0), np.zeros(50)
-    compiled.Kernel(squares)(True, x, y)
-    assert np.array_equal(y, x * x)
-    assert [any(name.startswith(start) for name in names) for start in linked.LOOP_BODIES] == [True, True, True]
-    # Whatever is compiled next has libraries of Numba's own kind again.
+def test_what_is_compiled_after_a_kernel_is_compiled_as_numba_does(empty_cache):
+    counted = NRTContext.get_meminfos
+    compiled.Kernel(add_squares)(True, np.arange(50.0), np.zeros(50))
+    assert NRTContext.get_meminfos is counted
     after = numba.njit(lambda x: x + 1.0)
     assert after(1.0) == 2.0
     (overload,) = after.overloads.values()
@@ -301,21 +306,6 @@ def test_compiled_code_is_kept_in_a_folder_named_by_the_sources(empty_cache):
     assert [path for path in empty_cache.rglob("*.nbi") if compiled.source_digest() in str(path)]
 
 
-def test_serial_and_threaded_variants_of_a_kernel_are_the_same_function():
-    from numba import prange
-
-    @Kernel
-    def squares(workers, x, y):
-        for i in prange(x.size):
-            y[i] = x[i] * x[i]
-
-    x = np.arange(5.0)
-    for threaded in (False, True):
-        y = np.empty(5)
-        squares(threaded, x, y)
-        assert np.array_equal(y, x * x)
-
-
 # Processes that share a cache
 
 LOCKS = pytest.mark.skipif(not cache_locks.POSSIBLE, reason="files cannot be locked on this system")
@@ -387,7 +377,7 @@ def test_nobody_waits_for_ever(tmp_path):
 @compile_loops
 def all_blocks_of_one_worker(workers, worker, n_blocks):
     """What a worker gets that is alone, and the counts after it."""
-    counts, blocks = nothing_taken(1, workers, workers), np.empty(n_blocks, np.int64)
+    counts, blocks = nothing_taken(1, (workers, 0), workers), np.empty(n_blocks, np.int64)
     n = 0
     b = next_block(counts, 0, worker, n_blocks, -1)
     while b >= 0:
@@ -406,17 +396,20 @@ def test_a_worker_takes_its_own_share_first_and_then_what_the_others_left(worker
     assert done == n_blocks
 
 
+@helper
+def _sums_of_neighbours(worker, counts, x):
+    for t in range(x.shape[0] - 1):
+        b = next_block(counts, t, worker, x.shape[1], -1)
+        while b >= 0:
+            x[t + 1, b] = x[t, b - 1] + x[t, (b + 1) % x.shape[1]]
+            b = next_block(counts, t, worker, x.shape[1], b)
+
+
 @Kernel
-def sums_of_neighbours(workers, x):
+def sums_of_neighbours(threads, x):
     """x[t + 1, b] = x[t, b - 1] + x[t, b + 1] around a ring: every loop reads what other workers wrote in the one before."""
-    counts = nothing_taken(x.shape[0] - 1, workers, x.shape[1])
-    for w in numba.prange(counts.shape[1] - 1):
-        worker = np.int64(w)
-        for t in range(x.shape[0] - 1):
-            b = next_block(counts, t, worker, x.shape[1], -1)
-            while b >= 0:
-                x[t + 1, b] = x[t, b - 1] + x[t, (b + 1) % x.shape[1]]
-                b = next_block(counts, t, worker, x.shape[1], b)
+    counts = nothing_taken(x.shape[0] - 1, threads, x.shape[1])
+    run_workers(_sums_of_neighbours, threads, counts.shape[1] - 1, counts, x)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -4,11 +4,10 @@ A loop of its own, since for a molecule of five atoms the same in NumPy costs a 
 """
 
 import numpy as np
-from numba import prange
 
 from eann_lite.compiled import Kernel, helper
 from eann_lite.kernels.dense import product
-from eann_lite.kernels.shares import next_block, nothing_taken
+from eann_lite.kernels.shares import next_block, nothing_taken, run_workers
 
 
 @helper
@@ -28,18 +27,21 @@ def _distances_of_block(start, stop, s, density, center, whitening, atoms, dista
         distance[start + n] = np.sqrt(square) if known else np.inf
 
 
+@helper
+def _distances(worker, counts, blocks, density, center, whitening, atoms, distance):
+    b = next_block(counts, 0, worker, blocks.shape[0], -1)
+    while b >= 0:
+        _distances_of_block(blocks[b, 0], blocks[b, 1], blocks[b, 2], density, center, whitening, atoms, distance)
+        b = next_block(counts, 0, worker, blocks.shape[0], b)
+
+
 @Kernel
-def distances(workers, blocks, density, center, whitening, atoms, distance):
+def distances(threads, blocks, density, center, whitening, atoms, distance):
     """distance (N,): length of (density - center) @ whitening, center (S, M) and whitening (S, M, M) of the element.
 
     Infinite where it overflows or is not a number, and for an element without training atoms (atoms[s] = 0).
     """
-    counts = nothing_taken(1, workers, blocks.shape[0])
-    for w in prange(counts.shape[1] - 1):
-        worker = np.int64(w)
-        b = next_block(counts, 0, worker, blocks.shape[0], -1)
-        while b >= 0:
-            _distances_of_block(
-                blocks[b, 0], blocks[b, 1], blocks[b, 2], density, center, whitening, atoms, distance
-            )
-            b = next_block(counts, 0, worker, blocks.shape[0], b)
+    counts = nothing_taken(1, threads, blocks.shape[0])
+    run_workers(
+        _distances, threads, counts.shape[1] - 1, counts, blocks, density, center, whitening, atoms, distance,
+    )  # fmt: skip

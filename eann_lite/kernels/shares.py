@@ -1,4 +1,7 @@
-"""Blocks shared among threads, loop after loop, within one ``prange`` over workers.
+"""Workers that share blocks, loop after loop: one on each thread.
+
+``run_workers`` starts them on Numba's own threads.  That is what a ``prange`` over workers would do, but Numba takes
+seconds to compile one around whole tuples of arrays, and compiles it apart from the same loop without threads.
 
 A worker takes the blocks of its own share first, which is the same in every loop, so that its arrays are in the caches
 of its core; then it takes what others have left.  It goes on to the next loop once all blocks are done, not once all
@@ -67,13 +70,70 @@ def _let_others_run(typing_context):
     return types.void(), generate
 
 
+def _worker_loop(context, builder, work, kind):
+    """LLVM function that runs helper ``work`` (compiled) for some of the workers.
+
+    Of the kind that Numba's ``parallel_for`` calls: (places, sizes, steps, data).  At ``data`` stands a tuple of Numba
+    type ``kind``, what the helper gets after the worker's number; places[0] is so many bytes after it as the number of
+    the first worker; sizes[0] workers are to be run.
+    """
+    byte, numbers = ir.IntType(8).as_pointer(), INDEX.as_pointer()
+    function_type = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), numbers, numbers, byte])
+    function = ir.Function(builder.module, function_type, builder.module.get_unique_name("workers"))
+    function.linkage = "internal"
+    function.attributes.add("noinline")  # Or there would be two copies of all that a kernel does.
+    inside = ir.IRBuilder(function.append_basic_block("entry"))
+    places, sizes, _, data = function.args
+    values = cgutils.unpack_tuple(inside, inside.load(at(inside, data, context.get_value_type(kind))))
+    first = inside.sub(inside.ptrtoint(inside.load(places), INDEX), inside.ptrtoint(data, INDEX))
+    called = context.declare_function(builder.module, work.fndesc)
+    with cgutils.for_range(inside, inside.load(sizes), intp=INDEX) as loop:
+        arguments = inside.add(first, loop.index), *values
+        context.call_conv.call_function(inside, called, work.fndesc.restype, work.fndesc.argtypes, arguments)
+    inside.ret_void()
+    return function
+
+
+@intrinsic
+def run_workers(typing_context, work, threads, n_workers, *arguments):
+    """work(worker, *arguments) for workers 0 to n_workers - 1, at once on as many threads.
+
+    work : a helper that raises nothing and returns nothing; threads : (number of threads, address of Numba's
+    ``parallel_for``, which one worker alone does not need); n_workers : no more than threads.
+    """
+    called = work.get_call_type(typing_context, (types.int64, *arguments), {})
+
+    def generate(context, builder, signature, values):
+        compiled = work.dispatcher.overloads[tuple(called.args)]
+        context.active_code_library.add_linking_library(compiled.library)
+        loop = _worker_loop(context, builder, compiled, signature.args[3])
+        _, launcher = cgutils.unpack_tuple(builder, values[1])
+        workers, byte, one = values[2], ir.IntType(8).as_pointer(), ir.Constant(INDEX, 1)
+        data = builder.bitcast(cgutils.alloca_once_value(builder, values[3]), byte)
+        # One "array" of bytes that begins at ``data``, of which each worker gets the next one.
+        places, sizes, steps = (cgutils.alloca_once_value(builder, value) for value in (data, workers, one))
+        with builder.if_else(builder.icmp_signed("==", workers, one)) as (alone, at_once):
+            with alone:
+                builder.call(loop, [places, sizes, steps, data])
+            with at_once:
+                # parallel_for(function, places, sizes, steps, data, inner dimensions, arrays, threads)
+                kind = ir.FunctionType(ir.VoidType(), [byte] * 5 + [INDEX] * 3)
+                pointers = [builder.bitcast(pointer, byte) for pointer in (loop, places, sizes, steps, data)]
+                start = builder.inttoptr(launcher, kind.as_pointer())
+                builder.call(start, [*pointers, ir.Constant(INDEX, 0), one, workers])
+        return context.get_dummy_value()
+
+    return types.void(work, threads, n_workers, types.StarArgTuple.from_types(arguments)), generate
+
+
 @helper
-def nothing_taken(loops, workers, most_blocks):
+def nothing_taken(loops, threads, most_blocks):
     """Counts for ``next_block`` of so many loops: blocks taken of each worker's share, then blocks done.
 
-    There are no more workers than blocks in the longest loop: their number is ``counts.shape[1] - 1``.
+    A worker for each of the threads (``run_workers``), but no more than there are blocks in the longest loop: their
+    number is ``counts.shape[1] - 1``.
     """
-    workers = max(1, min(workers, most_blocks))
+    workers = max(1, min(threads[0], most_blocks))
     return filled(np.empty((loops, workers + 1, APART), np.int64), 0)
 
 

@@ -6,12 +6,11 @@ wrote for neighbours starts a new loop over blocks (``shares``).
 """
 
 import numpy as np
-from numba import prange
 
 from eann_lite.compiled import Kernel, helper
 from eann_lite.kernels import contraction, curvature, geometry, networks, orbitals, pair_gradients, repulsion
 from eann_lite.kernels.rows import copy_rows, fill_rows
-from eann_lite.kernels.shares import next_block, nothing_taken
+from eann_lite.kernels.shares import next_block, nothing_taken, run_workers
 
 
 @helper
@@ -45,23 +44,27 @@ def _step(b, t, potential, batch, values, energies):
             energies[i] += potential.energy_scale * values.output_bar[i, 0]
 
 
+@helper
+def _forward(worker, counts, potential, batch, values, energies):
+    steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
+    for t in range(steps):
+        b = next_block(counts, t, worker, n_blocks, -1)
+        while b >= 0:
+            if t == 0:  # Here, so that the pairs are in the cache when they are used first.
+                _begin(b, potential, batch, values, energies)
+            _step(b, t, potential, batch, values, energies)
+            b = next_block(counts, t, worker, n_blocks, b)
+
+
 @Kernel
-def forward(workers, potential, batch, values, energies):
+def forward(threads, potential, batch, values, energies):
     """energies (N,) in eV of all atoms, reference energies and repulsion included."""
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(steps, workers, n_blocks)
+    counts = nothing_taken(steps, threads, n_blocks)
     for i in range(batch.species.size):
         for k in range(values.coefficients.shape[2]):
             values.coefficients[0, i, k] = potential.coefficients[batch.species[i], k]
-    for w in prange(counts.shape[1] - 1):
-        worker = np.int64(w)
-        for t in range(steps):
-            b = next_block(counts, t, worker, n_blocks, -1)
-            while b >= 0:
-                if t == 0:  # Here, so that the pairs are in the cache when they are used first.
-                    _begin(b, potential, batch, values, energies)
-                _step(b, t, potential, batch, values, energies)
-                b = next_block(counts, t, worker, n_blocks, b)
+    run_workers(_forward, threads, counts.shape[1] - 1, counts, potential, batch, values, energies)
 
 
 @helper
@@ -106,25 +109,29 @@ def _forces(b, batch, values, forces):
     pair_gradients.add_recoil(batch.blocks[b, 0], batch.blocks[b, 1], batch, values.recoil, forces)
 
 
+@helper
+def _reverse(worker, counts, potential, batch, values, forces, virials):
+    steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
+    for t in range(steps - 1, -1, -1):
+        b = next_block(counts, t, worker, n_blocks, -1)
+        while b >= 0:
+            _step_reverse(b, t, potential, batch, values, forces, virials)
+            b = next_block(counts, t, worker, n_blocks, b)
+        b = next_block(counts, steps + t, worker, n_blocks, -1)
+        while b >= 0:
+            if t > 0:
+                _gather(b, t, potential, batch, values)
+            else:
+                _forces(b, batch, values, forces)
+            b = next_block(counts, steps + t, worker, n_blocks, b)
+
+
 @Kernel
-def reverse(workers, potential, batch, values, forces, virials):
+def reverse(threads, potential, batch, values, forces, virials):
     """forces (N, 3) in eV/Angstrom and virials (N, 3, 3) in eV of all atoms, after ``forward``."""
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(2 * steps, workers, n_blocks)
-    for w in prange(counts.shape[1] - 1):
-        worker = np.int64(w)
-        for t in range(steps - 1, -1, -1):
-            b = next_block(counts, t, worker, n_blocks, -1)
-            while b >= 0:
-                _step_reverse(b, t, potential, batch, values, forces, virials)
-                b = next_block(counts, t, worker, n_blocks, b)
-            b = next_block(counts, steps + t, worker, n_blocks, -1)
-            while b >= 0:
-                if t > 0:
-                    _gather(b, t, potential, batch, values)
-                else:
-                    _forces(b, batch, values, forces)
-                b = next_block(counts, steps + t, worker, n_blocks, b)
+    counts = nothing_taken(2 * steps, threads, n_blocks)
+    run_workers(_reverse, threads, counts.shape[1] - 1, counts, potential, batch, values, forces, virials)
 
 
 @helper
@@ -154,22 +161,28 @@ def _step_tangent(b, t, potential, batch, values, tangents):
         )  # fmt: skip
 
 
+@helper
+def _forward_tangent(worker, counts, potential, batch, values, tangents, direction, strain):
+    steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
+    b = next_block(counts, steps, worker, n_blocks, -1)
+    while b >= 0:
+        _begin_tangent(b, batch, values, tangents, direction, strain)
+        b = next_block(counts, steps, worker, n_blocks, b)
+    for t in range(steps):
+        b = next_block(counts, t, worker, n_blocks, -1)
+        while b >= 0:
+            _step_tangent(b, t, potential, batch, values, tangents)
+            b = next_block(counts, t, worker, n_blocks, b)
+
+
 @Kernel
-def forward_tangent(workers, potential, batch, values, tangents, direction, strain):
+def forward_tangent(threads, potential, batch, values, tangents, direction, strain):
     """Tangents of everything ``forward`` computes along direction (N, 3) and strain (Q, 3, 3)."""
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(steps + 1, workers, n_blocks)
-    for w in prange(counts.shape[1] - 1):
-        worker = np.int64(w)
-        b = next_block(counts, steps, worker, n_blocks, -1)
-        while b >= 0:
-            _begin_tangent(b, batch, values, tangents, direction, strain)
-            b = next_block(counts, steps, worker, n_blocks, b)
-        for t in range(steps):
-            b = next_block(counts, t, worker, n_blocks, -1)
-            while b >= 0:
-                _step_tangent(b, t, potential, batch, values, tangents)
-                b = next_block(counts, t, worker, n_blocks, b)
+    counts = nothing_taken(steps + 1, threads, n_blocks)
+    run_workers(
+        _forward_tangent, threads, counts.shape[1] - 1, counts, potential, batch, values, tangents, direction, strain,
+    )  # fmt: skip
 
 
 @helper
@@ -218,9 +231,35 @@ def _network_gradients(task, t, moving, potential, batch, values, tangents, grad
         )  # fmt: skip
 
 
+@helper
+def _reverse_tangent(
+    worker, counts, moving, potential, batch, values, tangents, contraction_bar_dot, exponents_bar_dot,
+    centers_bar_dot, gradient,
+):  # fmt: skip
+    steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
+    for t in range(steps - 1, -1, -1):
+        b = next_block(counts, t, worker, n_blocks, -1)
+        while b >= 0:
+            _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, contraction_bar_dot)
+            b = next_block(counts, t, worker, n_blocks, b)
+        n_tasks = (potential.energy_tasks if t + 1 == steps else potential.recursion_tasks).shape[0]
+        task = next_block(counts, steps + t, worker, n_tasks, -1)
+        while task >= 0:
+            _network_gradients(task, t, moving, potential, batch, values, tangents, gradient)
+            task = next_block(counts, steps + t, worker, n_tasks, task)
+        b = next_block(counts, 2 * steps + t, worker, n_blocks, -1)
+        while b >= 0:
+            _gather_tangent(b, t, batch, tangents)
+            b = next_block(counts, 2 * steps + t, worker, n_blocks, b)
+    b = next_block(counts, 3 * steps, worker, n_blocks, -1)
+    while b >= 0:
+        _radial_gradients(b, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot)
+        b = next_block(counts, 3 * steps, worker, n_blocks, b)
+
+
 @Kernel
 def reverse_tangent(
-    workers, moving, potential, batch, values, tangents, contraction_bar_dot, exponents_bar_dot, centers_bar_dot,
+    threads, moving, potential, batch, values, tangents, contraction_bar_dot, exponents_bar_dot, centers_bar_dot,
     gradient,
 ):  # fmt: skip
     """gradient (flat) += tangent of the reverse sweep with respect to the parameters of all networks.
@@ -230,27 +269,11 @@ def reverse_tangent(
     without it the atoms stand still and only ``forward`` is needed: an ordinary gradient of seeds times energies.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(3 * steps + 1, workers, max(n_blocks, potential.energy_tasks.shape[0]))
-    for w in prange(counts.shape[1] - 1):
-        worker = np.int64(w)
-        for t in range(steps - 1, -1, -1):
-            b = next_block(counts, t, worker, n_blocks, -1)
-            while b >= 0:
-                _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, contraction_bar_dot)
-                b = next_block(counts, t, worker, n_blocks, b)
-            n_tasks = (potential.energy_tasks if t + 1 == steps else potential.recursion_tasks).shape[0]
-            task = next_block(counts, steps + t, worker, n_tasks, -1)
-            while task >= 0:
-                _network_gradients(task, t, moving, potential, batch, values, tangents, gradient)
-                task = next_block(counts, steps + t, worker, n_tasks, task)
-            b = next_block(counts, 2 * steps + t, worker, n_blocks, -1)
-            while b >= 0:
-                _gather_tangent(b, t, batch, tangents)
-                b = next_block(counts, 2 * steps + t, worker, n_blocks, b)
-        b = next_block(counts, 3 * steps, worker, n_blocks, -1)
-        while b >= 0:
-            _radial_gradients(b, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot)
-            b = next_block(counts, 3 * steps, worker, n_blocks, b)
+    counts = nothing_taken(3 * steps + 1, threads, max(n_blocks, potential.energy_tasks.shape[0]))
+    run_workers(
+        _reverse_tangent, threads, counts.shape[1] - 1, counts, moving, potential, batch, values, tangents,
+        contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient,
+    )  # fmt: skip
 
 
 @helper
@@ -263,33 +286,43 @@ def _pair_gradients_tangent(b, potential, batch, values, tangents, slope_dot, pa
     curvature.forces_tangent(b, batch, pair_gradient_dot, values.recoil, forces_dot)
 
 
+@helper
+def _forces_along(
+    worker, counts, potential, batch, values, tangents, contraction_bar_dot, slope_dot, pair_gradient_dot,
+    forces_dot,
+):  # fmt: skip
+    steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
+    for t in range(steps - 1, -1, -1):
+        b = next_block(counts, t, worker, n_blocks, -1)
+        while b >= 0:
+            _step_reverse_tangent(b, t, True, potential, batch, values, tangents, contraction_bar_dot)
+            b = next_block(counts, t, worker, n_blocks, b)
+        b = next_block(counts, steps + t, worker, n_blocks, -1)
+        while b >= 0:
+            _gather_tangent(b, t, batch, tangents)
+            b = next_block(counts, steps + t, worker, n_blocks, b)
+    b = next_block(counts, 2 * steps, worker, n_blocks, -1)
+    while b >= 0:
+        _pair_gradients_tangent(b, potential, batch, values, tangents, slope_dot, pair_gradient_dot, forces_dot)
+        b = next_block(counts, 2 * steps, worker, n_blocks, b)
+    b = next_block(counts, 2 * steps + 1, worker, n_blocks, -1)
+    while b >= 0:
+        _forces(b, batch, values, forces_dot)
+        b = next_block(counts, 2 * steps + 1, worker, n_blocks, b)
+
+
 @Kernel
 def forces_along(
-    workers, potential, batch, values, tangents, contraction_bar_dot, slope_dot, pair_gradient_dot, forces_dot
-):
+    threads, potential, batch, values, tangents, contraction_bar_dot, slope_dot, pair_gradient_dot, forces_dot,
+):  # fmt: skip
     """forces_dot (N, 3): derivative of the forces along the direction of ``forward_tangent``, after it and ``reverse``.
 
     The tangents of output_bar are zero; slope_dot (P, K), pair_gradient_dot (3, P) and contraction_bar_dot as in
     ``reverse_tangent`` are places to work in; values.recoil is lost.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(2 * steps + 2, workers, n_blocks)
-    for w in prange(counts.shape[1] - 1):
-        worker = np.int64(w)
-        for t in range(steps - 1, -1, -1):
-            b = next_block(counts, t, worker, n_blocks, -1)
-            while b >= 0:
-                _step_reverse_tangent(b, t, True, potential, batch, values, tangents, contraction_bar_dot)
-                b = next_block(counts, t, worker, n_blocks, b)
-            b = next_block(counts, steps + t, worker, n_blocks, -1)
-            while b >= 0:
-                _gather_tangent(b, t, batch, tangents)
-                b = next_block(counts, steps + t, worker, n_blocks, b)
-        b = next_block(counts, 2 * steps, worker, n_blocks, -1)
-        while b >= 0:
-            _pair_gradients_tangent(b, potential, batch, values, tangents, slope_dot, pair_gradient_dot, forces_dot)
-            b = next_block(counts, 2 * steps, worker, n_blocks, b)
-        b = next_block(counts, 2 * steps + 1, worker, n_blocks, -1)
-        while b >= 0:
-            _forces(b, batch, values, forces_dot)
-            b = next_block(counts, 2 * steps + 1, worker, n_blocks, b)
+    counts = nothing_taken(2 * steps + 2, threads, n_blocks)
+    run_workers(
+        _forces_along, threads, counts.shape[1] - 1, counts, potential, batch, values, tangents, contraction_bar_dot,
+        slope_dot, pair_gradient_dot, forces_dot,
+    )  # fmt: skip

@@ -22,16 +22,15 @@ MOST_PROCESSES = 3
 _asked = set()
 
 
-def evaluation(precision, threaded):
+def evaluation(precision):
     """What energies and forces call, for ``compile_ahead``."""
-    return [(name, precision, threaded) for name in ("energies", "bounds", "forces")]
+    return [(name, precision) for name in ("energies", "bounds", "forces")]
 
 
 def compile_ahead(calls, threads):
     """Have ``calls`` compiled by up to threads - 1 other processes, and return at once.
 
-    calls : (name, precision, threaded) in the order in which they will be needed: name one of ``CALLS``; precision and
-        ``threaded`` as in ``Sweeps`` and ``Batch``.
+    calls : (name, precision) in the order in which they will be needed: name one of ``CALLS``, precision as in ``Sweeps``.
     """
     from eann_lite import cache_locks
 
@@ -110,16 +109,16 @@ def compile_and_end(calls, marker, parent):
                 os.unlink(marker)
 
 
-def compile_call(name, precision, threaded):
+def compile_call(name, precision):
     """Compile one of the calls of ``compile_ahead`` in this process, unless another is about to."""
     from eann_lite.cache_locks import CompiledElsewhere, without_waiting
 
-    sweeps = _sweeps_of_lone_atom(precision, threaded)
+    sweeps = _sweeps_of_lone_atom(precision)
     with without_waiting(), suppress(CompiledElsewhere):
         CALLS[name](sweeps)
 
 
-def _sweeps_of_lone_atom(precision, threaded):
+def _sweeps_of_lone_atom(precision):
     """Sweeps that have been given an atom without neighbours, by some model: types do not depend on it.
 
     What puts structures into batches is compiled here.
@@ -141,7 +140,7 @@ def _sweeps_of_lone_atom(precision, threaded):
     specification = Specification(elements=("H",), cutoff=5.0, recursions=1)
     sweeps = Sweeps(specification, default_constants(specification), precision)
     sweeps.set_parameters(sweeps.layout.pack(initial_parameters(specification, seed=0)))
-    sweeps.take(draw_batch(packed, np.zeros(1, np.int64), 1, threaded), keep=True)
+    sweeps.take(draw_batch(packed, np.zeros(1, np.int64), 1), keep=True)
     return sweeps
 
 

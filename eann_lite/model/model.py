@@ -104,7 +104,6 @@ class Model:
         """
         from eann_lite.compiled import threads_in_use
         from eann_lite.model.ahead import compile_ahead, evaluation
-        from eann_lite.model.pool import pieces_of
         from eann_lite.structures import as_structures
 
         single = not isinstance(structures, (list, tuple))
@@ -112,8 +111,7 @@ class Model:
         if not items:
             return []
         threads, everything = threads_in_use(), np.arange(len(items))
-        offsets = np.cumsum([0, *(len(item.numbers) for item in items)])
-        compile_ahead(evaluation("float64", pieces_of(offsets, everything, ATOMS_PER_PIECE)[1]), threads)
+        compile_ahead(evaluation("float64"), threads)
         packed = pack_structures(items, self.specification.elements, self.specification.reach)
 
         def compute(sweeps, piece, threaded):

@@ -62,34 +62,12 @@ def prepare_directory(settings):
     return out
 
 
-def kernels_of_steps(settings, parts):
-    """What a fit will call until its last step, for ``compile_ahead``."""
-    from eann_lite.training.objective import GRADIENT_ATOMS, PREDICTION_ATOMS
-
-    train = parts["train"]
+def kernels_of_steps(precision, train):
+    """What a fit to structures ``train`` will call until its last step, for ``compile_ahead``."""
     moving = any(s.forces is not None or s.stress is not None for s in train)
-    steps = ("energies", "forces", "tangent", "gradient") if moving else ("energies", "gradient")
-    # Densities are scaled and whole parts predicted before the first step.
-    calls = [("energies", settings.precision, False)]
-    for part in (train, parts["valid"]):
-        calls += [(name, settings.precision, _in_threads(part, PREDICTION_ATOMS)) for name in ("energies", "forces")]
-    return calls + [(name, settings.precision, _in_threads(train[: settings.batch], GRADIENT_ATOMS)) for name in steps]
-
-
-def kernels_of_judgement(parts):
-    """What a fit will call after its last step, for ``compile_ahead``."""
-    from eann_lite.training.objective import PREDICTION_ATOMS
-
-    threaded = {_in_threads(part, PREDICTION_ATOMS) for part in parts.values() if part}
-    return [call for kind in sorted(threaded) for call in evaluation("float64", kind)]
-
-
-def _in_threads(structures, atoms_per_piece):
-    """Whether kernels use threads inside of pieces of these structures."""
-    from eann_lite.model.pool import pieces_of
-
-    offsets = np.cumsum([0, *(s.n_atoms for s in structures)])
-    return pieces_of(offsets, np.arange(len(structures)), atoms_per_piece)[1]
+    # Whole parts are predicted before the first step.
+    names = ("energies", "forces", "tangent", "gradient") if moving else ("energies", "forces", "gradient")
+    return [(name, precision) for name in names]
 
 
 class Run:
@@ -101,7 +79,7 @@ class Run:
 
         self.settings, self.specification, self.parts, self.out = settings, specification, parts, out
         self.threads = threads
-        compile_ahead(kernels_of_steps(settings, parts), threads)
+        compile_ahead(kernels_of_steps(settings.precision, parts["train"]), threads)
         self.sets = {name: labelled_set(parts[name], specification) for name in PARTS if parts[name]}
         #: What the trainer takes, which a committee enlarges, and the settings with the trainer's own limits.
         self.fitted, self.limits = self.sets["train"], settings
@@ -296,7 +274,7 @@ class Run:
         from eann_lite.training.objective import Evaluator
 
         # Not before: another process would have taken a core from the steps.
-        compile_ahead(kernels_of_judgement(self.parts), self.threads)
+        compile_ahead(evaluation("float64"), self.threads)
         # Judged in double precision whatever the fit used: so it is what the model file gives.
         evaluator = Evaluator(self.specification, self.constants, self.threads)
         evaluator.set_parameters(model.vector)
