@@ -107,7 +107,7 @@ def _threads():
 
 @lru_cache(maxsize=1)
 def _parallel_for():
-    # There once threads have been started.
+    # The symbol exists once threads have been started.
     return address_of_symbol("numba_parallel_for")
 
 

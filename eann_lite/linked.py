@@ -26,8 +26,8 @@ from numba.core.typed_passes import NativeLowering, NopythonTypeInference
 from eann_lite.precision import ConstantPrecision, FormulaCompiler
 from eann_lite.remembered import RememberingTypeInference
 
-#: Numba's passes for what no helper has: ``with``, functions within functions, errors made up while it runs, functions
-#: that ask to be inlined, sums of whole arrays that could be one loop.  Each of them looks at every statement.
+#: Numba's passes for what no helper has: ``with``, functions within functions, exceptions with arguments known only at
+#: run time, functions that ask to be inlined, sums of whole arrays that could be one loop.  Each looks at every statement.
 NOTHING_TO_DO = {
     getattr(untyped_passes, name, None) or getattr(typed_passes, name, None)
     for name in (
@@ -83,15 +83,6 @@ class _KernelLibrary(JITCodeLibrary):
                 # Not their own ``add``, which knows attributes without a value only.
                 set.add(function.attributes, '"prefer-vector-width"="512"')
         super().add_ir_module(module)
-
-    def _optimize_functions(self, module):
-        """As Numba's, but not for functions that stand elsewhere: seven of eight that a module names."""
-        module.data_layout = self._codegen._data_layout
-        for function in module.functions:
-            if not function.is_declaration:
-                manager, builder = self._codegen._function_pass_manager()
-                with self._recorded_timings.record(f"Function passes on {function.name!r}", builder):
-                    manager.run(function, builder)
 
     def finalize(self):
         """As Numba's, with every helper linked in once, whoever calls it."""
@@ -262,6 +253,6 @@ if not all(
     for owner, name in ((JITCPUCodegen, "_library_class"), (CompilerBase, "_compile_core"), (NRTContext, "get_meminfos"))
 ):
     KernelCompiler = None
-needed = ("_finalize_dynamic_globals", "_finalize_final_module", "_get_module_for_linking", "_optimize_functions")
+needed = ("_finalize_dynamic_globals", "_finalize_final_module", "_get_module_for_linking")
 if not all(hasattr(JITCodeLibrary, name) for name in needed):
     HelperCompiler = KernelCompiler = None

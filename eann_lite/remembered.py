@@ -1,8 +1,8 @@
 """Types of operations that are asked for once, not at every place where they stand.
 
 To find the type of ``a[i]`` or ``x + y`` Numba tries some thirty candidates (numbers, arrays, strings, lists, ...), and
-does so anew at every place in every function: a fifth of the time of a first call.  Here a typing context stands before
-its own and remembers what operators of numbers, arrays and indices give.
+does so anew at every place in every function: a fifth of the time of a first call.  Here a typing context is put in front of
+Numba's and remembers what operators of numbers, arrays and indices give.
 
 This builds on parts of Numba that are not its public interface, but on what they have been for years.
 """
@@ -18,7 +18,7 @@ OPERATORS = {value for value in vars(operator).values() if type(value) is type(o
 #: What is as it is said to be: functions, for example, may be given types later.
 SETTLED = (types.Number, types.Boolean, types.Array, types.SliceType)
 
-#: What is known: by typing context, operator and types of its arguments.
+#: What is known: by typing context, type of the function and types of its arguments.
 _known = {}
 
 
@@ -41,9 +41,15 @@ class _Remembering:
         known = not isinstance(operation, types.Type) and operation in OPERATORS
         if not known or keywords or not all(map(_settled, arguments)):
             return self._context.resolve_function_type(function, arguments, keywords)
-        key = self._context, operation, tuple(arguments)
+        # Another one once a package has given Numba new candidates for the operator; it is what must know the signature
+        # when code is made.
+        owner = function if isinstance(function, types.Function) else self._context.resolve_value_type(operation)
+        key = self._context, owner, tuple(arguments)
         if key not in _known:
-            _known[key] = self._context.resolve_function_type(function, arguments, keywords)
+            found = self._context.resolve_function_type(function, arguments, keywords)
+            if found is None:
+                return None
+            _known[key] = found
         return _known[key]
 
 

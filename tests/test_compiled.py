@@ -25,6 +25,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.registry import cpu_target
 from numba.core.runtime import _nrt_python, rtsys
 from numba.core.runtime.context import NRTContext
+from numba.extending import overload
 
 import eann_lite
 from eann_lite import cache_locks, compiled, linked, remembered
@@ -155,22 +156,29 @@ def test_kernels_cached_by_different_processes_call_helpers_of_their_own(empty_c
     assert found == pytest.approx(expected, rel=1e-12) and abs(expected[0] - expected[1]) > 0.1
 
 
-@helper
-def _every_so_many_squares(worker, workers, x, y):
-    for n in range(worker, x.size, workers):
-        y[n] += squared(x[n])
+def adding_squares():
+    """A kernel that adds x^2 to y, and fails where x is negative."""
+
+    @compiled.helper
+    def every_so_many(worker, workers, x, y):
+        for n in range(worker, x.size, workers):
+            if x[n] < 0.0:
+                raise ValueError
+            y[n] += x[n] * x[n]
+
+    @compiled.Kernel
+    def add_squares(threads, x, y):
+        run_workers(every_so_many, threads, threads[0], threads[0], x, y)
+
+    return add_squares
 
 
-def add_squares(threads, x, y):
-    run_workers(_every_so_many_squares, threads, threads[0], threads[0], x, y)
-
-
-@pytest.mark.parametrize("missing", [(), ("KernelCompiler",)])
+@pytest.mark.parametrize("missing", [(), ("KernelCompiler",), ("KernelCompiler", "HelperCompiler")])
 def test_kernels_do_their_work_once_with_threads_and_without_by_the_same_code(missing, empty_cache, monkeypatch):
     """Without what builds on Numba's own parts, too."""
     for name in missing:
         monkeypatch.setattr(compiled, name, None)
-    kernel, x = compiled.Kernel(add_squares), np.arange(50.0)
+    kernel, x = adding_squares(), np.arange(50.0)
     for threaded in (False, True):
         y = np.zeros(50)
         for _ in range(20):
@@ -180,9 +188,34 @@ def test_kernels_do_their_work_once_with_threads_and_without_by_the_same_code(mi
     assert compiled._parallel_for(), "Numba starts threads in another way"
 
 
+def test_work_that_fails_is_an_error_of_the_kernel(empty_cache):
+    kernel, x = adding_squares(), np.arange(50.0)
+    x[7] = -1.0
+    for threaded in (False, True):
+        with pytest.raises(MemoryError, match="a kernel found no memory to work in"):
+            kernel(threaded, x, np.zeros(50))
+
+
+def test_kernels_of_few_blocks_leave_the_number_of_threads_as_it_is():
+    code = """
+import numpy as np
+from eann_lite.compiled import threads_in_use
+from tests.test_compiled import sums_of_neighbours
+for n_blocks in (2, 3, 7, 1):
+    x = np.ones((5, n_blocks))
+    sums_of_neighbours(True, x)
+    assert (x == 2.0 ** np.arange(5)[:, None]).all(), x
+    assert threads_in_use() == 4, threads_in_use()
+"""
+    here = os.path.dirname(os.path.dirname(__file__))
+    environment = os.environ | {"PYTHONPATH": here, "NUMBA_NUM_THREADS": "4"}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, cwd=here, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
 def test_kernels_and_what_their_threads_run_ask_for_vectors_of_512_bits(empty_cache):
     assert KernelCompiler is not None, "this Numba lacks what eann_lite.linked builds on: first calls take longer"
-    kernel, x = compiled.Kernel(add_squares), np.arange(50.0)
+    kernel, x = adding_squares(), np.arange(50.0)
     kernel(True, x, np.zeros(50))
     (text,) = kernel.compiled.inspect_llvm().values()
     groups = dict(re.findall(r"^attributes (#\d+) = {(.*)}$", text, re.M))
@@ -196,7 +229,7 @@ def test_kernels_and_what_their_threads_run_ask_for_vectors_of_512_bits(empty_ca
 
 def test_what_is_compiled_after_a_kernel_is_compiled_as_numba_does(empty_cache):
     counted = NRTContext.get_meminfos
-    compiled.Kernel(add_squares)(True, np.arange(50.0), np.zeros(50))
+    adding_squares()(True, np.arange(50.0), np.zeros(50))
     assert NRTContext.get_meminfos is counted
     after = numba.njit(lambda x: x + 1.0)
     assert after(1.0) == 2.0
@@ -228,6 +261,16 @@ def test_remembered_types_of_operations_are_those_of_numba(operation, arguments)
         first, again = (own.resolve_function_type(function, arguments, {}) for _ in range(2))
         assert again is first == expected
     assert own.callstack is context.callstack
+
+
+def test_operators_that_a_package_teaches_numba_are_compiled_after_it_has(empty_cache):
+    class Kind(types.Type):
+        """A type of somebody else."""
+
+    assert compile_loops(lambda x: x[1] % 2)(np.arange(3)) == 1
+    overload(operator.getitem)(lambda x, n: (lambda x, n: n) if isinstance(x, Kind) else None)
+    overload(operator.mod)(lambda x, n: (lambda x, n: n) if isinstance(x, Kind) else None)
+    assert compile_loops(lambda x: x[1] % 2 + 1)(np.arange(3)) == 2
 
 
 def test_types_of_operations_are_asked_for_once_unless_they_may_change():

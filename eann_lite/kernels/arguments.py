@@ -62,7 +62,8 @@ class Batch(NamedTuple):
 
     order (N,) packed atom of each batch atom; structure (N,) which of the chosen structures (0 .. Q-1) it belongs to;
     blocks (B, 3) rows (start, stop, element); segments (S, 2) first and last atom of each element; threaded: whether
-    kernels use threads inside this batch (never decided by the number of threads, since blocks depend on it).
+    kernels use threads inside this batch (never decided by the number of threads, since the cut into blocks, and
+    so the bits, depend on it).
 
     Pairs by centre: first (N + 1,); of 32 bits neighbor (P,) and image (P,), which of the displacements images (I, 3),
     in Angstrom, the neighbour has.

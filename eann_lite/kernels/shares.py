@@ -9,7 +9,7 @@ workers are there: where another program keeps a core busy, the others do not wa
 there.  Which thread works on a block changes nothing in the results.
 
 Work on a block must not fail: a block that is never done would be waited for.  (Kernels raise nothing; they allocate
-little, but memory that has run out altogether would end so.)
+little, but where memory has run out altogether threads would wait for one another; a worker alone raises MemoryError.)
 """
 
 import os
@@ -74,8 +74,9 @@ def _worker_loop(context, builder, work, kind):
     """LLVM function that runs helper ``work`` (compiled) for some of the workers.
 
     Of the kind that Numba's ``parallel_for`` calls: (places, sizes, steps, data).  At ``data`` stands a tuple of Numba
-    type ``kind``, what the helper gets after the worker's number; places[0] is so many bytes after it as the number of
-    the first worker; sizes[0] workers are to be run.
+    type ``kind``, what the helper gets after the worker's number, and after it a flag that is set where work fails;
+    places[0] minus ``data``, in bytes, is the number of the first worker; as many as sizes[0] are to be run, but none
+    from sizes[1] on.
     """
     byte, numbers = ir.IntType(8).as_pointer(), INDEX.as_pointer()
     function_type = ir.FunctionType(ir.VoidType(), [byte.as_pointer(), numbers, numbers, byte])
@@ -84,12 +85,19 @@ def _worker_loop(context, builder, work, kind):
     function.attributes.add("noinline")  # Or there would be two copies of all that a kernel does.
     inside = ir.IRBuilder(function.append_basic_block("entry"))
     places, sizes, _, data = function.args
-    values = cgutils.unpack_tuple(inside, inside.load(at(inside, data, context.get_value_type(kind))))
+    given = at(inside, data, ir.LiteralStructType([context.get_value_type(kind), INDEX]))
+    values = cgutils.unpack_tuple(inside, inside.load(cgutils.gep_inbounds(inside, given, 0, 0)))
     first = inside.sub(inside.ptrtoint(inside.load(places), INDEX), inside.ptrtoint(data, INDEX))
+    end, most = inside.add(first, inside.load(sizes)), inside.load(inside.gep(sizes, [ir.Constant(INDEX, 1)]))
+    end = inside.select(inside.icmp_signed("<", end, most), end, most)
     called = context.declare_function(builder.module, work.fndesc)
-    with cgutils.for_range(inside, inside.load(sizes), intp=INDEX) as loop:
-        arguments = inside.add(first, loop.index), *values
-        context.call_conv.call_function(inside, called, work.fndesc.restype, work.fndesc.argtypes, arguments)
+    with cgutils.for_range_slice(inside, first, end, ir.Constant(INDEX, 1), intp=INDEX) as (worker, _):
+        arguments = worker, *values
+        status, _ = context.call_conv.call_function(
+            inside, called, work.fndesc.restype, work.fndesc.argtypes, arguments
+        )  # fmt: skip
+        with cgutils.if_unlikely(inside, status.is_error):
+            inside.store(ir.Constant(INDEX, 1), cgutils.gep_inbounds(inside, given, 0, 1))
     inside.ret_void()
     return function
 
@@ -98,8 +106,10 @@ def _worker_loop(context, builder, work, kind):
 def run_workers(typing_context, work, threads, n_workers, *arguments):
     """work(worker, *arguments) for workers 0 to n_workers - 1, at once on as many threads.
 
-    work : a helper that raises nothing and returns nothing; threads : (number of threads, address of Numba's
-    ``parallel_for``, which one worker alone does not need); n_workers : no more than threads.
+    work : a helper that returns nothing; threads : (number of threads, address of Numba's ``parallel_for``, which one
+    worker alone does not need); n_workers : no more than threads.
+
+    Raises MemoryError where work fails, which it must for no other reason.
     """
     called = work.get_call_type(typing_context, (types.int64, *arguments), {})
 
@@ -107,20 +117,30 @@ def run_workers(typing_context, work, threads, n_workers, *arguments):
         compiled = work.dispatcher.overloads[tuple(called.args)]
         context.active_code_library.add_linking_library(compiled.library)
         loop = _worker_loop(context, builder, compiled, signature.args[3])
-        _, launcher = cgutils.unpack_tuple(builder, values[1])
-        workers, byte, one = values[2], ir.IntType(8).as_pointer(), ir.Constant(INDEX, 1)
-        data = builder.bitcast(cgutils.alloca_once_value(builder, values[3]), byte)
-        # One "array" of bytes that begins at ``data``, of which each worker gets the next one.
-        places, sizes, steps = (cgutils.alloca_once_value(builder, value) for value in (data, workers, one))
+        n_threads, launcher = cgutils.unpack_tuple(builder, values[1])
+        workers, byte = values[2], ir.IntType(8).as_pointer()
+        none, one = ir.Constant(INDEX, 0), ir.Constant(INDEX, 1)
+        given = cgutils.alloca_once_value(builder, cgutils.make_anonymous_struct(builder, [values[3], none]))
+        data = builder.bitcast(given, byte)
+        # One "array" of bytes that begins at ``data``, of which each thread gets the next one, and one size more.
+        places, steps = cgutils.alloca_once_value(builder, data), cgutils.alloca_once_value(builder, one)
+        sizes = cgutils.alloca_once(builder, INDEX, size=2)
+        builder.store(workers, builder.gep(sizes, [one]))
         with builder.if_else(builder.icmp_signed("==", workers, one)) as (alone, at_once):
             with alone:
+                builder.store(one, sizes)
                 builder.call(loop, [places, sizes, steps, data])
             with at_once:
+                # All threads, those without a worker too: Numba would use fewer from now on.
+                builder.store(n_threads, sizes)
                 # parallel_for(function, places, sizes, steps, data, inner dimensions, arrays, threads)
                 kind = ir.FunctionType(ir.VoidType(), [byte] * 5 + [INDEX] * 3)
                 pointers = [builder.bitcast(pointer, byte) for pointer in (loop, places, sizes, steps, data)]
                 start = builder.inttoptr(launcher, kind.as_pointer())
-                builder.call(start, [*pointers, ir.Constant(INDEX, 0), one, workers])
+                builder.call(start, [*pointers, one, one, n_threads])
+        failed = builder.load(cgutils.gep_inbounds(builder, given, 0, 1))
+        with cgutils.if_unlikely(builder, builder.icmp_signed("!=", failed, none)):
+            context.call_conv.return_user_exc(builder, MemoryError, ("a kernel found no memory to work in",))
         return context.get_dummy_value()
 
     return types.void(work, threads, n_workers, types.StarArgTuple.from_types(arguments)), generate

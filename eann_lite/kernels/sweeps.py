@@ -5,8 +5,6 @@ mathematics in the order of the paper in ``reference``.  One thread works on one
 wrote for neighbours starts a new loop over blocks (``shares``).
 """
 
-import numpy as np
-
 from eann_lite.compiled import Kernel, helper
 from eann_lite.kernels import contraction, curvature, geometry, networks, orbitals, pair_gradients, repulsion
 from eann_lite.kernels.rows import copy_rows, fill_rows

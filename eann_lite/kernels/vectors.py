@@ -124,11 +124,12 @@ def line(typing_context, x):
 
 @intrinsic
 def filled(typing_context, x, number):
-    """The same array, new and contiguous, with one number everywhere.
+    """x itself, a new contiguous array, with every element set to ``number``.
 
     For ``np.zeros``, ``np.ones`` and ``np.full``: of those Numba compiles up to three functions for every kind of array.
     """
     kind = x.dtype
+    assert x.layout == "C", "elements stand one after the other"
 
     def generate(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
