@@ -267,10 +267,17 @@ def test_operators_that_a_package_teaches_numba_are_compiled_after_it_has(empty_
     class Kind(types.Type):
         """A type of somebody else."""
 
-    assert compile_loops(lambda x: x[1] % 2)(np.arange(3)) == 1
-    overload(operator.getitem)(lambda x, n: (lambda x, n: n) if isinstance(x, Kind) else None)
-    overload(operator.mod)(lambda x, n: (lambda x, n: n) if isinstance(x, Kind) else None)
-    assert compile_loops(lambda x: x[1] % 2 + 1)(np.arange(3)) == 2
+    @helper
+    def one_if(x):
+        return 1 if x else 0
+
+    @helper
+    def two_if(x):
+        return 2 if x else 0
+
+    assert compile_loops(lambda x: one_if(x))(5) == 1
+    overload(bool)(lambda x: (lambda x: False) if isinstance(x, Kind) else None)
+    assert compile_loops(lambda x: two_if(x))(5) == 2
 
 
 def test_types_of_operations_are_asked_for_once_unless_they_may_change():
