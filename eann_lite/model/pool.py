@@ -20,7 +20,7 @@ class SweepPool:
 
     A request is cut into pieces by the number of atoms alone; each piece is computed by one thread without threads
     inside, and results come in the order of the pieces.  So they do not depend on the number of threads, and threads
-    wait for one another only once per request.  A single piece uses the threaded kernels if it is large.
+    wait for one another only once per request.  Kernels use threads inside of a single piece if it is large.
     """
 
     def __init__(self, specification, constants, threads=1, precision="float64"):
