@@ -247,8 +247,8 @@ def _kernel_libraries(codegen):
 def _tidying_less():
     """Python looks less often for objects that nobody can reach while this lasts.
 
-    A compiler makes millions that live on; to go through them again and again took a tenth of its time.  Memory grows by
-    some 30 MB.
+    A compiler makes millions that live on; to go through them again and again took a tenth of its time.  Memory grows
+    by some 30 MB.
     """
     before = gc.get_threshold()
     if 0 < before[0] < TIDY_AFTER:

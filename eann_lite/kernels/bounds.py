@@ -6,6 +6,7 @@ A loop of its own, since for a molecule of five atoms the same in NumPy costs a 
 import numpy as np
 
 from eann_lite.compiled import Kernel, helper
+from eann_lite.kernels.arrays import empty
 from eann_lite.kernels.dense import product
 from eann_lite.kernels.shares import next_block, nothing_taken, run_workers
 
@@ -13,11 +14,11 @@ from eann_lite.kernels.shares import next_block, nothing_taken, run_workers
 @helper
 def _distances_of_block(start, stop, s, density, center, whitening, atoms, distance):
     n_densities = density.shape[1]
-    apart = np.empty((stop - start, n_densities))
+    apart = empty((stop - start, n_densities), np.float64)
     for n in range(stop - start):
         for m in range(n_densities):
             apart[n, m] = density[start + n, m] - center[s, m]
-    white = np.empty((stop - start, n_densities))
+    white = empty((stop - start, n_densities), np.float64)
     product(apart, whitening[s], white, True)
     for n in range(stop - start):
         square = 0.0

@@ -6,6 +6,7 @@ D_iam = sum_k W_{l(a) k m} B_iak.  D is computed anew in every sweep: reading it
 """
 
 from eann_lite.compiled import helper
+from eann_lite.kernels.arrays import empty
 from eann_lite.kernels.dense import (
     add_squared_product_tangent,
     product,
@@ -13,7 +14,7 @@ from eann_lite.kernels.dense import (
     scaled_product_tangent,
     squared_products,
 )
-from eann_lite.kernels.rows import fill_rows, new_rows
+from eann_lite.kernels.rows import fill_rows
 
 
 @helper
@@ -42,7 +43,7 @@ def densities_reverse(start, stop, t, potential, values):
     degree, weight = potential.degree, potential.weight
     sums, sums_bar = values.sums[t, start:stop], values.sums_bar[t, start:stop]
     density_bar = values.density_bar[t % values.density_bar.shape[0], start:stop]
-    d = new_rows(stop - start, density_bar.shape[1], density_bar)
+    d = empty((stop - start, density_bar.shape[1]), density_bar.dtype)
     for a in range(degree.size):
         scaled_product(sums[:, a], contraction[degree[a]], 2.0 * weight[a], density_bar, d)
         product(d, transposed[degree[a]], sums_bar[:, a], True)
@@ -60,7 +61,8 @@ def densities_reverse_tangent(start, stop, t, moving, potential, values, tangent
     sums_bar_dot = tangents.sums_bar[t, start:stop]
     density_bar, density_bar_dot = values.density_bar[t, start:stop], tangents.density_bar[t, start:stop]
     n_densities = density_bar.shape[1]
-    d, d_dot = new_rows(stop - start, n_densities, density_bar), new_rows(stop - start, n_densities, density_bar)
+    shape = stop - start, n_densities
+    d, d_dot = empty(shape, density_bar.dtype), empty(shape, density_bar.dtype)
     for a in range(degree.size):
         l, factor = degree[a], 2.0 * weight[a]
         if moving:

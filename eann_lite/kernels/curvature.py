@@ -4,6 +4,7 @@ import numpy as np
 
 from eann_lite.compiled import helper
 from eann_lite.formulas import cutoff_curvature, cutoff_function, radial_curvature, zbl_curvature, zbl_pair
+from eann_lite.kernels.arrays import empty
 from eann_lite.kernels.dense import product
 from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_tangent
 from eann_lite.kernels.rows import fill_rows
@@ -52,8 +53,8 @@ def pair_gradients_tangent(start, stop, potential, batch, values, tangents, slop
     scratch = columns_of_pairs(n_orbitals, start, stop, first, radial)
     # bars[0] is Abar_pa = sum_tk Bbar^t_iak R_k c^t_jk, bars[1] is Cbar_pa, whose orbitals have dR_k/dr in place of R_k;
     # bars_dot are their tangents.
-    bars, bars_dot = np.empty((2, *angular.shape)), np.empty((2, *angular.shape))
-    sums_bar, sums_bar_dot = np.empty((n_monomials, n_orbitals)), np.empty((n_monomials, n_orbitals))
+    bars, bars_dot = empty((2, *angular.shape), np.float64), empty((2, *angular.shape), np.float64)
+    sums_bar, sums_bar_dot = empty((n_monomials, n_orbitals), np.float64), empty((n_monomials, n_orbitals), np.float64)
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
         _sums_of_all_steps(i, values.sums_bar, sums_bar)

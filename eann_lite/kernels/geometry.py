@@ -13,6 +13,7 @@ import numpy as np
 
 from eann_lite.compiled import formula, helper
 from eann_lite.formulas import cutoff_function, exponential
+from eann_lite.kernels.arrays import empty
 from eann_lite.kernels.radial import gaussian_arguments, radial_slopes
 from eann_lite.kernels.rows import scale_row
 
@@ -33,7 +34,7 @@ def pair_geometry(start, stop, potential, batch, values):
     begin, end = batch.first[start], batch.first[stop]
     _vectors(start, stop, batch.first, batch.neighbor, batch.positions, batch.image, batch.images, values.vector)
     keep, vector = values.slope.shape[0] > 0, values.vector[:, begin:end]
-    distance = values.distance[begin:end] if keep else np.empty(end - begin, vector.dtype)
+    distance = values.distance[begin:end] if keep else empty(end - begin, vector.dtype)
     for p in range(end - begin):
         distance[p] = length(vector, p)
     neighbor, radial, log_slope = batch.neighbor[begin:end], values.radial[begin:end], values.log_slope[begin:end]
@@ -60,7 +61,7 @@ def _vectors(start, stop, first, neighbor, positions, image, images, vector):
 @helper
 def _radial_functions(neighbor, species, potential, distance, radial, log_slope):
     """The exponentials stand in a loop of their own over pairs and Gaussians: twice as fast as K of them a time."""
-    f_c = np.empty(distance.size)
+    f_c = empty(distance.size, np.float64)
     for p in range(distance.size):
         f_c[p], slope = cutoff_function(distance[p], potential.cutoff)
         log_slope[p] = slope / f_c[p] if f_c[p] > 0.0 else 0.0

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from eann_lite.compiled import compile_loops, formula, helper
-from eann_lite.kernels.vectors import filled
+from eann_lite.kernels.arrays import empty, full
 
 #: Volume of the periodic cell vectors scaled to length 1 below which they count as linearly dependent.
 FLATTEST = 1e-10
@@ -38,8 +38,8 @@ def complete_cell(cell, pbc):
     Returns (complete, volume): (3, 3) rows, and the volume of the periodic vectors scaled to length 1 (1 orthogonal,
     0 or NaN linearly dependent, zero or not finite: then ``complete`` is of no use).
     """
-    complete = filled(np.empty((3, 3)), 0)
-    basis = filled(np.empty((3, 3)), 0)
+    complete = full((3, 3), 0, np.float64)
+    basis = full((3, 3), 0, np.float64)
     volume = 1.0
     rank = 0
     for d in range(3):
@@ -58,7 +58,7 @@ def complete_cell(cell, pbc):
             # The Cartesian axis that stands out most from the rows so far, its own one first.
             best = 0.0
             for turn in range(3):
-                axis = filled(np.empty(3), 0)
+                axis = full(3, 0, np.float64)
                 axis[(d + turn) % 3] = 1.0
                 height = _take_off(axis, basis, rank)
                 if height > best + 1e-6:
@@ -80,13 +80,13 @@ def reduce_cell(cell, pbc):
 
     cell : (3, 3) Angstrom, rows; combination : (3, 3) int64, determinant 1, identity for directions without pbc
     """
-    reduced = np.empty((3, 3))
-    combination = filled(np.empty((3, 3), np.int64), 0)
+    reduced = empty((3, 3), np.float64)
+    combination = full((3, 3), 0, np.int64)
     for i in range(3):
         combination[i, i] = 1
         for x in range(3):
             reduced[i, x] = cell[i, x]
-    step = np.empty(3)
+    step = empty(3, np.float64)
     changed = True
     while changed:
         changed = False
@@ -111,7 +111,7 @@ def reduce_cell(cell, pbc):
 @helper
 def inverse_cell(cell):
     """Inverse (3, 3) of a cell: fractional coordinates are ``x @ inverse``, the height along d is 1 / |column d|."""
-    inverse = np.empty((3, 3))
+    inverse = empty((3, 3), np.float64)
     for d in range(3):
         e, f = (d + 1) % 3, (d + 2) % 3
         for x in range(3):
@@ -136,7 +136,7 @@ def holds_every_pair(positions, cell, pbc, old_positions, old_cell, cutoff, skin
     and now; cutoff, skin : Angstrom
     """
     stretch = 1.0
-    forward = filled(np.empty((3, 3)), 0)
+    forward = full((3, 3), 0, np.float64)
     same = True
     for d in range(3):
         forward[d, d] = 1.0

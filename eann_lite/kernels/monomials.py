@@ -4,9 +4,8 @@ They are made where they are used, for one atom at a time: reading them back fro
 carry no square-root weights, which the contraction applies.
 """
 
-import numpy as np
-
 from eann_lite.compiled import helper
+from eann_lite.kernels.arrays import empty
 from eann_lite.kernels.columns import recursive_products, recursive_products_tangent
 from eann_lite.kernels.vectors import line
 
@@ -24,7 +23,7 @@ def most_pairs(start, stop, first):
 def columns_of_pairs(n_rows, start, stop, first, like):
     """New array (n_rows, ..) with a column for each pair of one of these atoms, and up to a whole cache line."""
     per_line = line(like)
-    return np.empty((n_rows, (most_pairs(start, stop, first) + per_line - 1) // per_line * per_line), like.dtype)
+    return empty((n_rows, (most_pairs(start, stop, first) + per_line - 1) // per_line * per_line), like.dtype)
 
 
 @helper

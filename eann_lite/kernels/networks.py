@@ -12,16 +12,13 @@ last, since most stores have none.  What no later sweep reads has no place in a 
 block at hand are made and forgotten, which saves memory and its traffic.  Arguments that all functions share: atoms
 start to stop of element s; step t with its maps.
 """
-
 import math
-
-import numpy as np
 
 from eann_lite.compiled import helper
 from eann_lite.formulas import activation, activation_curvature, activation_gate, activation_parameter_slopes
+from eann_lite.kernels.arrays import empty, full, matrix
 from eann_lite.kernels.dense import product
-from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows, new_rows
-from eann_lite.kernels.vectors import filled
+from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows
 
 # Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.
 IN, OUT, ROW, RESIDUAL, KIND, WEIGHT, BIAS, ALPHA, BETA, SCALE, SHIFT = range(11)
@@ -35,7 +32,7 @@ def _rows(store, place, maps, n):
     t, start, stop, n_atoms = place
     width = maps[n, IN]
     begin = n_atoms * maps[n, ROW]
-    return store[t, begin + start * width : begin + stop * width].reshape((stop - start, width))
+    return matrix(store[t], begin + start * width, stop - start, width)
 
 
 @helper
@@ -44,7 +41,7 @@ def _kept_or_new(store, place, maps):
     if store.shape[0] > 0:
         return store, place
     n_atoms = place[2] - place[1]
-    return new_rows(1, n_atoms * (maps[0, ROW] + maps[0, IN]), store), (0, 0, n_atoms, n_atoms)
+    return empty((1, n_atoms * (maps[0, ROW] + maps[0, IN])), store.dtype), (0, 0, n_atoms, n_atoms)
 
 
 @helper
@@ -53,17 +50,12 @@ def _vector(theta, offset, width):
 
 
 @helper
-def _matrix(theta, offset, rows, columns):
-    return theta[offset : offset + rows * columns].reshape((rows, columns))
-
-
-@helper
 def _unit_parameters(theta, maps, n):
     """alpha and beta (width,) of the activations of map n; ones where they are not learned."""
     width = maps[n, IN]
     if maps[n, ALPHA] >= 0:
         return _vector(theta, maps[n, ALPHA], width), _vector(theta, maps[n, BETA], width)
-    return filled(np.empty(width, theta.dtype), 1), filled(np.empty(width, theta.dtype), 1)
+    return full(width, 1, theta.dtype), full(width, 1, theta.dtype)
 
 
 @helper
@@ -103,7 +95,7 @@ def _project(row, unit, inverse):
 @helper
 def _unit_row(kind, alpha, beta, pre_row):
     """Normalised activations of one row, computed anew, and 1 / sqrt(variance + eps)."""
-    unit = np.empty(pre_row.size, pre_row.dtype)
+    unit = empty(pre_row.size, pre_row.dtype)
     for u in range(pre_row.size):
         gate = activation_gate(kind, pre_row[u], beta[u])
         unit[u], _ = activation(kind, pre_row[u], gate, alpha[u], beta[u])
@@ -170,7 +162,7 @@ def forward(start, stop, s, t, maps, potential, values, output):
                 target[i, o] = bias[o] + (target[i, o] if n == last else 0.0)
         if maps[n, RESIDUAL] >= 0:
             add_rows(0, n_rows, _rows(pre_store, pre_place, maps, maps[n, RESIDUAL]), target)
-        product(lin, _matrix(theta, maps[n, WEIGHT], width, out), target, False)
+        product(lin, matrix(theta, maps[n, WEIGHT], width, out), target, False)
 
 
 @helper
@@ -209,7 +201,7 @@ def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output
             fill_rows(0, n_rows, target, 0.0)
         if maps[n, RESIDUAL] >= 0:
             add_rows(0, n_rows, _rows(tangents.pre, place, maps, maps[n, RESIDUAL]), target)
-        product(lin_dot, _matrix(theta, maps[n, WEIGHT], width, maps[n, OUT]), target, False)
+        product(lin_dot, matrix(theta, maps[n, WEIGHT], width, maps[n, OUT]), target, False)
 
 
 @helper
@@ -256,7 +248,7 @@ def _back_through_map(s, t, maps, n, potential, source, lin_bar, density_bar):
     if maps[n, WEIGHT] < 0:
         copy_rows(0, lin_bar.shape[0], source, lin_bar)
     else:
-        product(source, _matrix(theta, maps[n, WEIGHT], maps[n, OUT], maps[n, IN]), lin_bar, True)
+        product(source, matrix(theta, maps[n, WEIGHT], maps[n, OUT], maps[n, IN]), lin_bar, True)
     if n == 0:
         scale = potential.density_scale[t, s]
         for i in range(density_bar.shape[0]):
@@ -298,7 +290,7 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
             if maps[n, SCALE] >= 0:
                 lin_bar = _rows(values.lin_bar, place, maps, n)
                 norm_scale = _vector(theta, maps[n, SCALE], width)
-                still = filled(np.empty(width, theta.dtype), 0)
+                still = full(width, 0, theta.dtype)
                 for i in range(n_rows):
                     _norm_reverse_tangent(
                         maps[n, KIND], alpha, beta, norm_scale, pre[i], slope[i], pre_dot[i] if moving else still,
@@ -322,7 +314,7 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
 def _unit_tangent(kind, alpha, beta, pre_row, slope_row, pre_dot_row):
     """Normalised row, its tangent, 1 / sqrt(variance + eps), and the relative tangent of that."""
     unit, inverse = _unit_row(kind, alpha, beta, pre_row)
-    unit_dot = np.empty(unit.size, unit.dtype)
+    unit_dot = empty(unit.size, unit.dtype)
     for u in range(unit.size):
         unit_dot[u] = slope_row[u] * pre_dot_row[u]
     along = _project(unit_dot, unit, inverse)
@@ -375,7 +367,7 @@ def weight_gradients(
     grad = gradient[potential.starts[t, s] :]
     if maps[n, WEIGHT] >= 0:
         target_dot = output_bar_dot[start:stop] if n == last else _rows(tangents.pre_bar, place, maps, n + 1)
-        weight = _matrix(grad, maps[n, WEIGHT], maps[n, IN], maps[n, OUT])[row:row_end]
+        weight = matrix(grad, maps[n, WEIGHT], maps[n, IN], maps[n, OUT])[row:row_end]
         _add_outer(_rows(values.lin, place, maps, n)[:, row:row_end], target_dot, weight)
         if moving:
             target = output_bar[start:stop] if n == last else _rows(values.pre_bar, place, maps, n + 1)
@@ -411,7 +403,7 @@ def _unit_gradients(place, maps, n, moving, theta, values, tangents, grad):
     if maps[n, ALPHA] >= 0:
         alpha_bar, beta_bar = _vector(grad, maps[n, ALPHA], width), _vector(grad, maps[n, BETA], width)
         # Without ``moving`` tangents of pre and adjoints of the activations were not computed: zeros in their place.
-        still = filled(np.empty(width, theta.dtype), 0)
+        still = full(width, 0, theta.dtype)
         for i in range(pre.shape[0]):
             x, gate, bar_dot = pre[i], gates[i], act_bar_dot[i]
             x_dot, bar = pre_dot[i] if moving else still, act_bar[i] if moving else still
@@ -426,7 +418,7 @@ def _unit_gradients(place, maps, n, moving, theta, values, tangents, grad):
                 _, value, _, slope_value = activation_parameter_slopes(kind, x[u], gate[u], alpha[u], beta[u])
                 beta_bar[u] += bar_dot[u] * value + bar[u] * x_dot[u] * slope_value
     if maps[n, SCALE] >= 0:
-        still = filled(np.empty(width, theta.dtype), 0)
+        still = full(width, 0, theta.dtype)
         for i in range(pre.shape[0]):
             unit, unit_dot, _, _ = _unit_tangent(kind, alpha, beta, pre[i], slope[i], pre_dot[i] if moving else still)
             for u in range(width):

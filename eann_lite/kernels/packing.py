@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from eann_lite.compiled import compile_loops, helper
-from eann_lite.kernels.vectors import filled
+from eann_lite.kernels.arrays import empty, full
 
 
 @compile_loops
@@ -15,11 +15,11 @@ def batch_order(chosen, offsets, sequence, species, n_species, order, place, str
     Atoms of one element are consecutive, in the order of the chosen structures and in each one of ``sequence`` (all
     atoms,).  Returns counts (n_species,).
     """
-    counts = filled(np.empty(n_species, np.int64), 0)
+    counts = full(n_species, 0, np.int64)
     for q in chosen:
         for i in range(offsets[q], offsets[q + 1]):
             counts[species[i]] += 1
-    fill = filled(np.empty(n_species, np.int64), 0)
+    fill = full(n_species, 0, np.int64)
     for s in range(1, n_species):
         fill[s] = fill[s - 1] + counts[s - 1]
     for n in range(chosen.size):
@@ -60,7 +60,7 @@ def batch_pairs(
 @compile_loops
 def rows_of_pairs(blocks, first, neighbor, row, block_first, atom_first):
     """Fill row (P,), block_first (B + 1,) and atom_first (N + 1,) of a ``Batch``; rows are numbered as pairs need them."""
-    last = filled(np.empty(atom_first.size - 1, np.int64), -1)  # The last row of each atom.
+    last = full(atom_first.size - 1, -1, np.int64)  # The last row of each atom.
     atom_first[:] = 0
     rows = 0
     for b in range(blocks.shape[0]):
@@ -133,7 +133,7 @@ def batch_images(chosen, first_image, shifts, cells, images_before):
     for c in range(chosen.size):
         images_before[c] = n
         n += first_image[chosen[c] + 1] - first_image[chosen[c]]
-    images = np.empty((n, 3))
+    images = empty((n, 3), np.float64)
     n = 0
     for q in chosen:
         for row in range(first_image[q], first_image[q + 1]):

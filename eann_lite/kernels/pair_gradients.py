@@ -14,6 +14,7 @@ whence Rbar_pk = sum_a A_a Z_pak = dE/dR_k and
 import numpy as np
 
 from eann_lite.compiled import helper
+from eann_lite.kernels.arrays import empty
 from eann_lite.kernels.columns import products_of_three_rows
 from eann_lite.kernels.dense import LONG_VECTORS
 from eann_lite.kernels.geometry import length
@@ -88,7 +89,7 @@ def pair_gradients(b, potential, batch, values, forces, virials):
     angular = columns_of_pairs(n_monomials, start, stop, first, radial)
     slopes = columns_of_pairs(potential.slope_of.size, start, stop, first, radial)
     distance, sums = columns_of_pairs(1, start, stop, first, radial), columns_of_pairs(4, start, stop, first, radial)
-    products, total = np.empty((3, 3)), np.empty(3)
+    products, total = empty((3, 3), np.float64), empty(3, np.float64)
     # One tuple for all atoms: to pass arrays one by one down to the tiles takes a second longer to compile.
     arrays = (
         radial, values.log_slope, distance, angular, slopes, potential.slope_place, values.sums_bar, values.coefficients,

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from eann_lite.compiled import compile_loops, helper
+from eann_lite.kernels.arrays import empty, full
 from eann_lite.kernels.lattice import FLATTEST, complete_cell, dot, inverse_cell, reduce_cell
-from eann_lite.kernels.vectors import filled
 
 #: Up to this many atoms without periodicity are one bin: all pairs are tried.
 ONE_BIN_ATOMS = 300
@@ -123,17 +123,17 @@ def _one_bin(positions, begin, end, atoms):
         for x in range(3):
             atoms.points[x, i] = positions[i, x]
             atoms.images[i, x] = 0
-    start = np.empty(2, np.int64)
+    start = empty(2, np.int64)
     start[0], start[1] = begin, end
-    bins, zeros = filled(np.empty(3, np.int64), 1), filled(np.empty((3, 3), np.int64), 0)
-    return _Grid(bins, zeros[0], start, filled(np.empty((3, 3)), 0), zeros, filled(np.empty(3, np.bool_), False))
+    bins, zeros = full(3, 1, np.int64), full((3, 3), 0, np.int64)
+    return _Grid(bins, zeros[0], start, full((3, 3), 0, np.float64), zeros, full(3, False, np.bool_))
 
 
 @helper
 def _wrap(positions, begin, end, cell, pbc, inverse):
     """Points (n, 3) in the cell, their fractional coordinates (n, 3), images (n, 3) taken off, of atoms begin:end."""
     n = end - begin
-    points, fractions, images = np.empty((n, 3)), np.empty((n, 3)), filled(np.empty((n, 3), np.int64), 0)
+    points, fractions, images = empty((n, 3), np.float64), empty((n, 3), np.float64), full((n, 3), 0, np.int64)
     for i in range(n):
         for d in range(3):
             if pbc[d]:
@@ -148,7 +148,7 @@ def _wrap(positions, begin, end, cell, pbc, inverse):
 @helper
 def _choose_bins(extent, pbc, cutoff, n_atoms, bins, reach):
     """Fill ``bins`` and ``reach`` (3,), see `_Grid`, for perpendicular extents (3,) Angstrom; false if too many."""
-    wanted = np.empty(3)
+    wanted = empty(3, np.float64)
     for d in range(3):
         wanted[d] = max(1.0, math.floor(extent[d] * BINS_PER_CUTOFF[d] / (cutoff * (1.0 + REACH_MARGIN))))
     while wanted[0] * wanted[1] * wanted[2] > max(27.0, BINS_PER_ATOM * n_atoms):
@@ -157,7 +157,7 @@ def _choose_bins(extent, pbc, cutoff, n_atoms, bins, reach):
             widest = d if wanted[d] > wanted[widest] else widest
         wanted[widest] = math.floor(0.5 * wanted[widest])
     around = 1.0
-    far = filled(np.empty(3), 0)
+    far = full(3, 0, np.float64)
     for d in range(3):
         if pbc[d] or wanted[d] > 1.0:
             far[d] = math.ceil(cutoff * (1.0 + REACH_MARGIN) * wanted[d] / extent[d])
@@ -172,7 +172,7 @@ def _choose_bins(extent, pbc, cutoff, n_atoms, bins, reach):
 @helper
 def _ranges(fractions, inverse, pbc):
     """Range of the fractional coordinates (n, 3): lowest, span, and extent in Angstrom across it, (3,) each."""
-    low, span, extent = filled(np.empty(3), 0), filled(np.empty(3), 1), np.empty(3)
+    low, span, extent = full(3, 0, np.float64), full(3, 1, np.float64), empty(3, np.float64)
     for d in range(3):
         if not pbc[d]:
             low[d] = high = fractions[0, d]
@@ -198,11 +198,11 @@ def _images_fit(combination, bins, reach):
 @helper
 def _sort_into_bins(positions, begin, end, cell, pbc, cutoff, atoms):
     """Wrap the atoms ``begin:end``, sort them into bins, fill their part of ``atoms``.  Returns (grid, status)."""
-    bins, reach = filled(np.empty(3, np.int64), 1), filled(np.empty(3, np.int64), 0)
-    no_bins = np.empty(0, np.int64)
+    bins, reach = full(3, 1, np.int64), full(3, 0, np.int64)
+    no_bins = empty(0, np.int64)
     complete, volume = complete_cell(cell, pbc)
     if not volume > FLATTEST:
-        return _Grid(bins, reach, no_bins, complete, np.empty((3, 3), np.int64), pbc), BAD_GEOMETRY
+        return _Grid(bins, reach, no_bins, complete, empty((3, 3), np.int64), pbc), BAD_GEOMETRY
     reduced, combination = reduce_cell(complete, pbc)
     inverse = inverse_cell(reduced)
     points, fractions, images = _wrap(positions, begin, end, reduced, pbc, inverse)
@@ -211,8 +211,8 @@ def _sort_into_bins(positions, begin, end, cell, pbc, cutoff, atoms):
     if not _choose_bins(extent, pbc, cutoff, n, bins, reach) or not _images_fit(combination, bins, reach):
         return _Grid(bins, reach, no_bins, reduced, combination, pbc), TOO_MANY_IMAGES
     # Counting sort: stable, so within a bin the atoms keep their order.
-    start = filled(np.empty(bins[0] * bins[1] * bins[2] + 1, np.int64), 0)
-    bin_of = np.empty(n, np.int64)
+    start = full(bins[0] * bins[1] * bins[2] + 1, 0, np.int64)
+    bin_of = empty(n, np.int64)
     for i in range(n):
         index = 0
         for d in range(2, -1, -1):
@@ -240,7 +240,7 @@ def _sort_into_bins(positions, begin, end, cell, pbc, cutoff, atoms):
 @helper
 def _enlarged(array, used, needed):
     """A copy of the first ``used`` entries with room for ``needed``, and at least twice as many as before."""
-    larger = np.empty(max(2 * array.shape[0], needed), array.dtype)
+    larger = empty(max(2 * array.shape[0], needed), array.dtype)
     for q in range(used):
         larger[q] = array[q]
     return larger
@@ -249,9 +249,9 @@ def _enlarged(array, used, needed):
 @helper
 def _room_for_candidates(room):
     """`_Candidates` with nothing in them yet."""
-    atom, image = np.empty(room, np.int64), np.empty(room, np.int64)
-    x, y, z = np.empty(room), np.empty(room), np.empty(room)
-    return _Candidates(atom, image, x, y, z, np.empty(room, np.uint64), np.empty(room, np.uint64))
+    atom, image = empty(room, np.int64), empty(room, np.int64)
+    x, y, z = empty(room, np.float64), empty(room, np.float64), empty(room, np.float64)
+    return _Candidates(atom, image, x, y, z, empty(room, np.uint64), empty(room, np.uint64))
 
 
 @helper
@@ -396,18 +396,18 @@ def _find_half(grid, atoms, cutoff, candidates, half):
 def _order_pairs(atoms, half):
     """Write each unordered pair at both of its ends: (first, neighbor, shift, reverse) of `Pairs`."""
     n = atoms.order.shape[0]
-    first = filled(np.empty(n + 1, np.int64), 0)
+    first = full(n + 1, 0, np.int64)
     for a in range(n):
         first[atoms.order[a] + 1] = half.first[a + 1] - half.first[a] + half.backward[a]
     for i in range(n):
         first[i + 1] += first[i]
     # The row of an atom: the pairs found from it, then those found from their other end.
-    cursor = np.empty(n, np.int64)
+    cursor = empty(n, np.int64)
     for a in range(n):
         cursor[a] = first[atoms.order[a]] + half.first[a + 1] - half.first[a]
-    neighbor = np.empty(first[n], np.int64)
-    shift = np.empty((first[n], 3), np.int64)
-    reverse = np.empty(first[n], np.int64)
+    neighbor = empty(first[n], np.int64)
+    shift = empty((first[n], 3), np.int64)
+    reverse = empty(first[n], np.int64)
     for a in range(n):
         i = atoms.order[a]
         p = first[i]
@@ -450,10 +450,10 @@ def find_pairs(positions, offsets, cells, pbc, cutoff):
     wrong, in which structure, and which two atoms are at one place.
     """
     n = positions.shape[0]
-    atoms = _Atoms(np.empty(n, np.int64), np.empty((3, n)), np.empty((n, 3), np.int64))
+    atoms = _Atoms(empty(n, np.int64), empty((3, n), np.float64), empty((n, 3), np.int64))
     room = 64 * n
-    half_first, backward = filled(np.empty(n + 1, np.int64), 0), filled(np.empty(n, np.int64), 0)
-    half = _Half(half_first, np.empty(room, np.int32), np.empty(room, np.int64), backward)
+    half_first, backward = full(n + 1, 0, np.int64), full(n, 0, np.int64)
+    half = _Half(half_first, empty(room, np.int32), empty(room, np.int64), backward)
     candidates = _room_for_candidates(512)
     status, structure, i, j = GOOD, -1, -1, -1
     while status == GOOD and structure < offsets.shape[0] - 2:

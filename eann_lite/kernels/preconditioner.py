@@ -10,9 +10,8 @@ import math
 import numpy as np
 
 from eann_lite.compiled import compile_loops, helper
+from eann_lite.kernels.arrays import empty, full, matrix
 from eann_lite.kernels.dense import product
-from eann_lite.kernels.rows import new_rows
-from eann_lite.kernels.vectors import filled
 
 #: Columns of a matrix whose reflections are applied together.
 PANEL = 8
@@ -20,18 +19,13 @@ PANEL = 8
 SMALLEST = 1e-37
 
 
-@helper
-def _matrix(flat, start, rows, columns):
-    return flat[start : start + rows * columns].reshape((rows, columns))
-
-
 @compile_loops
 def average_products(gradient, starts, rate, left, right):
     """left += rate (G G^T - left) and right += rate (G^T G - right) of every matrix."""
     rows, columns = left.shape[1], right.shape[1]
-    scaled, transposed = new_rows(rows, columns, left), new_rows(columns, rows, left)
+    scaled, transposed = empty((rows, columns), left.dtype), empty((columns, rows), left.dtype)
     for n in range(starts.size):
-        g = _matrix(gradient, starts[n], rows, columns)
+        g = matrix(gradient, starts[n], rows, columns)
         for i in range(rows):
             for j in range(columns):
                 scaled[i, j] = rate * g[i, j]
@@ -52,9 +46,9 @@ def directions(
     """direction (n, r, c) = Q_L [m / (sqrt(v) + epsilon)] Q_R^T with the averages m and v of Q_L^T G Q_R, times factors
     that correct them for their start at zero."""
     rows, columns = momentum.shape[1], momentum.shape[2]
-    half, rotated = new_rows(rows, columns, momentum), new_rows(rows, columns, momentum)
+    half, rotated = empty((rows, columns), momentum.dtype), empty((rows, columns), momentum.dtype)
     for n in range(starts.size):
-        product(q_left[n].T, _matrix(gradient, starts[n], rows, columns), half, True)
+        product(q_left[n].T, matrix(gradient, starts[n], rows, columns), half, True)
         product(half, q_right[n], rotated, True)
         m, v = momentum[n], variance[n]
         for i in range(rows):
@@ -76,8 +70,8 @@ def turn_bases(left, right, q_left, q_right, q_right_transposed, momentum, varia
     rotated.
     """
     rows, columns = momentum.shape[1], momentum.shape[2]
-    half, whole = new_rows(rows, columns, momentum), new_rows(rows, columns, momentum)
-    row_order, column_order = np.empty(rows, np.int64), np.empty(columns, np.int64)
+    half, whole = empty((rows, columns), momentum.dtype), empty((rows, columns), momentum.dtype)
+    row_order, column_order = empty(rows, np.int64), empty(columns, np.int64)
     for n in range(left.shape[0]):
         m, v = momentum[n], variance[n]
         product(q_left[n], m, half, True)
@@ -101,9 +95,9 @@ def turn_bases(left, right, q_left, q_right, q_right_transposed, momentum, varia
 def _next_basis(average, basis, order):
     """basis = orthonormal columns that span, one after the other, what average @ basis[:, order] spans."""
     size = average.shape[0]
-    turned, sorted_columns = new_rows(size, size, average), new_rows(size, size, average)
+    turned, sorted_columns = empty((size, size), average.dtype), empty((size, size), average.dtype)
     product(average, basis, turned, True)
-    estimates = filled(np.empty(size, average.dtype), 0)
+    estimates = full(size, 0, average.dtype)
     for i in range(size):
         for j in range(size):
             estimates[j] += basis[i, j] * turned[i, j]
@@ -133,8 +127,8 @@ def _orthonormal_columns(a, q):
     I - V T V^T (R. Schreiber and C. Van Loan, SIAM J. Sci. Stat. Comput. 10, 53, 1989), so most work is products.
     """
     size = a.shape[0]
-    v, t = filled(np.empty((size, size), a.dtype), 0), filled(np.empty((size, PANEL), a.dtype), 0)
-    along, turned = new_rows(PANEL, size, a), new_rows(PANEL, size, a)
+    v, t = full((size, size), 0, a.dtype), full((size, PANEL), 0, a.dtype)
+    along, turned = empty((PANEL, size), a.dtype), empty((PANEL, size), a.dtype)
     for begin in range(0, size, PANEL):
         end = min(size, begin + PANEL)
         _reflections(begin, a[:, begin:end], v[:, begin:end], t[begin:end], along)

@@ -1,26 +1,15 @@
-"""Making, filling, copying and adding rows of arrays, as plain loops: Numba takes far longer to compile slices.
+"""Filling, copying and adding rows of arrays, as plain loops: Numba takes far longer to compile slices.
 
 And a product of single rows of K Gaussians as explicit vectors: a loop over K checks for every pair again whether its
 arrays overlap, which takes longer than the row.
 """
 
-import numpy as np
-
 from eann_lite.compiled import helper
 from eann_lite.kernels.row_operations import row_operation
-from eann_lite.kernels.vectors import line, multiply
+from eann_lite.kernels.vectors import multiply
 
 #: scale_row(x, p, factor, z, n): z[n] = factor x[p].
 scale_row = row_operation(lambda builder, x, factor: multiply(builder, x, factor))
-
-
-@helper
-def new_rows(n, width, like):
-    """New array (n, width) of the precision of ``like`` that begins with a cache line."""
-    per_line = line(like)
-    flat = np.empty(n * width + per_line, like.dtype)
-    begin = -(flat.ctypes.data // flat.itemsize) % per_line
-    return flat[begin : begin + n * width].reshape((n, width))
 
 
 @helper

@@ -21,7 +21,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from eann_lite.compiled import helper
-from eann_lite.kernels.vectors import INDEX, address_of, at, filled, opened
+from eann_lite.kernels.arrays import full
+from eann_lite.kernels.vectors import INDEX, address_of, at, opened
 
 #: Counts stand a cache line apart, so that threads do not wait for one another's.
 APART = 8
@@ -154,7 +155,7 @@ def nothing_taken(loops, threads, most_blocks):
     number is ``counts.shape[1] - 1``.
     """
     workers = max(1, min(threads[0], most_blocks))
-    return filled(np.empty((loops, workers + 1, APART), np.int64), 0)
+    return full((loops, workers + 1, APART), 0, np.int64)
 
 
 @helper

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
 INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
@@ -120,25 +119,6 @@ def line(typing_context, x):
         return ir.Constant(INDEX, n)
 
     return types.intp(x), generate
-
-
-@intrinsic
-def filled(typing_context, x, number):
-    """x itself, a new contiguous array, with every element set to ``number``.
-
-    For ``np.zeros``, ``np.ones`` and ``np.full``: of those Numba compiles up to three functions for every kind of array.
-    """
-    kind = x.dtype
-    assert x.layout == "C", "elements stand one after the other"
-
-    def generate(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        value = context.cast(builder, arguments[1], signature.args[1], kind)
-        with cgutils.for_range(builder, array.nitems, intp=array.nitems.type) as loop:
-            context.pack_value(builder, kind, value, builder.gep(array.data, [loop.index]))
-        return impl_ret_borrowed(context, builder, signature.return_type, arguments[0])
-
-    return x(x, number), generate
 
 
 @intrinsic

@@ -1,0 +1,91 @@
+"""New arrays and parts of flat ones inside of kernels, as single pieces of LLVM code.
+
+Of NumPy's own functions Numba compiles up to three for every kind of array, and machine code of each; slices and changes
+of shape become code that looks after many cases, again at every place.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
+
+from eann_lite.kernels.vectors import INDEX
+
+#: New arrays begin with a cache line.
+ALIGNED = 64
+
+
+def _array_type(shape, dtype):
+    """Numba type of the array, from those of its shape and of its dtype."""
+    return types.Array(dtype.dtype, len(shape) if isinstance(shape, types.BaseTuple) else 1, "C")
+
+
+def _allocated(context, builder, kind, shape_type, shape):
+    """An array of type ``kind``, from the LLVM value of its shape."""
+    if isinstance(shape_type, types.BaseTuple):
+        sizes = zip(cgutils.unpack_tuple(builder, shape), shape_type.types)
+    else:
+        sizes = [(shape, shape_type)]
+    sizes = [context.cast(builder, size, of_size, types.intp) for size, of_size in sizes]
+    data = context.get_data_type(kind.dtype)
+    itemsize = ir.Constant(INDEX, context.get_abi_sizeof(data))
+    strides = [itemsize]
+    for size in reversed(sizes):
+        strides.insert(0, builder.mul(strides[0], size))
+    n_bytes, *strides = strides
+    memory = context.nrt.meminfo_alloc_aligned(builder, n_bytes, ir.Constant(ir.IntType(32), ALIGNED))
+    array = make_array(kind)(context, builder)
+    start = builder.bitcast(context.nrt.meminfo_data(builder, memory), data.as_pointer())
+    populate_array(array, data=start, shape=sizes, strides=strides, itemsize=itemsize, meminfo=memory)
+    return array
+
+
+@intrinsic
+def empty(typing_context, shape, dtype):
+    """``np.empty(shape, dtype)``, from a cache line on; shape is one whole number or a tuple of some, none negative."""
+    kind = _array_type(shape, dtype)
+
+    def generate(context, builder, signature, arguments):
+        return _allocated(context, builder, kind, shape, arguments[0])._getvalue()
+
+    return kind(shape, dtype), generate
+
+
+@intrinsic
+def full(typing_context, shape, number, dtype):
+    """``np.full(shape, number, dtype)``, likewise."""
+    kind = _array_type(shape, dtype)
+
+    def generate(context, builder, signature, arguments):
+        array = _allocated(context, builder, kind, shape, arguments[0])
+        value = context.cast(builder, arguments[1], number, kind.dtype)
+        with cgutils.for_range(builder, array.nitems, intp=array.nitems.type) as loop:
+            context.pack_value(builder, kind.dtype, value, builder.gep(array.data, [loop.index]))
+        return array._getvalue()
+
+    return kind(shape, number, dtype), generate
+
+
+@intrinsic
+def matrix(typing_context, flat, start, rows, columns):
+    """``flat[start : start + rows * columns].reshape((rows, columns))`` of a contiguous array that reaches so far."""
+    assert flat.ndim == 1 and flat.layout == "C"
+    kind = flat.copy(ndim=2)
+
+    def generate(context, builder, signature, arguments):
+        whole = make_array(flat)(context, builder, arguments[0])
+        start, *sizes = (
+            context.cast(builder, size, of_size, types.intp)
+            for size, of_size in zip(arguments[1:], signature.args[1:])
+        )
+        part = make_array(kind)(context, builder)
+        populate_array(
+            part, data=builder.gep(whole.data, [start]), shape=sizes,
+            strides=[builder.mul(whole.itemsize, sizes[1]), whole.itemsize], itemsize=whole.itemsize,
+            meminfo=whole.meminfo, parent=whole.parent,
+        )  # fmt: skip
+        return impl_ret_borrowed(context, builder, kind, part._getvalue())
+
+    return kind(flat, start, rows, columns), generate
