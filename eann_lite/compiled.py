@@ -24,7 +24,8 @@ FASTMATH = {"contract", "nsz", "arcp"}
 #: Where compiled functions stand.  These files import nothing else of the package but errors and what locks files (a
 #: test holds them to it), so their text decides the machine code.
 COMPILED_SOURCES = (
-    "compiled.py", "linked.py", "precision.py", "remembered.py", "formulas.py", "neighbors.py", "kernels/*.py",
+    "compiled.py", "linked.py", "by_address.py", "precision.py", "remembered.py", "formulas.py", "neighbors.py",
+    "kernels/*.py",
 )  # fmt: skip
 
 

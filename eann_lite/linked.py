@@ -24,6 +24,7 @@ from numba.core.lowering import Lower
 from numba.core.runtime.context import NRTContext
 from numba.core.typed_passes import NativeLowering, NopythonTypeInference
 
+from eann_lite.by_address import LoweringByAddress
 from eann_lite.precision import ConstantPrecision, FormulaCompiler
 from eann_lite.remembered import RememberingTypeInference
 
@@ -131,7 +132,7 @@ class _HelperLibrary(_KernelLibrary):
         return 0
 
 
-class _Borrowing(Lower):
+class _Borrowing(LoweringByAddress):
     """Lowering that leaves the reference counts of arguments alone: the caller holds them until the helper returns.
 
     Otherwise every call of a helper counts all arrays of the tuples it is given up and down again, a hundred and more.
@@ -268,11 +269,14 @@ class KernelCompiler(FormulaCompiler):
             return super()._compile_core()
 
 
-if not all(
-    hasattr(owner, name)
-    for owner, name in ((JITCPUCodegen, "_library_class"), (CompilerBase, "_compile_core"), (NRTContext, "get_meminfos"))
-):
+def _has(owner, *names):
+    return all(hasattr(owner, name) for name in names)
+
+
+if not (_has(JITCPUCodegen, "_library_class") and _has(CompilerBase, "_compile_core") and _has(NRTContext, "get_meminfos")):
     KernelCompiler = None
-needed = ("_finalize_dynamic_globals", "_finalize_final_module", "_get_module_for_linking")
-if not all(hasattr(JITCodeLibrary, name) for name in needed):
+if not (
+    _has(JITCodeLibrary, "_finalize_dynamic_globals", "_finalize_final_module", "_get_module_for_linking")
+    and _has(Lower, "extract_function_arguments", "lower_inst", "lower_expr", "loadvar", "delvar")
+):
     HelperCompiler = KernelCompiler = None

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import numba
@@ -29,6 +30,7 @@ from numba.extending import overload
 
 import eann_lite
 from eann_lite import cache_locks, compiled, linked, remembered
+from eann_lite.by_address import ByAddress
 from eann_lite.compiled import COMPILED_SOURCES, Kernel, compile_loops, helper, set_threads, threads_in_use
 from eann_lite.errors import InputError
 from eann_lite.kernels.shares import next_block, nothing_taken, run_workers
@@ -343,6 +345,73 @@ def test_helpers_leave_the_arrays_that_they_borrow_alive_and_give_back_their_own
     assert after.alloc - before.alloc >= 2000
     assert after.alloc - before.alloc == after.free - before.free
     assert (x == np.arange(5.0)).all()
+
+
+class Rows(NamedTuple):
+    """As the tuples of ``kernels.arguments``: arrays, numbers and tuples of them."""
+
+    x: np.ndarray
+    y: np.ndarray
+    factor: float
+    ends: tuple
+
+
+@helper
+def add_row(rows, n):
+    for i in range(rows.ends[0], rows.ends[1]):
+        rows.y[i] += rows.factor * rows.x[n, i]
+    return rows.y.size
+
+
+@helper
+def chosen(rows, others, n):
+    kept = rows
+    if n % 2 == 1:
+        rows = others
+    return rows, kept
+
+
+@helper
+def add_rows_in_turn(rows, others, times):
+    for n in range(times):
+        # Of one type as what is given, and another in every round.
+        here, first = chosen(rows, others, n)
+        mine = Rows(here.x, first.y[: here.y.size], here.factor + n, here.ends)
+        add_row(mine, n % here.x.shape[0])
+    return rows, here
+
+
+def sum_of_rows(x, times):
+    y = np.zeros(x.shape[1])
+    rows, others = Rows(x, y, 1.0, (0, y.size)), Rows(x[1:], y.copy(), -2.0, (1, y.size))
+    given, last = add_rows_in_turn(rows, others, times)
+    return given.y, last.factor, add_row(given, 0)
+
+
+def test_helpers_get_tuples_by_their_address(empty_cache):
+    x = np.arange(12.0).reshape(3, 4)
+    for compile_as in (numba.njit, compile_loops):
+        # What the helpers say, without any compiler.
+        expected = np.zeros(4)
+        for n in range(5):
+            rows, factor, begin = (x, 1.0, 0) if n % 2 == 0 else (x[1:], -2.0, 1)
+            expected[begin:] += (factor + n) * rows[n % len(rows), begin:]
+        expected += x[0]
+        compiled_sum = compile_as(sum_of_rows)
+        y, factor, size = compiled_sum(x, 5)
+        assert (y == expected).all() and factor == 1.0 and size == 4
+        del y
+        _nrt_python.memsys_enable_stats()
+        try:
+            before = rtsys.get_allocation_stats()
+            for _ in range(100):
+                compiled_sum(x, 4)
+            after = rtsys.get_allocation_stats()
+        finally:
+            _nrt_python.memsys_disable_stats()
+        assert after.alloc - before.alloc == after.free - before.free >= 200
+    for own in add_row.overloads.values():
+        assert [isinstance(kind, ByAddress) for kind in own.fndesc.argtypes] == [True, False]
 
 
 def test_compiled_code_is_kept_in_a_folder_named_by_the_sources(empty_cache):

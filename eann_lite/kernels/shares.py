@@ -20,6 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from eann_lite.by_address import load
 from eann_lite.compiled import helper
 from eann_lite.kernels.arrays import full
 from eann_lite.kernels.vectors import INDEX, address_of, at, opened
@@ -87,7 +88,7 @@ def _worker_loop(context, builder, work, kind):
     inside = ir.IRBuilder(function.append_basic_block("entry"))
     places, sizes, _, data = function.args
     given = at(inside, data, ir.LiteralStructType([context.get_value_type(kind), INDEX]))
-    values = cgutils.unpack_tuple(inside, inside.load(cgutils.gep_inbounds(inside, given, 0, 0)))
+    values = [load(inside, cgutils.gep_inbounds(inside, given, 0, 0, n)) for n in range(len(kind))]
     first = inside.sub(inside.ptrtoint(inside.load(places), INDEX), inside.ptrtoint(data, INDEX))
     end, most = inside.add(first, inside.load(sizes)), inside.load(inside.gep(sizes, [ir.Constant(INDEX, 1)]))
     end = inside.select(inside.icmp_signed("<", end, most), end, most)

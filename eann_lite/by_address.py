@@ -1,0 +1,127 @@
+"""Tuples of arrays that helpers get by their address.
+
+Numba passes every part of a tuple on its own, of each array in it nine numbers and more: hundreds from one function to
+the next, a third of all LLVM code.  Helpers get the address of a tuple that their caller holds, and load from there what
+they ask for.
+
+This builds on parts of Numba that are not its public interface.
+"""
+
+from numba import types
+from numba.core import cgutils, ir
+from numba.core.datamodel import register_default
+from numba.core.datamodel.models import DataModel
+from numba.core.lowering import Lower
+
+#: Tuples of fewer numbers are passed as Numba does.
+FEWEST = 9
+#: Attribute of an LLVM value: where it was loaded from, if it stands there as long as the value is used.
+STANDS_AT = "stands_at"
+
+
+class ByAddress(types.Type):
+    """Type of an argument: the address of a tuple of type ``of``, which is what callers give."""
+
+    def __init__(self, of):
+        self.of = of
+        super().__init__(f"ByAddress({of})")
+
+    def __eq__(self, other):
+        """Numba compares what a function takes with what it is given."""
+        return self.of == (other.of if isinstance(other, ByAddress) else other)
+
+    def __hash__(self):
+        return hash(self.name)
+
+
+@register_default(ByAddress)
+class _Model(DataModel):
+    """How such an argument is passed."""
+
+    def get_value_type(self):
+        return self._dmm.lookup(self._fe_type.of).get_value_type().as_pointer()
+
+    get_argument_type = get_value_type
+
+    def as_argument(self, builder, value):
+        """The address of a tuple: where it was loaded from, if it still stands there, or a new place."""
+        address = getattr(value, STANDS_AT, None)
+        if address is None:
+            with builder.goto_entry_block():
+                address = builder.alloca(value.type)
+            builder.store(value, address)
+        return address
+
+    def from_argument(self, builder, value):
+        return value
+
+
+def _size(kind):
+    """How many numbers there are in a value."""
+    if isinstance(kind, types.BaseTuple):
+        return sum(map(_size, kind.types))
+    return 5 + 2 * kind.ndim if isinstance(kind, types.Array) else 1
+
+
+def _passed(kind):
+    """How a helper gets an argument of this type."""
+    return ByAddress(kind) if isinstance(kind, types.BaseTuple) and _size(kind) >= FEWEST else kind
+
+
+def load(builder, address):
+    """What stands at an address, and does so as long as it is used, as a value that knows where."""
+    value = builder.load(address)
+    setattr(value, STANDS_AT, address)
+    return value
+
+
+class LoweringByAddress(Lower):
+    """Lowering of a function that gets tuples by their address."""
+
+    def __init__(self, context, library, fndesc, func_ir, metadata=None):
+        fndesc.argtypes = tuple(map(_passed, fndesc.argtypes))
+        super().__init__(context, library, fndesc, func_ir, metadata)
+
+    def pre_lower(self):
+        """Before the first instruction."""
+        self._given = {}
+        super().pre_lower()
+
+    def extract_function_arguments(self):
+        """As Numba's; LLVM is told that nobody writes to these tuples while the function runs."""
+        found = super().extract_function_arguments()
+        for kind, argument in zip(self.fndesc.argtypes, found):
+            if isinstance(kind, ByAddress):
+                for name in ("noalias", "captures(none)", "nonnull"):
+                    argument.add_attribute(name)
+        return found
+
+    def lower_inst(self, inst):
+        """As Numba's, but such an argument has a place already."""
+        if isinstance(inst, ir.Assign) and isinstance(inst.value, ir.Arg):
+            if isinstance(self.fndesc.argtypes[inst.value.index], ByAddress):
+                self._given[inst.target.name] = self.fnargs[inst.value.index]
+                return
+        super().lower_inst(inst)
+
+    def loadvar(self, name):
+        """As Numba's; an argument is loaded from where it stands."""
+        if name not in self._given:
+            return super().loadvar(name)
+        return load(self.builder, self._given[name])
+
+    def delvar(self, name):
+        """As Numba's; an argument stays."""
+        if name not in self._given:
+            super().delvar(name)
+
+    def lower_expr(self, resty, expr):
+        """As Numba's, but a field of an argument is loaded alone."""
+        if expr.op == "getattr" and expr.value.name in self._given:
+            kind = self.typeof(expr.value.name)
+            if isinstance(kind, types.BaseNamedTuple) and expr.attr in kind.fields:
+                field = kind.fields.index(expr.attr)
+                value = self.builder.load(cgutils.gep_inbounds(self.builder, self._given[expr.value.name], 0, field))
+                self.incref(resty, value)
+                return value
+        return super().lower_expr(resty, expr)
