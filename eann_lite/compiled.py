@@ -13,20 +13,17 @@ from pathlib import Path
 import numba
 from llvmlite.binding import address_of_symbol
 
-from eann_lite.cache_locks import take_turns
-from eann_lite.linked import HelperCompiler, KernelCompiler
-from eann_lite.precision import FormulaCompiler
+from eann_lite.compilation.cache_locks import take_turns
+from eann_lite.compilation.linked import HelperCompiler, KernelCompiler
+from eann_lite.compilation.precision import FormulaCompiler
 
 #: Contraction of a*b + c into one rounding is allowed; nothing else that changes results (no reassociation).
 FASTMATH = {"contract", "nsz", "arcp"}
 
 
-#: Where compiled functions stand.  These files import nothing else of the package but errors and what locks files (a
-#: test holds them to it), so their text decides the machine code.
-COMPILED_SOURCES = (
-    "compiled.py", "linked.py", "by_address.py", "precision.py", "remembered.py", "formulas.py", "neighbors.py",
-    "kernels/*.py",
-)  # fmt: skip
+#: Where compiled functions stand.  These files import nothing else of the package but errors (a test holds them to
+#: it), so their text decides the machine code.
+COMPILED_SOURCES = ("compiled.py", "compilation/*.py", "formulas.py", "neighbors.py", "kernels/*.py")
 
 
 @lru_cache(maxsize=1)

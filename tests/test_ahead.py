@@ -12,7 +12,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 import eann_lite.calculator
 import eann_lite.training.run
-from eann_lite import EANNCalculator, Model, Specification, cache_locks, compiled, fit
+from eann_lite import EANNCalculator, Model, Specification, compiled, fit
+from eann_lite.compilation import cache_locks
 from eann_lite.model import ahead
 from eann_lite.model.ahead import compile_ahead, compile_and_end, evaluation
 from eann_lite.model.initial import initial_parameters

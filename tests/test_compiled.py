@@ -29,12 +29,13 @@ from numba.core.runtime.context import NRTContext
 from numba.extending import overload
 
 import eann_lite
-from eann_lite import cache_locks, compiled, linked, remembered
-from eann_lite.by_address import ByAddress
+from eann_lite import compiled
+from eann_lite.compilation import cache_locks, linked, remembered
+from eann_lite.compilation.by_address import ByAddress
+from eann_lite.compilation.linked import HelperCompiler, KernelCompiler
 from eann_lite.compiled import COMPILED_SOURCES, Kernel, compile_loops, helper, set_threads, threads_in_use
 from eann_lite.errors import InputError
 from eann_lite.kernels.shares import next_block, nothing_taken, run_workers
-from eann_lite.linked import HelperCompiler, KernelCompiler
 
 PACKAGE = Path(eann_lite.__file__).parent
 COMPILED = sorted(path for pattern in COMPILED_SOURCES for path in PACKAGE.glob(pattern))
@@ -51,7 +52,7 @@ def imports_of(path):
 @pytest.mark.parametrize("path", COMPILED, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_compiled_sources_depend_only_on_each_other(path):
     known = {"eann_lite." + p.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".") for p in COMPILED}
-    foreign = set(imports_of(path)) - known - {"eann_lite.errors", "eann_lite.kernels", "eann_lite.cache_locks"}
+    foreign = set(imports_of(path)) - known - {"eann_lite.errors", "eann_lite.kernels"}
     assert not foreign, "a compiled function could change without the cache noticing"
 
 
@@ -94,7 +95,7 @@ def empty_cache(tmp_path, monkeypatch):
 
 
 def test_helpers_are_linked_into_what_calls_them_and_are_no_machine_code_of_their_own():
-    assert HelperCompiler is not None, "this Numba lacks what eann_lite.linked builds on: first calls take twice as long"
+    assert HelperCompiler is not None, "this Numba lacks what eann_lite.compilation.linked builds on: first calls take twice as long"
     assert squared_and_one(3.0) == 10.0
     (own,), (caller,) = squared.overloads.values(), squared_and_one.overloads.values()
     assert own.library.get_pointer_to_function(own.fndesc.llvm_func_name) == 0
@@ -216,7 +217,7 @@ for n_blocks in (2, 3, 7, 1):
 
 
 def test_kernels_and_what_their_threads_run_ask_for_vectors_of_512_bits(empty_cache):
-    assert KernelCompiler is not None, "this Numba lacks what eann_lite.linked builds on: first calls take longer"
+    assert KernelCompiler is not None, "this Numba lacks what eann_lite.compilation.linked builds on: first calls take longer"
     kernel, x = adding_squares(), np.arange(50.0)
     kernel(True, x, np.zeros(50))
     (text,) = kernel.compiled.inspect_llvm().values()

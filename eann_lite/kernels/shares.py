@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from eann_lite.by_address import load
+from eann_lite.compilation.by_address import load
 from eann_lite.compiled import helper
 from eann_lite.kernels.arrays import full
 from eann_lite.kernels.vectors import INDEX, address_of, at, opened

@@ -32,7 +32,7 @@ def compile_ahead(calls, threads):
 
     calls : (name, precision) in the order in which they will be needed: name one of ``CALLS``, precision as in ``Sweeps``.
     """
-    from eann_lite import cache_locks
+    from eann_lite.compilation import cache_locks
 
     calls = tuple(dict.fromkeys(calls))
     # The executable is another program where Python runs inside of it.
@@ -111,7 +111,7 @@ def compile_and_end(calls, marker, parent):
 
 def compile_call(name, precision):
     """Compile one of the calls of ``compile_ahead`` in this process, unless another is about to."""
-    from eann_lite.cache_locks import CompiledElsewhere, without_waiting
+    from eann_lite.compilation.cache_locks import CompiledElsewhere, without_waiting
 
     sweeps = _sweeps_of_lone_atom(precision)
     with without_waiting(), suppress(CompiledElsewhere):

@@ -1,8 +1,8 @@
 """Tuples of arrays that helpers get by their address.
 
-Numba passes every part of a tuple on its own, of each array in it nine numbers and more: hundreds from one function to
-the next, a third of all LLVM code.  Helpers get the address of a tuple that their caller holds, and load from there what
-they ask for.
+Numba passes every part of a tuple on its own, of each array in it seven numbers and more: hundreds from one function
+to the next, a third of all LLVM code.  Helpers get the address of a tuple that their caller holds, and load from there
+what they ask for.
 
 This builds on parts of Numba that are not its public interface.
 """

@@ -14,7 +14,7 @@ from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.typed_passes import NopythonTypeInference
 from numba.core.untyped_passes import IRProcessing
 
-from eann_lite.remembered import RememberingTypeInference
+from eann_lite.compilation.remembered import RememberingTypeInference
 
 
 def is_single(arguments):

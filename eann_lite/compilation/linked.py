@@ -24,9 +24,9 @@ from numba.core.lowering import Lower
 from numba.core.runtime.context import NRTContext
 from numba.core.typed_passes import NativeLowering, NopythonTypeInference
 
-from eann_lite.by_address import LoweringByAddress
-from eann_lite.precision import ConstantPrecision, FormulaCompiler
-from eann_lite.remembered import RememberingTypeInference
+from eann_lite.compilation.by_address import LoweringByAddress
+from eann_lite.compilation.precision import ConstantPrecision, FormulaCompiler
+from eann_lite.compilation.remembered import RememberingTypeInference
 
 #: Numba's passes for what no helper has: ``with``, functions within functions, exceptions with arguments known only at
 #: run time, functions that ask to be inlined, sums of whole arrays that could be one loop.  Each looks at every statement.
@@ -273,7 +273,11 @@ def _has(owner, *names):
     return all(hasattr(owner, name) for name in names)
 
 
-if not (_has(JITCPUCodegen, "_library_class") and _has(CompilerBase, "_compile_core") and _has(NRTContext, "get_meminfos")):
+if not (
+    _has(JITCPUCodegen, "_library_class")
+    and _has(CompilerBase, "_compile_core")
+    and _has(NRTContext, "get_meminfos")
+):
     KernelCompiler = None
 if not (
     _has(JITCodeLibrary, "_finalize_dynamic_globals", "_finalize_final_module", "_get_module_for_linking")
