@@ -1,10 +1,11 @@
 """New arrays and parts of flat ones inside of kernels."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eann_lite.compiled import compile_loops
+from eann_lite.compiled import compile_loops, helper
 from eann_lite.kernels.arrays import empty, full, matrix
 
 
@@ -58,3 +59,21 @@ def test_a_matrix_outlives_the_name_of_the_flat_array():
     part = numbered(np.zeros(50), 4, 6, 6)
     others = [np.full(50, 3.0) for _ in range(100)]
     assert part[5, 5] == 55.0 and len(others) == 100
+
+
+@helper
+def room_for(n):
+    return empty((n, 1000), np.float64)
+
+
+@compile_loops
+def size_of_room(n):
+    """Of an array that a helper made."""
+    return room_for(n).size
+
+
+@pytest.mark.parametrize("n", [10**15, -1, -(10**9)])
+def test_no_memory_is_an_error(n):
+    assert size_of_room(3) == 3000
+    with pytest.raises(MemoryError):
+        size_of_room(n)

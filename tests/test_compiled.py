@@ -1,6 +1,7 @@
 """The cache of compiled kernels and what it depends on; threads and the blocks that they share."""
 
 import ast
+import gc
 import hashlib
 import itertools
 import json
@@ -95,7 +96,7 @@ def empty_cache(tmp_path, monkeypatch):
 
 
 def test_helpers_are_linked_into_what_calls_them_and_are_no_machine_code_of_their_own():
-    assert HelperCompiler is not None, "this Numba lacks what eann_lite.compilation.linked builds on: first calls take twice as long"
+    assert HelperCompiler is not None, "this Numba lacks what linked.py builds on: first calls take twice as long"
     assert squared_and_one(3.0) == 10.0
     (own,), (caller,) = squared.overloads.values(), squared_and_one.overloads.values()
     assert own.library.get_pointer_to_function(own.fndesc.llvm_func_name) == 0
@@ -159,21 +160,29 @@ def test_kernels_cached_by_different_processes_call_helpers_of_their_own(empty_c
     assert found == pytest.approx(expected, rel=1e-12) and abs(expected[0] - expected[1]) > 0.1
 
 
+class Squares(NamedTuple):
+    """What ``adding_squares`` reads and adds to."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
 def adding_squares():
     """A kernel that adds x^2 to y, and fails where x is negative."""
 
     @compiled.helper
-    def every_so_many(worker, workers, x, y):
+    def every_so_many(worker, workers, squares):
+        x, y = squares.x, squares.y
         for n in range(worker, x.size, workers):
             if x[n] < 0.0:
                 raise ValueError
             y[n] += x[n] * x[n]
 
     @compiled.Kernel
-    def add_squares(threads, x, y):
-        run_workers(every_so_many, threads, threads[0], threads[0], x, y)
+    def add_squares(threads, squares):
+        run_workers(every_so_many, threads, threads[0], threads[0], squares)
 
-    return add_squares
+    return lambda threaded, x, y: add_squares(threaded, Squares(x, y)), add_squares.compiled
 
 
 @pytest.mark.parametrize("missing", [(), ("KernelCompiler",), ("KernelCompiler", "HelperCompiler")])
@@ -181,18 +190,18 @@ def test_kernels_do_their_work_once_with_threads_and_without_by_the_same_code(mi
     """Without what builds on Numba's own parts, too."""
     for name in missing:
         monkeypatch.setattr(compiled, name, None)
-    kernel, x = adding_squares(), np.arange(50.0)
+    (kernel, compiled_kernel), x = adding_squares(), np.arange(50.0)
     for threaded in (False, True):
         y = np.zeros(50)
         for _ in range(20):
             kernel(threaded, x, y)
         assert np.array_equal(y, 20 * x * x)
-    assert len(kernel.compiled.signatures) == 1
+    assert len(compiled_kernel.signatures) == 1
     assert compiled._parallel_for(), "Numba starts threads in another way"
 
 
 def test_work_that_fails_is_an_error_of_the_kernel(empty_cache):
-    kernel, x = adding_squares(), np.arange(50.0)
+    (kernel, _), x = adding_squares(), np.arange(50.0)
     x[7] = -1.0
     for threaded in (False, True):
         with pytest.raises(MemoryError, match="a kernel found no memory to work in"):
@@ -217,10 +226,10 @@ for n_blocks in (2, 3, 7, 1):
 
 
 def test_kernels_and_what_their_threads_run_ask_for_vectors_of_512_bits(empty_cache):
-    assert KernelCompiler is not None, "this Numba lacks what eann_lite.compilation.linked builds on: first calls take longer"
-    kernel, x = adding_squares(), np.arange(50.0)
+    assert KernelCompiler is not None, "this Numba lacks what linked.py builds on: first calls take longer"
+    (kernel, compiled_kernel), x = adding_squares(), np.arange(50.0)
     kernel(True, x, np.zeros(50))
-    (text,) = kernel.compiled.inspect_llvm().values()
+    (text,) = compiled_kernel.inspect_llvm().values()
     groups = dict(re.findall(r"^attributes (#\d+) = {(.*)}$", text, re.M))
     # The definition that multiplies floats is the loop, whatever it was put into.
     loops = [part for part in re.findall(r"^define .*?^}$", text, re.M | re.S) if " fmul " in part]
@@ -232,7 +241,7 @@ def test_kernels_and_what_their_threads_run_ask_for_vectors_of_512_bits(empty_ca
 
 def test_what_is_compiled_after_a_kernel_is_compiled_as_numba_does(empty_cache):
     counted = NRTContext.get_meminfos
-    adding_squares()(True, np.arange(50.0), np.zeros(50))
+    adding_squares()[0](True, np.arange(50.0), np.zeros(50))
     assert NRTContext.get_meminfos is counted
     after = numba.njit(lambda x: x + 1.0)
     assert after(1.0) == 2.0
@@ -413,6 +422,37 @@ def test_helpers_get_tuples_by_their_address(empty_cache):
         assert after.alloc - before.alloc == after.free - before.free >= 200
     for own in add_row.overloads.values():
         assert [isinstance(kind, ByAddress) for kind in own.fndesc.argtypes] == [True, False]
+
+
+@pytest.mark.parametrize("before, meanwhile", [(700, 20_000), (0, 0), (50_000, 50_000)])
+def test_unreachable_objects_are_looked_for_less_often_while_a_kernel_is_compiled(before, meanwhile, empty_cache):
+    thresholds = gc.get_threshold()
+    seen = []
+
+    def observed(number):
+        raise NotImplementedError("compiled code alone calls it")
+
+    @overload(observed)
+    def observed_when_compiled(number):
+        seen.append(gc.get_threshold())
+        if number == types.int64:
+            return None  # No such function: compilation fails.
+        return lambda number: number + 1.0
+
+    kernel = compile_loops(lambda x: observed(x))
+    try:
+        gc.set_threshold(before, 5, 6)
+        assert kernel(1.0) == 2.0
+        assert gc.get_threshold() == (before, 5, 6)
+        with pytest.raises(numba.TypingError):
+            kernel(1)
+        assert gc.get_threshold() == (before, 5, 6)
+        assert set(seen) == {(meanwhile, 5, 6)}
+        with linked._tidying_less():
+            gc.set_threshold(1234, 7, 8)
+        assert gc.get_threshold() == (1234, 7, 8)
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def test_compiled_code_is_kept_in_a_folder_named_by_the_sources(empty_cache):

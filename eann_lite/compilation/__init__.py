@@ -1,6 +1,6 @@
 """How Numba compiles kernels for this package: sooner than by itself, and once for all processes.
 
-``compiled`` is what kernels know of it.  ``linked`` says which passes there are and what becomes machine code;
+``compiled`` has the decorators that kernels use.  ``linked`` says which passes there are and what becomes machine code;
 ``by_address`` and ``precision`` change code on the way, ``remembered`` saves work, with ``cache_locks`` processes take
 turns.
 """

@@ -2,10 +2,12 @@
 
 Numba passes every part of a tuple on its own, of each array in it seven numbers and more: hundreds from one function
 to the next, a third of all LLVM code.  Helpers get the address of a tuple that their caller holds, and load from there
-what they ask for.
+what they ask for.  (A helper that gets such a tuple cannot call itself: of recursion Numba has its own way.)
 
 This builds on parts of Numba that are not its public interface.
 """
+
+from contextlib import suppress
 
 from numba import types
 from numba.core import cgutils, ir
@@ -27,7 +29,10 @@ class ByAddress(types.Type):
         super().__init__(f"ByAddress({of})")
 
     def __eq__(self, other):
-        """Numba compares what a function takes with what it is given."""
+        """Numba compares what a function takes, on the left, with what it is given (``OverloadSelector._match``).
+
+        Not the other way round, and hashes differ: in tables the two are two types.
+        """
         return self.of == (other.of if isinstance(other, ByAddress) else other)
 
     def __hash__(self):
@@ -50,7 +55,8 @@ class _Model(DataModel):
             with builder.goto_entry_block():
                 address = builder.alloca(value.type)
             builder.store(value, address)
-        return address
+        # Numba has two LLVM types for tuples of one kind of arrays.
+        return builder.bitcast(address, self.get_value_type())
 
     def from_argument(self, builder, value):
         return value
@@ -76,7 +82,7 @@ def load(builder, address):
 
 
 class LoweringByAddress(Lower):
-    """Lowering of a function that gets tuples by their address."""
+    """Lowering of a function that gets tuples by their address, and no references of its own with them."""
 
     def __init__(self, context, library, fndesc, func_ir, metadata=None):
         fndesc.argtypes = tuple(map(_passed, fndesc.argtypes))
@@ -88,12 +94,13 @@ class LoweringByAddress(Lower):
         super().pre_lower()
 
     def extract_function_arguments(self):
-        """As Numba's; LLVM is told that nobody writes to these tuples while the function runs."""
+        """As Numba's; LLVM is told that these tuples are reached by no other address, and none of them is kept."""
         found = super().extract_function_arguments()
         for kind, argument in zip(self.fndesc.argtypes, found):
             if isinstance(kind, ByAddress):
-                for name in ("noalias", "captures(none)", "nonnull"):
-                    argument.add_attribute(name)
+                for name in ("noalias", "nonnull", "captures(none)", "nocapture"):
+                    with suppress(ValueError):  # The last two are one; which of them there is depends on llvmlite.
+                        argument.add_attribute(name)
         return found
 
     def lower_inst(self, inst):

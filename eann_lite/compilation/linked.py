@@ -135,7 +135,7 @@ class _HelperLibrary(_KernelLibrary):
 class _Borrowing(LoweringByAddress):
     """Lowering that leaves the reference counts of arguments alone: the caller holds them until the helper returns.
 
-    Otherwise every call of a helper counts all arrays of the tuples it is given up and down again, a hundred and more.
+    Otherwise every call of a helper counts the arrays that it is given up and down again.
     """
 
     def lower_assign(self, ty, inst):
@@ -252,12 +252,13 @@ def _tidying_less():
     by some 30 MB.
     """
     before = gc.get_threshold()
-    if 0 < before[0] < TIDY_AFTER:
-        gc.set_threshold(TIDY_AFTER, *before[1:])
+    meanwhile = (TIDY_AFTER, *before[1:]) if 0 < before[0] < TIDY_AFTER else before
+    gc.set_threshold(*meanwhile)
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        if gc.get_threshold() == meanwhile:  # Or somebody else has set them.
+            gc.set_threshold(*before)
 
 
 class KernelCompiler(FormulaCompiler):

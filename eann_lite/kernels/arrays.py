@@ -1,7 +1,7 @@
 """New arrays and parts of flat ones inside of kernels, as single pieces of LLVM code.
 
-Of NumPy's own functions Numba compiles up to three for every kind of array, and machine code of each; slices and changes
-of shape become code that looks after many cases, again at every place.
+For each of NumPy's functions Numba compiles up to three of its own, anew for every kind of array; slices and changes of
+shape become code that looks after many cases, again at every place.
 """
 
 from llvmlite import ir
@@ -19,7 +19,9 @@ ALIGNED = 64
 
 def _array_type(shape, dtype):
     """Numba type of the array, from those of its shape and of its dtype."""
-    return types.Array(dtype.dtype, len(shape) if isinstance(shape, types.BaseTuple) else 1, "C")
+    sizes = shape.types if isinstance(shape, types.BaseTuple) else (shape,)
+    assert all(isinstance(size, types.Integer) for size in sizes)
+    return types.Array(dtype.dtype, len(sizes), "C")
 
 
 def _allocated(context, builder, kind, shape_type, shape):
@@ -35,6 +37,9 @@ def _allocated(context, builder, kind, shape_type, shape):
     for size in reversed(sizes):
         strides.insert(0, builder.mul(strides[0], size))
     n_bytes, *strides = strides
+    # More than there can be, so that MemoryError says it.
+    negative = builder.icmp_signed("<", n_bytes, ir.Constant(INDEX, 0))
+    n_bytes = builder.select(negative, ir.Constant(INDEX, 2**63 - 1), n_bytes)
     memory = context.nrt.meminfo_alloc_aligned(builder, n_bytes, ir.Constant(ir.IntType(32), ALIGNED))
     array = make_array(kind)(context, builder)
     start = builder.bitcast(context.nrt.meminfo_data(builder, memory), data.as_pointer())
@@ -44,7 +49,11 @@ def _allocated(context, builder, kind, shape_type, shape):
 
 @intrinsic
 def empty(typing_context, shape, dtype):
-    """``np.empty(shape, dtype)``, from a cache line on; shape is one whole number or a tuple of some, none negative."""
+    """``np.empty(shape, dtype)``, from a cache line on; shape is one whole number or a tuple of some.
+
+    Raises MemoryError where there is not enough, or for a negative size.  That sizes multiply to less than 2^63 bytes
+    is for the caller to know.
+    """
     kind = _array_type(shape, dtype)
 
     def generate(context, builder, signature, arguments):
@@ -70,16 +79,17 @@ def full(typing_context, shape, number, dtype):
 
 @intrinsic
 def matrix(typing_context, flat, start, rows, columns):
-    """``flat[start : start + rows * columns].reshape((rows, columns))`` of a contiguous array that reaches so far."""
+    """``flat[start : start + rows * columns].reshape((rows, columns))`` of a contiguous array.
+
+    Nothing is checked: start is not negative, and the array reaches so far.
+    """
     assert flat.ndim == 1 and flat.layout == "C"
     kind = flat.copy(ndim=2)
 
     def generate(context, builder, signature, arguments):
         whole = make_array(flat)(context, builder, arguments[0])
-        start, *sizes = (
-            context.cast(builder, size, of_size, types.intp)
-            for size, of_size in zip(arguments[1:], signature.args[1:])
-        )
+        given = zip(arguments[1:], signature.args[1:])
+        start, *sizes = (context.cast(builder, number, of_number, types.intp) for number, of_number in given)
         part = make_array(kind)(context, builder)
         populate_array(
             part, data=builder.gep(whole.data, [start]), shape=sizes,

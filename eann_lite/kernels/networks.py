@@ -12,6 +12,7 @@ last, since most stores have none.  What no later sweep reads has no place in a 
 block at hand are made and forgotten, which saves memory and its traffic.  Arguments that all functions share: atoms
 start to stop of element s; step t with its maps.
 """
+
 import math
 
 from eann_lite.compiled import helper
