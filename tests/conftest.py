@@ -21,3 +21,14 @@ def shared():
     if not (folder / "golden").is_dir():
         pytest.skip(f"no reference data at {folder} (set EANN_LITE_SHARED to the folder that holds golden/ and data/)")
     return folder
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """Folder of compiled kernels for one test."""
+    from eann_lite import compiled
+
+    monkeypatch.setenv("EANN_LITE_CACHE", str(tmp_path))
+    compiled.cache_directory.cache_clear()
+    yield tmp_path
+    compiled.cache_directory.cache_clear()
