@@ -21,9 +21,11 @@ from test_shares import adding_squares
 
 from eann_lite import compiled
 from eann_lite.compilation import linked, remembered
+from eann_lite.compilation.borrowed import borrowing
 from eann_lite.compilation.by_address import ByAddress
 from eann_lite.compilation.linked import HelperCompiler, KernelCompiler
 from eann_lite.compiled import compile_loops, helper
+from eann_lite.kernels.arrays import empty, matrix
 
 
 @compiled.helper
@@ -298,6 +300,103 @@ def test_helpers_get_tuples_by_their_address(empty_cache):
         assert after.alloc - before.alloc == after.free - before.free >= 200
     for own in add_row.overloads.values():
         assert [isinstance(kind, ByAddress) for kind in own.fndesc.argtypes] == [True, False]
+
+
+@borrowing
+@helper
+def rest_of(x, n):
+    return x[n:]
+
+
+@helper
+def add_parts(rows, flat, pairs):
+    total = 0.0
+    for n in range(rows.ends[1]):
+        row, column = rows.x[n], rows.x.T[n]
+        part, rest, first, pair = row[1:], rest_of(row, 1), matrix(flat, n, 1, 3)[0], pairs[n % 2]
+        total += part[0] + rest[1] + first[2] + pair[0][3] + pair[1][n] + column[0]
+        row[0] = total
+    return total
+
+
+def test_helpers_count_no_references_of_parts_of_what_they_are_given(empty_cache):
+    x, flat = np.arange(20.0).reshape(4, 5), np.arange(9.0)
+    pairs, expected, changed = ((x[1], flat), (x[2], flat)), 0.0, x.copy()
+    for n in range(4):
+        expected += changed[n, 1] + changed[n, 2] + flat[n + 2] + changed[1 + n % 2, 3] + flat[n] + changed[0, n]
+        changed[n, 0] = expected
+    kernel = compile_loops(lambda rows, flat, pairs: add_parts(rows, flat, pairs))
+    assert kernel(Rows(x, flat, 1.0, (0, 4)), flat, pairs) == expected
+    np.testing.assert_array_equal(x, changed)
+    (own,) = add_parts.overloads.values()
+    text = own.library._final_module.functions
+    (body,) = (str(function) for function in text if function.name == own.fndesc.llvm_func_name)
+    # What rest_of returns is given back at once, and nothing else is counted.
+    assert body.count("@NRT_incref") == 0 and body.count("@NRT_decref") == 1
+
+
+@helper
+def filled(x, number):
+    new = empty(40, x.dtype)
+    for n in range(40):
+        new[n] = number
+    return new
+
+
+@helper
+def parts_that_outlive_names(x, times):
+    total = 0.0
+    for n in range(times):
+        # Each time the name of an array is another's before its part is read, whose place is the same if it was freed.
+        own = filled(x, 1.0)
+        part = own[20:]
+        own = filled(x, -1.0)
+        total += part[0]
+        own = filled(x, 2.0)
+        square = matrix(own, 4, 5, 6)
+        own = filled(x, -1.0)
+        total += square[0, 0]
+        own = filled(x, 4.0)
+        rest = rest_of(own, 20)
+        own = filled(x, -1.0)
+        total += rest[0]
+        own = filled(x, 8.0)
+        pair = own, 1.0
+        own = filled(x, -1.0)
+        total += pair[0][0]
+        own = filled(x, 16.0)
+        other = own
+        own = filled(x, -1.0)
+        total += other[0]
+        own = filled(x, 32.0)
+        turned = own.T
+        own = filled(x, -1.0)
+        total += turned[0]
+        own = filled(x, 64.0)
+        chosen = x[1:] if n % 2 == 0 else own[20:]
+        own = filled(x, -1.0)
+        total += chosen[0] + x[np.array([0, 2])].sum()
+    return total, chosen, part
+
+
+def test_helpers_keep_arrays_of_their_own_alive_for_their_parts(empty_cache):
+    kernel = compile_loops(lambda x, times: parts_that_outlive_names(x, times))
+    x = np.array([2.0, 3.0, 5.0])
+    total, chosen, part = kernel(x, 6)
+    others = [np.full(40, 9.0) for _ in range(50)]
+    assert total == 6 * (63.0 + 7.0) + 3 * (3.0 + 64.0)
+    assert (chosen == 64.0).all() and (part == 1.0).all() and len(others) == 50
+    assert np.shares_memory(kernel(x, 5)[1], x)
+    del chosen, part
+    _nrt_python.memsys_enable_stats()
+    try:
+        before = rtsys.get_allocation_stats()
+        for _ in range(20):
+            kernel(x, 6)
+        after = rtsys.get_allocation_stats()
+    finally:
+        _nrt_python.memsys_disable_stats()
+    assert after.alloc - before.alloc == after.free - before.free >= 20 * 6 * 14
 
 
 @pytest.mark.parametrize("before, meanwhile", [(700, 20_000), (0, 0), (50_000, 50_000)])

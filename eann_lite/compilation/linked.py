@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 
 from llvmlite.binding import Linkage
-from numba.core import ir, typed_passes, untyped_passes
+from numba.core import typed_passes, untyped_passes
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
@@ -24,7 +24,7 @@ from numba.core.lowering import Lower
 from numba.core.runtime.context import NRTContext
 from numba.core.typed_passes import NativeLowering, NopythonTypeInference
 
-from eann_lite.compilation.by_address import LoweringByAddress
+from eann_lite.compilation.borrowed import LoweringBorrowed
 from eann_lite.compilation.precision import ConstantPrecision, FormulaCompiler
 from eann_lite.compilation.remembered import RememberingTypeInference
 
@@ -132,53 +132,12 @@ class _HelperLibrary(_KernelLibrary):
         return 0
 
 
-class _Borrowing(LoweringByAddress):
-    """Lowering that leaves the reference counts of arguments alone: the caller holds them until the helper returns.
-
-    Otherwise every call of a helper counts the arrays that it is given up and down again.
-    """
-
-    def lower_assign(self, ty, inst):
-        """As Numba's, without an own reference for an argument."""
-        if not isinstance(inst.value, ir.Arg):
-            return super().lower_assign(ty, inst)
-        self._borrowed.add(inst.target.name)
-        self._counts = False
-        try:
-            return super().lower_assign(ty, inst)
-        finally:
-            self._counts = True
-
-    def delvar(self, name):
-        """As Numba's; what was borrowed is not given back."""
-        self._counts = name not in self._borrowed
-        try:
-            super().delvar(name)
-        finally:
-            self._counts = True
-
-    def pre_lower(self):
-        """Before the first instruction."""
-        self._borrowed, self._counts = set(), True
-        super().pre_lower()
-
-    def incref(self, typ, val):
-        """One more reference."""
-        if self._counts:
-            super().incref(typ, val)
-
-    def decref(self, typ, val):
-        """One reference less."""
-        if self._counts:
-            super().decref(typ, val)
-
-
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _LinkedLowering(NativeLowering):
     """From typed code to a ``_HelperLibrary``."""
 
     _name = "linked_lowering"
-    lowering_class = _Borrowing
+    lowering_class = LoweringBorrowed
 
     def run_pass(self, state):
         """Numba's own pass with our library."""
@@ -283,5 +242,6 @@ if not (
 if not (
     _has(JITCodeLibrary, "_finalize_dynamic_globals", "_finalize_final_module", "_get_module_for_linking")
     and _has(Lower, "extract_function_arguments", "lower_inst", "lower_expr", "loadvar", "delvar")
+    and _has(NRTContext, "incref", "decref")
 ):
     HelperCompiler = KernelCompiler = None

@@ -11,6 +11,7 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
+from eann_lite.compilation.borrowed import borrowing
 from eann_lite.kernels.vectors import INDEX
 
 #: New arrays begin with a cache line.
@@ -77,6 +78,7 @@ def full(typing_context, shape, number, dtype):
     return kind(shape, number, dtype), generate
 
 
+@borrowing
 @intrinsic
 def matrix(typing_context, flat, start, rows, columns):
     """``flat[start : start + rows * columns].reshape((rows, columns))`` of a contiguous array.

@@ -15,6 +15,7 @@ start to stop of element s; step t with its maps.
 
 import math
 
+from eann_lite.compilation.borrowed import borrowing
 from eann_lite.compiled import helper
 from eann_lite.formulas import activation, activation_curvature, activation_gate, activation_parameter_slopes
 from eann_lite.kernels.arrays import empty, full, matrix
@@ -27,6 +28,7 @@ COLUMNS = 11
 EPSILON = 1e-5  # of the layer normalisation
 
 
+@borrowing
 @helper
 def _rows(store, place, maps, n):
     """Rows (stop - start, width) of map n for some atoms; place: step, atoms start and stop of all in the store."""
@@ -45,6 +47,7 @@ def _kept_or_new(store, place, maps):
     return empty((1, n_atoms * (maps[0, ROW] + maps[0, IN])), store.dtype), (0, 0, n_atoms, n_atoms)
 
 
+@borrowing
 @helper
 def _vector(theta, offset, width):
     return theta[offset : offset + width]

@@ -13,6 +13,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from eann_lite.compilation.borrowed import borrowing
+
 INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
 #: So many rows of radial functions before they are needed they are asked for: what comes from the third cache or from
 #: memory has arrived then.
@@ -121,6 +123,7 @@ def line(typing_context, x):
     return types.intp(x), generate
 
 
+@borrowing
 @intrinsic
 def any_layout(typing_context, x):
     """The same array as one whose strides are not known to the compiler, and that counts no references.
