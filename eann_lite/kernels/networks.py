@@ -396,6 +396,22 @@ def _add_outer(lin, target, weight):
 
 
 @helper
+def _learned_gradients(kind, alpha, beta, pre, gates, pre_dot, bar, bar_dot, alpha_bar, beta_bar):
+    """What some atoms add to the gradients of alpha and beta; bar, bar_dot: adjoint of the activations, its tangent."""
+    # A loop for each of the two, as in _activate; by rows, since LLVM then vectorises them.
+    for i in range(pre.shape[0]):
+        x, gate, x_dot, x_bar, x_bar_dot = pre[i], gates[i], pre_dot[i], bar[i], bar_dot[i]
+        for u in range(alpha.size):
+            value, _, slope_value, _ = activation_parameter_slopes(kind, x[u], gate[u], alpha[u], beta[u])
+            alpha_bar[u] += x_bar_dot[u] * value + x_bar[u] * x_dot[u] * slope_value
+    for i in range(pre.shape[0]):
+        x, gate, x_dot, x_bar, x_bar_dot = pre[i], gates[i], pre_dot[i], bar[i], bar_dot[i]
+        for u in range(alpha.size):
+            _, value, _, slope_value = activation_parameter_slopes(kind, x[u], gate[u], alpha[u], beta[u])
+            beta_bar[u] += x_bar_dot[u] * value + x_bar[u] * x_dot[u] * slope_value
+
+
+@helper
 def _unit_gradients(place, maps, n, moving, theta, values, tangents, grad):
     """What some atoms add to the gradients of the activations and the normalisation of map n."""
     width, kind = maps[n, IN], maps[n, KIND]
@@ -406,21 +422,12 @@ def _unit_gradients(place, maps, n, moving, theta, values, tangents, grad):
     lin_bar, lin_bar_dot = _rows(values.lin_bar, place, maps, n), _rows(tangents.lin_bar, place, maps, n)
     if maps[n, ALPHA] >= 0:
         alpha_bar, beta_bar = _vector(grad, maps[n, ALPHA], width), _vector(grad, maps[n, BETA], width)
-        # Without ``moving`` tangents of pre and adjoints of the activations were not computed: zeros in their place.
-        still = full(width, 0, theta.dtype)
-        for i in range(pre.shape[0]):
-            x, gate, bar_dot = pre[i], gates[i], act_bar_dot[i]
-            x_dot, bar = pre_dot[i] if moving else still, act_bar[i] if moving else still
-            for u in range(width):
-                value, _, slope_value, _ = activation_parameter_slopes(kind, x[u], gate[u], alpha[u], beta[u])
-                alpha_bar[u] += bar_dot[u] * value + bar[u] * x_dot[u] * slope_value
-        # A loop for each of the two, as in _activate.
-        for i in range(pre.shape[0]):
-            x, gate, bar_dot = pre[i], gates[i], act_bar_dot[i]
-            x_dot, bar = pre_dot[i] if moving else still, act_bar[i] if moving else still
-            for u in range(width):
-                _, value, _, slope_value = activation_parameter_slopes(kind, x[u], gate[u], alpha[u], beta[u])
-                beta_bar[u] += bar_dot[u] * value + bar[u] * x_dot[u] * slope_value
+        if moving:
+            _learned_gradients(kind, alpha, beta, pre, gates, pre_dot, act_bar, act_bar_dot, alpha_bar, beta_bar)
+        else:
+            # Tangents of pre and adjoints of the activations were not computed: zeros in their place.
+            still = full((pre.shape[0], width), 0, theta.dtype)
+            _learned_gradients(kind, alpha, beta, pre, gates, still, still, act_bar_dot, alpha_bar, beta_bar)
     if maps[n, SCALE] >= 0:
         still = full(width, 0, theta.dtype)
         for i in range(pre.shape[0]):

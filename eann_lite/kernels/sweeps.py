@@ -54,14 +54,20 @@ def _forward(worker, counts, potential, batch, values, energies):
             b = next_block(counts, t, worker, n_blocks, b)
 
 
+@helper
+def _first_coefficients(potential, batch, values):
+    """c_ik of step 0 are those of the element of i."""
+    for i in range(batch.species.size):
+        for k in range(values.coefficients.shape[2]):
+            values.coefficients[0, i, k] = potential.coefficients[batch.species[i], k]
+
+
 @Kernel
 def forward(threads, potential, batch, values, energies):
     """energies (N,) in eV of all atoms, reference energies and repulsion included."""
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     counts = nothing_taken(steps, threads, n_blocks)
-    for i in range(batch.species.size):
-        for k in range(values.coefficients.shape[2]):
-            values.coefficients[0, i, k] = potential.coefficients[batch.species[i], k]
+    _first_coefficients(potential, batch, values)
     run_workers(_forward, threads, counts.shape[1] - 1, counts, potential, batch, values, energies)
 
 
