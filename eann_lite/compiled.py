@@ -14,7 +14,8 @@ import numba
 from llvmlite.binding import address_of_symbol
 
 from eann_lite.compilation.cache_locks import take_turns
-from eann_lite.compilation.linked import HelperCompiler, KernelCompiler
+from eann_lite.compilation.linked import HelperCompiler, KernelCompiler, PlacedKernelCompiler
+from eann_lite.compilation.placed import Placed, kind_of
 from eann_lite.compilation.precision import FormulaCompiler
 
 #: Contraction of a*b + c into one rounding is allowed; nothing else that changes results (no reassociation).
@@ -62,9 +63,14 @@ def helper(function):
 
 def compile_loops(function):
     """Decorator of a kernel: Numba ``njit`` with the options of this package and its cache."""
+    return _cached(function, KernelCompiler or FormulaCompiler)
+
+
+def _cached(function, compiler):
+    """Numba's dispatcher of a kernel, with the options of this package and its cache."""
     dispatcher = numba.njit(
         nogil=True, fastmath=FASTMATH, error_model="numpy", no_cfunc_wrapper=True,
-        pipeline_class=KernelCompiler or FormulaCompiler,
+        pipeline_class=compiler,
     )(function)  # fmt: skip
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = cache_directory()
@@ -86,15 +92,37 @@ class Kernel:
     """A kernel that may share its work among threads (``kernels.shares.run_workers``).
 
     ``kernel(threaded, *arguments)`` runs it, with one more argument, the first: (number of threads, address of what
-    starts them).  It is the same machine code with threads and without.
+    starts them).  It is the same machine code with threads and without.  Arguments are arrays, numbers and tuples of
+    them; those that are ``Placed`` cross sooner.
     """
 
     def __init__(self, function):
         self.__doc__ = function.__doc__
-        self.compiled = compile_loops(function)
+        self._by_address = PlacedKernelCompiler is not None
+        self.compiled = _cached(function, PlacedKernelCompiler or KernelCompiler or FormulaCompiler)
+        self._entries = {}
 
     def __call__(self, threaded, *arguments):
-        return self.compiled(_threads() if threaded else ALONE, *arguments)
+        threads = _threads() if threaded else ALONE
+        if not self._by_address:
+            return self.compiled(threads, *(a.value if isinstance(a, Placed) else a for a in arguments))
+        arguments = [Placed(a) if isinstance(a, tuple) else a for a in arguments]
+        kinds = tuple(map(kind_of, arguments))
+        entry = self._entries.get(kinds)
+        if entry is None:
+            entry = self._entries[kinds] = self._compiled_for(threads, arguments)
+        return entry(threads, *(a.address if isinstance(a, Placed) else a for a in arguments))
+
+    def _compiled_for(self, threads, arguments):
+        """What runs the kernel for arguments of these types: Numba's dispatcher looks at every array for itself."""
+        types = [numba.typeof(a.value if isinstance(a, Placed) else a) for a in arguments]
+        for argument, found in zip(arguments, types):
+            if isinstance(argument, Placed) and not argument.kind.size_is_right(found):
+                raise RuntimeError(
+                    f"Numba {numba.__version__} lays out tuples otherwise than eann_lite.compilation.placed expects. "
+                    "Install the Numba that setup.cfg asks for, and report this."
+                )
+        return self.compiled.compile((numba.typeof(threads), *types))
 
 
 def _threads():

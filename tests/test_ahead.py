@@ -14,6 +14,7 @@ import eann_lite.calculator
 import eann_lite.training.run
 from eann_lite import EANNCalculator, Model, Specification, compiled, fit
 from eann_lite.compilation import cache_locks
+from eann_lite.compilation.placed import Placed
 from eann_lite.model import ahead
 from eann_lite.model.ahead import compile_ahead, compile_and_end, evaluation
 from eann_lite.model.initial import initial_parameters
@@ -105,7 +106,8 @@ def asked_and_called(monkeypatch):
     asked, called, run = set(), set(), compiled.Kernel.__call__
 
     def call(kernel, threaded, *arguments):
-        fields = [value for group in arguments if isinstance(group, tuple) for value in group]
+        tuples = [argument.value for argument in arguments if isinstance(argument, Placed)]
+        fields = [value for group in tuples for value in group]
         single = any(getattr(value, "dtype", None) == np.float32 for value in fields)
         if (name := kernel.compiled.py_func.__name__) in KERNELS:
             called.add((KERNELS[name], "float32" if single else "float64"))

@@ -14,6 +14,7 @@ from numba.core import cgutils, ir
 from numba.core.datamodel import register_default
 from numba.core.datamodel.models import DataModel
 from numba.core.lowering import Lower
+from numba.extending import NativeValue, unbox
 
 #: Tuples of fewer numbers are passed as Numba does.
 FEWEST = 9
@@ -49,8 +50,11 @@ class _Model(DataModel):
     get_argument_type = get_value_type
 
     def as_argument(self, builder, value):
-        """The address of a tuple: where it was loaded from, if it still stands there, or a new place."""
-        address = getattr(value, STANDS_AT, None)
+        """The address of a tuple: where it was loaded from, if it still stands there, or a new place.
+
+        From Python the address has come already.
+        """
+        address = value if value.type == self.get_value_type() else getattr(value, STANDS_AT, None)
         if address is None:
             with builder.goto_entry_block():
                 address = builder.alloca(value.type)
@@ -60,6 +64,13 @@ class _Model(DataModel):
 
     def from_argument(self, builder, value):
         return value
+
+
+@unbox(ByAddress)
+def _from_python(kind, number, c):
+    """From Python such an argument comes as the address alone (``placed``)."""
+    address = c.pyapi.long_as_voidptr(number)
+    return NativeValue(c.builder.bitcast(address, c.context.get_value_type(kind)), is_error=c.pyapi.c_api_error())
 
 
 def _size(kind):

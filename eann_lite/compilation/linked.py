@@ -8,7 +8,7 @@ All functions ask for vectors of 512 bits, where the machine has them.  Left to 
 processors, since some lower their clock for longer ones; the explicit vectors of ``kernels.vectors`` do so anyway.
 
 This builds on parts of Numba that are not its public interface; where the attributes used are missing,
-``HelperCompiler`` and ``KernelCompiler`` are None and all is compiled as usual.
+``HelperCompiler``, ``KernelCompiler`` and ``PlacedKernelCompiler`` are None and all is compiled as usual.
 """
 
 import gc
@@ -229,6 +229,20 @@ class KernelCompiler(FormulaCompiler):
             return super()._compile_core()
 
 
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _KernelLowering(NativeLowering):
+    """From typed code to LLVM code that gets tuples by their address."""
+
+    _name = "kernel_lowering"
+    lowering_class = LoweringBorrowed
+
+
+class PlacedKernelCompiler(KernelCompiler):
+    """The same for kernels that get tuples by their address from Python, too (``placed``)."""
+
+    own_passes = {**KernelCompiler.own_passes, NativeLowering: _KernelLowering}
+
+
 def _has(owner, *names):
     return all(hasattr(owner, name) for name in names)
 
@@ -238,10 +252,10 @@ if not (
     and _has(CompilerBase, "_compile_core")
     and _has(NRTContext, "get_meminfos")
 ):
-    KernelCompiler = None
+    KernelCompiler = PlacedKernelCompiler = None
 if not (
     _has(JITCodeLibrary, "_finalize_dynamic_globals", "_finalize_final_module", "_get_module_for_linking")
     and _has(Lower, "extract_function_arguments", "lower_inst", "lower_expr", "loadvar", "delvar")
     and _has(NRTContext, "incref", "decref")
 ):
-    HelperCompiler = KernelCompiler = None
+    HelperCompiler = KernelCompiler = PlacedKernelCompiler = None

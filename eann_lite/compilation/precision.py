@@ -53,11 +53,13 @@ class ConstantPrecision(FunctionPass):
 class FormulaCompiler(CompilerBase):
     """Numba's passes with ``ConstantPrecision`` among them, and ``RememberingTypeInference`` for the types."""
 
+    #: Passes of our own in place of Numba's.
+    own_passes = {NopythonTypeInference: RememberingTypeInference}
+
     def define_pipelines(self):
         """The one pipeline."""
         manager = DefaultPassBuilder.define_nopython_pipeline(self.state, "formula")
         manager.add_pass_after(ConstantPrecision, IRProcessing)
-        own = {NopythonTypeInference: RememberingTypeInference}
-        manager.passes = [(own.get(each, each), text) for each, text in manager.passes]
+        manager.passes = [(self.own_passes.get(each, each), text) for each, text in manager.passes]
         manager.finalize()
         return [manager]

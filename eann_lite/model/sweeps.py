@@ -111,6 +111,7 @@ class Sweeps:
         self.potential = None
         self.buffers = Buffers(self.dtype)
         self.batch = self.values = self.tangents = None
+        self._places = {}
         self._reversed = False
         # Arrays of the last batch serve the next one of the same size.
         self._sizes, self._values = None, {}
@@ -187,7 +188,7 @@ class Sweeps:
 
         self.take(batch, keep, all_densities)
         energies = np.empty(batch.species.size)
-        sweeps.forward(batch.threaded, self.potential, batch, self.values, energies)
+        sweeps.forward(batch.threaded, *self._placed("potential", "batch", "values"), energies)
         return energies
 
     def take(self, batch, keep=False, all_densities=False):
@@ -197,6 +198,8 @@ class Sweeps:
         if self._sizes != sizes:
             self._sizes = sizes
             self._values, self.tangents = {}, None
+            for name in ("values", "tangents"):
+                self._places.pop(name, None)  # It would keep arrays that have become too small.
         kept = keep, keep or all_densities
         if kept not in self._values:
             self._values[kept] = self._new_values(*kept)
@@ -235,6 +238,16 @@ class Sweeps:
         begin, size = n_atoms * int(last[ROW]), n_atoms * int(last[IN])
         return self.values.lin[-1, begin : begin + size].reshape(n_atoms, -1)
 
+    def _placed(self, *names):
+        """These tuples as kernels take them soonest."""
+        from eann_lite.compilation.placed import Placed
+
+        for name in names:
+            value = getattr(self, name)
+            if name not in self._places or self._places[name].value is not value:
+                self._places[name] = Placed(value)
+        return [self._places[name] for name in names]
+
     def _shapes(self):
         """Shapes of the arrays of ``Values`` and ``Tangents`` for the present batch."""
         spec = self.specification
@@ -264,7 +277,7 @@ class Sweeps:
         self._reversed = True
         n_atoms = self.batch.species.size
         forces, virials = np.empty((n_atoms, 3)), np.empty((n_atoms, 3, 3))
-        sweeps.reverse(self.batch.threaded, self.potential, self.batch, self.values, forces, virials)
+        sweeps.reverse(self.batch.threaded, *self._placed("potential", "batch", "values"), forces, virials)
         return forces, virials
 
     def _check_kept(self):
@@ -295,7 +308,7 @@ class Sweeps:
         self._check_kept()
         self._provide_tangents()
         sweeps.forward_tangent(
-            self.batch.threaded, self.potential, self.batch, self.values, self.tangents, direction, strain
+            self.batch.threaded, *self._placed("potential", "batch", "values", "tangents"), direction, strain
         )
 
     def gradient(self, energy_weights, direction=None, strain=None):
@@ -324,10 +337,7 @@ class Sweeps:
         sweeps.reverse_tangent(
             batch.threaded,
             moving,
-            self.potential,
-            batch,
-            self.values,
-            self.tangents,
+            *self._placed("potential", "batch", "values", "tangents"),
             by_contraction,
             *by_radial,
             gradient,
@@ -359,7 +369,7 @@ class Sweeps:
         by_contraction[:] = 0.0
         forces_dot = np.empty((n_atoms, 3))
         sweeps.forces_along(
-            batch.threaded, self.potential, batch, self.values, self.tangents, by_contraction,
+            batch.threaded, *self._placed("potential", "batch", "values", "tangents"), by_contraction,
             np.empty((n_pairs, self.specification.radial)), np.empty((3, n_pairs)), forces_dot,
         )  # fmt: skip
         return forces_dot
