@@ -17,9 +17,6 @@ from eann_lite.model.ahead import compile_ahead, evaluation
 from eann_lite.model.sweeps import PRECISIONS, Sweeps
 from eann_lite.neighbors import SkinList, neighbor_pairs
 
-#: Places of xx, yy, zz, yz, xz, xy in a (3, 3) stress, as ASE orders them.
-VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
-
 
 def _bytes_of(atoms):
     """What a calculation depends on, as bytes by ASE's names: for small structures the fastest to compare."""
@@ -29,12 +26,6 @@ def _bytes_of(atoms):
         "cell": atoms.cell.array.tobytes(),
         "pbc": atoms.pbc.tobytes(),
     }
-
-
-def _volume(cell):
-    """Volume of a cell (3, 3); for so small a matrix ``numpy.linalg.det`` takes ten times as long."""
-    (a, b, c), (d, e, f), (g, h, i) = cell.tolist()
-    return abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
 
 
 class EANNCalculator(Calculator):
@@ -166,17 +157,15 @@ class EANNCalculator(Calculator):
 
     def _derivatives(self):
         """Reverse sweep after the forward sweep of the same atoms: forces, and the stress where there is a volume."""
-        forces, strain_derivative = np.empty((self._batch.order.size, 3)), np.empty((3, 3))
+        n_atoms, atoms = self._batch.order.size, self.atoms
+        forces, stress = np.empty((n_atoms, 3)), np.empty(6)
         batch_forces, virials = self.sweeps.reverse()
-        if not forces_as_given(self._batch.order, batch_forces, virials, forces, strain_derivative):
-            self._refuse(self.atoms)
-        results = {"forces": forces}
-        if any(self.atoms.pbc.tolist()):
-            volume = _volume(self.atoms.cell.array)
-            if volume > 0.0:
-                stress = strain_derivative.tolist()
-                results["stress"] = np.array([stress[x][y] / volume for x, y in VOIGT])
-        return results
+        finite, has_stress = forces_as_given(
+            self._batch.order, batch_forces, virials, atoms.cell.array, atoms.pbc, forces, stress
+        )
+        if not finite:
+            self._refuse(atoms)
+        return {"forces": forces, "stress": stress} if has_stress else {"forces": forces}
 
     def _refuse(self, atoms):
         """Raise the InputError for energies or forces that are not finite."""

@@ -106,16 +106,26 @@ def energies_as_given(order, atomic, energies):
     return total
 
 
-@compile_loops
-def forces_as_given(order, atomic, virials, forces, strain_derivative):
-    """Fill forces (N, 3) likewise, and strain_derivative (3, 3) with the sum of virials (N, 3, 3).
+@helper
+def _volume(cell, pbc):
+    """Volume of a cell (3, 3); 0 where it is periodic in no direction."""
+    if not (pbc[0] or pbc[1] or pbc[2]):
+        return 0.0
+    volume = 0.0
+    for x in range(3):
+        y, z = (x + 1) % 3, (x + 2) % 3
+        volume += cell[0, x] * (cell[1, y] * cell[2, z] - cell[1, z] * cell[2, y])
+    return abs(volume)
 
-    Returns whether all of them are finite.
+
+@compile_loops
+def forces_as_given(order, atomic, virials, cell, pbc, forces, stress):
+    """Fill forces (N, 3) likewise, and stress (6,) in ASE's order, xx yy zz yz xz xy, from virials (N, 3, 3).
+
+    Returns whether all forces and virials are finite, and whether there is a stress: a volume of a periodic cell.
     """
     magnitudes = 0.0
-    for x in range(3):
-        for y in range(3):
-            strain_derivative[x, y] = 0.0
+    strain_derivative = full((3, 3), 0, np.float64)
     for n in range(order.size):
         for x in range(3):
             forces[order[n], x] = atomic[n, x]
@@ -123,7 +133,12 @@ def forces_as_given(order, atomic, virials, forces, strain_derivative):
             for y in range(3):
                 strain_derivative[x, y] += virials[n, x, y]
                 magnitudes += abs(virials[n, x, y])
-    return magnitudes < math.inf  # NaN is not
+    volume = _volume(cell, pbc)
+    if volume > 0.0:
+        for x in range(3):
+            stress[x] = strain_derivative[x, x] / volume
+            stress[3 + x] = strain_derivative[min((x + 1) % 3, (x + 2) % 3), max((x + 1) % 3, (x + 2) % 3)] / volume
+    return magnitudes < math.inf, volume > 0.0  # NaN is not
 
 
 @compile_loops
