@@ -107,11 +107,11 @@ class Kernel:
         if not self._by_address:
             return self.compiled(threads, *(a.value if isinstance(a, Placed) else a for a in arguments))
         arguments = [Placed(a) if isinstance(a, tuple) else a for a in arguments]
-        kinds = tuple(map(kind_of, arguments))
+        kinds = tuple([kind_of(a) for a in arguments])
         entry = self._entries.get(kinds)
         if entry is None:
             entry = self._entries[kinds] = self._compiled_for(threads, arguments)
-        return entry(threads, *(a.address if isinstance(a, Placed) else a for a in arguments))
+        return entry(threads, *[a.address if isinstance(a, Placed) else a for a in arguments])
 
     def _compiled_for(self, threads, arguments):
         """What runs the kernel for arguments of these types: Numba's dispatcher looks at every array for itself."""
@@ -161,8 +161,14 @@ def threads_in_use():
 
     The first call starts them, if nobody has: where Numba was asked before, they do not sleep.
     """
+    return _number_of_threads()()
+
+
+@lru_cache(maxsize=1)
+def _number_of_threads():
+    """What tells it: of Numba's own function the part that asks, for its locks take longer."""
     _start_threads()
-    return numba.get_num_threads()
+    return getattr(numba.np.ufunc.parallel, "_get_num_threads", None) or numba.get_num_threads
 
 
 def set_threads(threads):

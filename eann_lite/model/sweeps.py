@@ -5,9 +5,11 @@ paper in ``reference``.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
+from eann_lite.compilation.placed import Placed
 from eann_lite.elements import atomic_number
 from eann_lite.model.networks import network_stages, weight_places
 from eann_lite.model.parameters import Layout, contraction_of
@@ -60,6 +62,14 @@ ALWAYS_DOUBLE = ("recoil",)
 LINE = 64
 #: Names of the precisions in which energies and forces can be computed, and their kinds of numbers.
 PRECISIONS = {"float64": np.float64, "float32": np.float32}
+
+
+@lru_cache(maxsize=1)
+def _kernels():
+    """``kernels.sweeps``, imported once they are needed: with Numba, which takes long, and soonest found so."""
+    from eann_lite.kernels import sweeps
+
+    return sweeps
 
 
 class Buffers:
@@ -184,8 +194,7 @@ class Sweeps:
         With ``keep`` what derivatives of energies and forces need later is kept, too: for ``gradient``, ``tangent``
         and ``forces_along``; and the densities of all steps, which ``all_densities`` alone keeps at less cost.
         """
-        from eann_lite.kernels import sweeps
-
+        sweeps = _kernels()
         self.take(batch, keep, all_densities)
         energies = np.empty(batch.species.size)
         sweeps.forward(batch.threaded, *self._placed("potential", "batch", "values"), energies)
@@ -240,8 +249,6 @@ class Sweeps:
 
     def _placed(self, *names):
         """These tuples as kernels take them soonest."""
-        from eann_lite.compilation.placed import Placed
-
         for name in names:
             value = getattr(self, name)
             if name not in self._places or self._places[name].value is not value:
@@ -269,8 +276,7 @@ class Sweeps:
 
         The sum of the virials of a structure is its strain derivative dE/d(strain).
         """
-        from eann_lite.kernels import sweeps
-
+        sweeps = _kernels()
         if self._reversed:
             # It may leave derivatives where orbital sums stood.
             self.forward(self.batch, *next(kept for kept, values in self._values.items() if values is self.values))
@@ -303,8 +309,7 @@ class Sweeps:
         They stand in ``tangents``: coefficients (T + 1, N, K), density (T + 1, N, M) and the rest.  After ``forward``
         with ``keep``.
         """
-        from eann_lite.kernels import sweeps
-
+        sweeps = _kernels()
         self._check_kept()
         self._provide_tangents()
         sweeps.forward_tangent(
@@ -320,8 +325,7 @@ class Sweeps:
         term enters as the tangent of its seed.  After ``forward`` with ``keep`` and ``reverse``; for energies alone (no
         direction) ``forward`` is enough.
         """
-        from eann_lite.kernels import sweeps
-
+        sweeps = _kernels()
         batch, spec = self.batch, self.specification
         moving = direction is not None
         self._check_kept()
@@ -356,8 +360,7 @@ class Sweeps:
 
         Exact: the tangent of the reverse sweep with respect to positions.  After ``forward`` with ``keep`` and ``reverse``.
         """
-        from eann_lite.kernels import sweeps
-
+        sweeps = _kernels()
         if self.dtype != np.float64:
             raise ValueError("derivatives of forces: expected Sweeps of precision float64, these are of float32")
         self._check_kept()
