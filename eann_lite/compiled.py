@@ -13,6 +13,7 @@ from pathlib import Path
 import numba
 from llvmlite.binding import address_of_symbol
 
+from eann_lite.compilation.by_address import goes_by_address
 from eann_lite.compilation.cache_locks import take_turns
 from eann_lite.compilation.linked import HelperCompiler, KernelCompiler, PlacedKernelCompiler
 from eann_lite.compilation.placed import Placed, kind_of
@@ -93,36 +94,46 @@ class Kernel:
 
     ``kernel(threaded, *arguments)`` runs it, with one more argument, the first: (number of threads, address of what
     starts them).  It is the same machine code with threads and without.  Arguments are arrays, numbers and tuples of
-    them; those that are ``Placed`` cross sooner.
+    these, which cross faster where they are ``Placed`` already.  It returns nothing.
     """
 
     def __init__(self, function):
         self.__doc__ = function.__doc__
+        self._function, self._entries = function, {}
         self._by_address = PlacedKernelCompiler is not None
         self.compiled = _cached(function, PlacedKernelCompiler or KernelCompiler or FormulaCompiler)
-        self._entries = {}
 
     def __call__(self, threaded, *arguments):
         threads = _threads() if threaded else ALONE
         if not self._by_address:
-            return self.compiled(threads, *(a.value if isinstance(a, Placed) else a for a in arguments))
+            self.compiled(threads, *[a.value if isinstance(a, Placed) else a for a in arguments])
+            return
         arguments = [Placed(a) if isinstance(a, tuple) else a for a in arguments]
         kinds = tuple([kind_of(a) for a in arguments])
-        entry = self._entries.get(kinds)
-        if entry is None:
-            entry = self._entries[kinds] = self._compiled_for(threads, arguments)
-        return entry(threads, *[a.address if isinstance(a, Placed) else a for a in arguments])
+        if kinds not in self._entries:
+            self._compile(kinds, threads, arguments)
+            if not self._by_address:
+                self(threaded, *arguments)
+                return
+        entry, crossing = self._entries[kinds]
+        entry(threads, *[a if part is None else getattr(a, part) for a, part in zip(arguments, crossing)])
 
-    def _compiled_for(self, threads, arguments):
-        """What runs the kernel for arguments of these types: Numba's dispatcher looks at every array for itself."""
+    def _compile(self, kinds, threads, arguments):
+        """Note what runs the kernel for such arguments, and what of each argument crosses.
+
+        Numba's dispatcher, which finds that by itself, looks at every array in every tuple.
+        """
         types = [numba.typeof(a.value if isinstance(a, Placed) else a) for a in arguments]
-        for argument, found in zip(arguments, types):
-            if isinstance(argument, Placed) and not argument.kind.size_is_right(found):
-                raise RuntimeError(
-                    f"Numba {numba.__version__} lays out tuples otherwise than eann_lite.compilation.placed expects. "
-                    "Install the Numba that setup.cfg asks for, and report this."
-                )
-        return self.compiled.compile((numba.typeof(threads), *types))
+        placed = [isinstance(a, Placed) for a in arguments]
+        if not all(a.kind.size_is_right(found) for a, found, here in zip(arguments, types, placed) if here):
+            self._by_address, self.compiled = False, _cached(self._function, KernelCompiler)
+            return
+        signature = (numba.typeof(threads), *types)
+        entry = self.compiled.compile(signature)
+        if self.compiled.overloads[signature].signature.return_type != numba.types.none:
+            raise TypeError(f"kernel {self._function.__name__}: expected it to return nothing")
+        parts = ["address" if goes_by_address(found) else "value" for found in types]
+        self._entries[kinds] = entry, [part if here else None for part, here in zip(parts, placed)]
 
 
 def _threads():

@@ -106,8 +106,8 @@ def asked_and_called(monkeypatch):
     asked, called, run = set(), set(), compiled.Kernel.__call__
 
     def call(kernel, threaded, *arguments):
-        tuples = [argument.value for argument in arguments if isinstance(argument, Placed)]
-        fields = [value for group in tuples for value in group]
+        given = [argument.value if isinstance(argument, Placed) else argument for argument in arguments]
+        fields = [value for group in given if isinstance(group, tuple) for value in group]
         single = any(getattr(value, "dtype", None) == np.float32 for value in fields)
         if (name := kernel.compiled.py_func.__name__) in KERNELS:
             called.add((KERNELS[name], "float32" if single else "float64"))

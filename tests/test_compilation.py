@@ -13,6 +13,7 @@ import pytest
 from numba import types
 from numba.core.bytecode import FunctionIdentity
 from numba.core.codegen import JITCodeLibrary
+from numba.core.errors import LoweringError
 from numba.core.registry import cpu_target
 from numba.core.runtime import _nrt_python, rtsys
 from numba.core.runtime.context import NRTContext
@@ -306,6 +307,32 @@ def test_helpers_get_tuples_by_their_address(empty_cache):
 @helper
 def rest_of(x, n):
     return x[n:]
+
+
+@borrowing
+@helper
+def rest_or_new(x, y, n):
+    return x[n:] if n > 0 else empty(x.size, x.dtype)
+
+
+@borrowing
+@helper
+def rest_of_second(x, y, n):
+    return y[n:]
+
+
+@pytest.mark.parametrize("function", [rest_or_new, rest_of_second])
+def test_helpers_that_return_more_than_part_of_their_first_argument_must_not_say_so(function, empty_cache):
+    with pytest.raises(LoweringError, match=r"rest_o.*: expected it to return part of its first argument"):
+        compile_loops(lambda x, n: function(x, x, n).sum())(np.arange(5.0), 1)
+
+
+def test_borrowing_helpers_may_be_called_by_the_names_of_their_arguments(empty_cache):
+    @helper
+    def sum_of_rest(x, n):
+        return rest_of(n=n, x=x).sum()
+
+    assert compile_loops(lambda x, n: sum_of_rest(x, n))(np.arange(5.0), 2) == 9.0
 
 
 @helper

@@ -1,23 +1,22 @@
 """Tuples that cross into kernels by their address."""
 
+import copy
+import ctypes
 import gc
+import pickle
+import re
 from typing import NamedTuple
 
 import numba
 import numpy as np
 import pytest
+from ase.build import molecule
 
-from eann_lite import compiled
+from eann_lite import EANNCalculator, Model, Specification, compiled
+from eann_lite.compilation import placed as placed_module
 from eann_lite.compilation.placed import Placed, kind_of
 from eann_lite.compiled import Kernel, helper
-
-
-class Ends(NamedTuple):
-    """A tuple inside of another."""
-
-    begin: int
-    end: int
-    scale: float
+from eann_lite.model.initial import initial_parameters
 
 
 class Mixed(NamedTuple):
@@ -27,19 +26,19 @@ class Mixed(NamedTuple):
     x: np.ndarray
     n: int
     table: np.ndarray
-    ends: Ends
+    scale: float
     cube: np.ndarray
     down: bool
-    also_down: bool
     factor: float
     chosen: np.ndarray
+    also_down: bool
 
 
 def mixed(precision=np.float64, order="C"):
     return Mixed(
         True, np.arange(7, dtype=precision) - 3, -5, np.arange(12, dtype=np.int64).reshape((3, 4), order=order),
-        Ends(1, 3, 0.5), np.arange(24, dtype=precision).reshape(2, 3, 4), False, False, 2.5,
-        np.array([4, 1, 2], np.int32),
+        0.5, np.arange(24, dtype=precision).reshape(2, 3, 4), False, 2.5,
+        np.array([4, 1, 2], np.int32), False,
     )  # fmt: skip
 
 
@@ -47,8 +46,8 @@ def mixed(precision=np.float64, order="C"):
 def add_everything(tuple_, found):
     found[0] += tuple_.up + 2.0 * tuple_.down + 4.0 * tuple_.also_down
     found[1] += tuple_.x.sum() + tuple_.x[tuple_.chosen[0]] * tuple_.x.size
-    found[2] += tuple_.n * tuple_.factor * tuple_.ends.scale
-    found[3] += tuple_.table[tuple_.ends.begin, tuple_.ends.end] + 10 * tuple_.table.shape[1] + tuple_.table[2, 0]
+    found[2] += tuple_.n * tuple_.factor * tuple_.scale
+    found[3] += tuple_.table[1, 3] + 10 * tuple_.table.shape[1] + tuple_.table[2, 0]
     found[4] += tuple_.cube[1, tuple_.chosen[2], tuple_.chosen[1]]
     tuple_.x[0] = -9.0
 
@@ -56,7 +55,7 @@ def add_everything(tuple_, found):
 def everything(value):
     return [
         value.up + 2.0 * value.down + 4.0 * value.also_down, value.x.sum() + value.x[4] * 7,
-        value.n * value.factor * value.ends.scale, value.table[1, 3] + 40 + value.table[2, 0], value.cube[1, 2, 1],
+        value.n * value.factor * value.scale, value.table[1, 3] + 40 + value.table[2, 0], value.cube[1, 2, 1],
     ]  # fmt: skip
 
 
@@ -71,49 +70,105 @@ def test_kernels_read_of_a_placed_tuple_what_is_in_it(missing, empty_cache, monk
         add_everything(value, found)
         add_everything(other, found)
 
-    assert read._by_address == (not missing)
     for first, second in ((mixed(), mixed(order="F")), (mixed(np.float32), mixed()), (mixed(), mixed(np.float32))):
         expected, found = np.array(everything(first)) + everything(second), np.zeros(5)
         read(False, Placed(first), found, second)
         np.testing.assert_array_equal(found, expected)
         assert first.x[0] == second.x[0] == -9.0
     assert len(read.compiled.signatures) == 3
+    assert read._by_address == (not missing)
 
 
-def test_a_placed_tuple_holds_its_arrays():
-    placed = Placed(mixed())
+@Kernel
+def read_one(threads, value, found):
+    add_everything(value, found)
+
+
+def test_a_placed_tuple_holds_its_arrays_and_copies_stand_elsewhere():
+    placed, expected = Placed(mixed()), everything(mixed())
+    copies = copy.deepcopy(placed), pickle.loads(pickle.dumps(placed))
+    assert len({one.address for one in (placed, *copies)}) == 3
+    placed.value.x[:] = 0.0
+    del placed
     gc.collect()
-    others = [mixed() for _ in range(50)]
-    assert placed.value.x[6] == 3.0 and len(others) == 50
+    others = [Placed(mixed(np.float32)) for _ in range(50)]
+    for one in copies:
+        found = np.zeros(5)
+        read_one(False, one, found)
+        np.testing.assert_array_equal(found, expected)
+    assert len(others) == 50
+
+
+def test_calculators_and_models_can_be_copied_after_they_were_used():
+    specification = Specification(elements=("C", "H"), cutoff=4.0, radial=3, densities=5, recursions=0)
+    model, methane = Model(specification, initial_parameters(specification, seed=0)), molecule("CH4")
+    methane.calc = EANNCalculator(model)
+    before, here = methane.get_forces(), model.evaluate(methane).forces
+    for copied in (copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))):
+        calculator, of_copy = copied(methane.calc), copied(model).evaluate(methane).forces
+        methane.rattle(0.1, seed=0)
+        moved = methane.get_forces()
+        methane_again = methane.copy()
+        methane_again.calc = calculator
+        np.testing.assert_array_equal(methane_again.get_forces(), moved)
+        np.testing.assert_array_equal(of_copy, here)
+        methane.positions = molecule("CH4").positions
+        np.testing.assert_array_equal(methane.get_forces(), before)
+
+
+@pytest.mark.parametrize("value", [(np.arange(3.0),), (2, 3.0)])
+def test_kernels_take_small_tuples_as_numba_does(value, empty_cache):
+    @Kernel
+    def read(threads, value, found):
+        found[0] = value[0].sum() if len(value) == 1 else value[0] + value[1]
+
+    for argument in (value, Placed(value)):
+        found = np.zeros(1)
+        read(False, argument, found)
+        assert found[0] == (3.0 if len(value) == 1 else 5.0)
+
+
+def test_kernels_return_nothing(empty_cache):
+    @Kernel
+    def first(threads, value):
+        return value.x
+
+    with pytest.raises(TypeError, match="kernel first: expected it to return nothing"):
+        first(False, mixed())
 
 
 def test_kinds_are_as_different_as_the_types_of_numba():
-    array = np.zeros((4, 4))
-    read_only = np.zeros((4, 4))
+    array, read_only = np.zeros((4, 4)), np.zeros((4, 4))
     read_only.flags.writeable = False
     values = [
         array, array[1:], array[:, 1:], array.T, array[0], array[:, 0], array.astype(np.float32), array.astype(int),
-        read_only, 1.0, 1, True, (1, 2.0), (1, 2), (array, 1), (array.T, 1), Ends(1, 2, 3.0), Ends(1, 2, 3), mixed(),
-        mixed(np.float32), mixed(order="F"),
+        read_only, 1.0, 1, True,
     ]  # fmt: skip
     for one in values:
         for other in values:
             assert (kind_of(one) == kind_of(other)) == (numba.typeof(one) == numba.typeof(other))
-    assert Placed(mixed()).kind is Placed(mixed()).kind is not Placed(mixed(np.float32)).kind
+    tuples = [(1, 2.0), (1, 2), (array, 1), (array.T, 1), mixed(), mixed(np.float32), mixed(order="F"), tuple(mixed())]
+    for one in tuples:
+        for other in tuples:
+            assert (Placed(one).kind is Placed(other).kind) == (numba.typeof(one) == numba.typeof(other))
 
 
-def test_what_kernels_cannot_read_of_a_tuple_is_refused_with_what_came():
-    with pytest.raises(TypeError, match=r"expected an array, bool, int, float or tuple, got \['H'\]"):
-        Placed((np.zeros(3), ["H"]))
+@pytest.mark.parametrize("part", [["H"], (1, 2), "H", None])
+def test_what_kernels_cannot_read_of_a_tuple_is_refused_with_what_came(part):
+    with pytest.raises(TypeError, match=r"expected an array, bool, int or float, got .*" + re.escape(repr(part))):
+        Placed((np.zeros(3), part))
 
 
-def test_another_layout_of_tuples_is_refused_before_it_is_read(empty_cache, monkeypatch):
+def test_tuples_cross_as_usual_where_numba_lays_them_out_in_another_way(empty_cache, monkeypatch):
     @Kernel
     def read(threads, value, found):
         add_everything(value, found)
 
-    placed = Placed(mixed())
-    monkeypatch.setattr(placed.kind, "size_is_right", lambda found: False)
-    with pytest.raises(RuntimeError, match="lays out tuples otherwise than eann_lite.compilation.placed expects"):
-        read(False, placed, np.zeros(5))
-    assert not read.compiled.signatures
+    monkeypatch.setattr(placed_module, "ARRAY", "PPqqPq")
+    monkeypatch.setattr(placed_module, "_KINDS", {})
+    monkeypatch.setattr(placed_module._Kind, "place", lambda self, value: ctypes.create_string_buffer(8))
+    for value in (mixed(), Placed(mixed()), mixed(np.float32)):
+        expected, found = everything(getattr(value, "value", value)), np.zeros(5)
+        read(False, value, found)
+        np.testing.assert_array_equal(found, expected)
+    assert not read._by_address

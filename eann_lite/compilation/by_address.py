@@ -1,4 +1,4 @@
-"""Tuples of arrays that helpers get by their address.
+"""Tuples of arrays that helpers, and kernels that share their work among threads, get by their address.
 
 Numba passes every part of a tuple on its own, of each array in it seven numbers and more: hundreds from one function
 to the next, a third of all LLVM code.  Helpers get the address of a tuple that their caller holds, and load from there
@@ -80,9 +80,14 @@ def _size(kind):
     return 5 + 2 * kind.ndim if isinstance(kind, types.Array) else 1
 
 
+def goes_by_address(kind):
+    """Whether arguments of this type do."""
+    return isinstance(kind, types.BaseTuple) and _size(kind) >= FEWEST
+
+
 def _passed(kind):
     """How a helper gets an argument of this type."""
-    return ByAddress(kind) if isinstance(kind, types.BaseTuple) and _size(kind) >= FEWEST else kind
+    return ByAddress(kind) if goes_by_address(kind) else kind
 
 
 def load(builder, address):

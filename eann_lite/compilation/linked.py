@@ -231,7 +231,7 @@ class KernelCompiler(FormulaCompiler):
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _KernelLowering(NativeLowering):
-    """From typed code to LLVM code that gets tuples by their address."""
+    """From typed code to LLVM code that gets tuples by their address, and counts no references of what it is given."""
 
     _name = "kernel_lowering"
     lowering_class = LoweringBorrowed

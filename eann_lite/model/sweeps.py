@@ -66,7 +66,7 @@ PRECISIONS = {"float64": np.float64, "float32": np.float32}
 
 @lru_cache(maxsize=1)
 def _kernels():
-    """``kernels.sweeps``, imported once they are needed: with Numba, which takes long, and soonest found so."""
+    """``kernels.sweeps``: imported with Numba, which takes long, when they are needed, and asked for once."""
     from eann_lite.kernels import sweeps
 
     return sweeps
@@ -248,7 +248,7 @@ class Sweeps:
         return self.values.lin[-1, begin : begin + size].reshape(n_atoms, -1)
 
     def _placed(self, *names):
-        """These tuples as kernels take them soonest."""
+        """These tuples, ``Placed`` for kernels."""
         for name in names:
             value = getattr(self, name)
             if name not in self._places or self._places[name].value is not value:
