@@ -67,6 +67,19 @@ def assert_is_evaluation(atoms, model, limit=1e-10):
 # The same numbers
 
 
+@pytest.mark.parametrize("rows", [(1, 2, 2), (2, 1, 2), (2, 2, 1), (1, 1, 2)])
+def test_a_flat_cell_has_no_stress(model, rows):
+    """Whatever rounding makes of its volume: two of its vectors are parallel."""
+    vectors = np.array([[5.1, 0.7, 3.3], [-2.3, 6.1, 0.9]])
+    cell = np.array([vectors[n - 1] for n in rows]) * np.array([1.0, 1.3, 1.7])[:, None]
+    first, other = rows.index(1), rows.index(2)
+    pbc = [n in (first, other) for n in range(3)]
+    atoms = Atoms("CH", [[0.0, 0.0, 0.0], [0.3, 0.4, 1.0]], cell=cell, pbc=pbc)
+    atoms.calc = EANNCalculator(model)
+    assert model.evaluate(atoms).stress is None
+    assert_is_evaluation(atoms, model)
+
+
 @given(models(), structures(), st.sampled_from((0.0, 0.5, 2.0)))
 def test_every_property_is_that_of_the_model(model, structure, skin):
     atoms = structure.to_atoms()

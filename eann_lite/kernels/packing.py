@@ -6,6 +6,7 @@ import numpy as np
 
 from eann_lite.compiled import compile_loops, helper
 from eann_lite.kernels.arrays import empty, full
+from eann_lite.kernels.lattice import FLATTEST
 
 
 @compile_loops
@@ -108,14 +109,15 @@ def energies_as_given(order, atomic, energies):
 
 @helper
 def _volume(cell, pbc):
-    """Volume of a cell (3, 3); 0 where it is periodic in no direction."""
+    """Volume of a cell (3, 3); 0 where it is periodic in no direction or its vectors are linearly dependent."""
     if not (pbc[0] or pbc[1] or pbc[2]):
         return 0.0
-    volume = 0.0
+    volume, box = 0.0, 1.0
     for x in range(3):
         y, z = (x + 1) % 3, (x + 2) % 3
         volume += cell[0, x] * (cell[1, y] * cell[2, z] - cell[1, z] * cell[2, y])
-    return abs(volume)
+        box *= math.sqrt(cell[x, 0] * cell[x, 0] + cell[x, 1] * cell[x, 1] + cell[x, 2] * cell[x, 2])
+    return abs(volume) if abs(volume) > FLATTEST * box else 0.0
 
 
 @compile_loops

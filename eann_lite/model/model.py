@@ -133,6 +133,14 @@ class Model:
         save_model(self, path)
 
 
+def _volumes(cells, pbc):
+    """Volumes (Q,) of cells (Q, 3, 3); 0 where one is periodic in no direction or its vectors are linearly dependent."""
+    from eann_lite.kernels.lattice import FLATTEST
+
+    volumes, boxes = np.abs(np.linalg.det(cells)), np.linalg.norm(cells, axis=2).prod(axis=1)
+    return np.where(pbc.any(axis=1) & (volumes > FLATTEST * boxes), volumes, 0.0)
+
+
 def _results(sweeps, packed, chosen, batch, descriptors, bounds):
     """List of ``Result`` for consecutive structures (indices ``chosen``) of packed ones, drawn into a batch."""
     energies = sweeps.forward(batch, all_densities=descriptors)
@@ -146,7 +154,7 @@ def _results(sweeps, packed, chosen, batch, descriptors, bounds):
     energies, forces, virials = energies[given], forces[given], virials[given]
     offsets = packed.offsets[chosen[0] : chosen[-1] + 2] - packed.offsets[chosen[0]]
     totals, strain_derivatives = (np.add.reduceat(atomic, offsets[:-1]) for atomic in (energies, virials))
-    volumes = np.where(packed.pbc[chosen].any(axis=1), np.abs(np.linalg.det(packed.cells[chosen])), 0.0)
+    volumes = _volumes(packed.cells[chosen], packed.pbc[chosen])
     results = []
     parts = zip(itertools.pairwise(offsets.tolist()), totals.tolist(), volumes.tolist(), strain_derivatives)
     for (start, stop), total, volume, strain_derivative in parts:
