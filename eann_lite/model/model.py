@@ -134,7 +134,7 @@ class Model:
 
 
 def _volumes(cells, pbc):
-    """Volumes (Q,) of cells (Q, 3, 3); 0 where one is periodic in no direction or its vectors are linearly dependent."""
+    """Volumes (Q,) of cells (Q, 3, 3); 0 for one that is periodic in no direction or has linearly dependent vectors."""
     from eann_lite.kernels.lattice import FLATTEST
 
     volumes, boxes = np.abs(np.linalg.det(cells)), np.linalg.norm(cells, axis=2).prod(axis=1)
