@@ -94,7 +94,7 @@ def pairs(positions, cell, pbc, cutoff):
     if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
         raise InputError("positions or cell are not finite: expected numbers (Angstrom) in every entry.")
     periodic = cell[pbc]
-    if np.linalg.matrix_rank(periodic) < len(periodic):
+    if pbc.any() and np.linalg.matrix_rank(periodic) < len(periodic):  # Of no rows older NumPy knows no rank.
         raise InputError(f"cell {cell.tolist()} is flat or zero along a periodic direction: expected independent rows.")
     reciprocal = np.linalg.pinv(periodic)
     reach = np.zeros(3, dtype=int)
