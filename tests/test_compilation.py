@@ -4,6 +4,7 @@ import gc
 import itertools
 import operator
 import re
+from contextlib import contextmanager
 from typing import NamedTuple
 from unittest import mock
 
@@ -200,6 +201,19 @@ def test_helpers_are_compiled_as_usual_where_numba_lacks_what_linking_builds_on(
     assert numba.njit(lambda x: doubled(x) + 1.0)(3.0) == 7.0
 
 
+@contextmanager
+def all_is_freed(least):
+    """Arrays that compiled code makes meanwhile, so many or more, are given back."""
+    _nrt_python.memsys_enable_stats()
+    try:
+        before = rtsys.get_allocation_stats()
+        yield
+        after = rtsys.get_allocation_stats()
+    finally:
+        _nrt_python.memsys_disable_stats()
+    assert after.alloc - before.alloc == after.free - before.free >= least
+
+
 @pytest.mark.parametrize("compile_as", [numba.njit, compile_loops])
 def test_helpers_leave_the_arrays_that_they_borrow_alive_and_give_back_their_own(compile_as, empty_cache):
     @helper
@@ -224,15 +238,8 @@ def test_helpers_leave_the_arrays_that_they_borrow_alive_and_give_back_their_own
     # 0: x and x; 1: 2 x without its first number, twice; 2: without its first two, twice.
     expected = 2.0 * (10.0 + 20.0 + 18.0)
     assert total(x, 3) == expected
-    _nrt_python.memsys_enable_stats()
-    try:
-        before = rtsys.get_allocation_stats()
+    with all_is_freed(2000):
         assert total(x, 3000) == 1000 * expected
-        after = rtsys.get_allocation_stats()
-    finally:
-        _nrt_python.memsys_disable_stats()
-    assert after.alloc - before.alloc >= 2000
-    assert after.alloc - before.alloc == after.free - before.free
     assert (x == np.arange(5.0)).all()
 
 
@@ -290,15 +297,9 @@ def test_helpers_get_tuples_by_their_address(empty_cache):
         y, factor, size = compiled_sum(x, 5)
         assert (y == expected).all() and factor == 1.0 and size == 4
         del y
-        _nrt_python.memsys_enable_stats()
-        try:
-            before = rtsys.get_allocation_stats()
+        with all_is_freed(200):
             for _ in range(100):
                 compiled_sum(x, 4)
-            after = rtsys.get_allocation_stats()
-        finally:
-            _nrt_python.memsys_disable_stats()
-        assert after.alloc - before.alloc == after.free - before.free >= 200
     for own in add_row.overloads.values():
         assert [isinstance(kind, ByAddress) for kind in own.fndesc.argtypes] == [True, False]
 
@@ -415,15 +416,9 @@ def test_helpers_keep_arrays_of_their_own_alive_for_their_parts(empty_cache):
     assert (chosen == 64.0).all() and (part == 1.0).all() and len(others) == 50
     assert np.shares_memory(kernel(x, 5)[1], x)
     del chosen, part
-    _nrt_python.memsys_enable_stats()
-    try:
-        before = rtsys.get_allocation_stats()
+    with all_is_freed(20 * 6 * 14):
         for _ in range(20):
             kernel(x, 6)
-        after = rtsys.get_allocation_stats()
-    finally:
-        _nrt_python.memsys_disable_stats()
-    assert after.alloc - before.alloc == after.free - before.free >= 20 * 6 * 14
 
 
 @pytest.mark.parametrize("before, meanwhile", [(700, 20_000), (0, 0), (50_000, 50_000)])
