@@ -138,8 +138,9 @@ def forces_as_given(order, atomic, virials, cell, pbc, forces, stress):
     volume = _volume(cell, pbc)
     if volume > 0.0:
         for x in range(3):
+            y, z = (x + 1) % 3, (x + 2) % 3
             stress[x] = strain_derivative[x, x] / volume
-            stress[3 + x] = strain_derivative[min((x + 1) % 3, (x + 2) % 3), max((x + 1) % 3, (x + 2) % 3)] / volume
+            stress[3 + x] = strain_derivative[y, z] / volume  # Virials are symmetric.
     return magnitudes < math.inf, volume > 0.0  # NaN is not
 
 
