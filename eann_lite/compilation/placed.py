@@ -95,4 +95,3 @@ class Placed:
     def __reduce__(self):
         """A copy stands in a place of its own."""
         return Placed, (self.value,)
-
