@@ -157,15 +157,6 @@ def radial_curvature(r, alpha, center, f_c, f_c_slope, f_c_curvature):
 
 
 @formula
-def radial_parameter_slopes(r, alpha, center, value, slope):
-    """dR/dalpha, dR/dcenter and their derivatives with respect to r, from R and dR/dr."""
-    d = r - center
-    by_alpha = -d * d * value
-    by_center = 2.0 * alpha * d * value
-    return by_alpha, by_center, -2.0 * d * value - d * d * slope, 2.0 * alpha * (value + d * slope)
-
-
-@formula
 def activation_gate(kind, x, beta):
     """What takes long in an activation, and gives all its derivatives by a few products.
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eann_lite import formulas, reference
 from eann_lite.compiled import compile_loops
-from eann_lite.kernels.radial import gaussian_arguments, radial_slopes
+from eann_lite.kernels.radial import add_parameter_tangents, gaussian_arguments, radial_slopes
 from eann_lite.model.specification import ACTIVATIONS
 
 
@@ -94,8 +94,19 @@ def jitted_radial_function(r, alpha, center, f_c, log_slope):
     return radial[0, 0], slope[0, 0]
 
 
-@given(st.floats(0.1, 4.0), st.floats(0.1, 3.0), st.floats(0.0, 4.0))
-def test_slopes_of_a_gaussian_are_its_derivatives(r, alpha, center):
+@compile_loops
+def jitted_parameter_tangents(alpha, center, radial, radial_dot, bar, bar_dot, r, r_dot):
+    """What one pair gives to the gradients of alpha and r_s of one Gaussian."""
+    numbers, found = np.array([alpha, center, radial, radial_dot, bar, bar_dot]).reshape(6, 1), np.zeros((2, 1))
+    add_parameter_tangents(
+        found, 0, found, 1, numbers, 2, numbers, 3, numbers, 4, numbers, 5, numbers, 1, numbers, 0, r, r_dot, found, 0,
+        found, 1,
+    )  # fmt: skip
+    return found[0, 0], found[1, 0]
+
+
+@given(st.floats(0.1, 4.0), st.floats(0.1, 3.0), st.floats(0.0, 4.0), st.floats(-1.0, 1.0), st.floats(-1.0, 1.0))
+def test_slopes_of_a_gaussian_are_its_derivatives(r, alpha, center, r_dot, bar_dot):
     """Complex step of the formula written a second time."""
     cutoff, step = 4.5, 1e-30
 
@@ -116,5 +127,7 @@ def test_slopes_of_a_gaussian_are_its_derivatives(r, alpha, center):
         for f in (radial, radial_slope)
         for n in range(2)
     ]
-    found = formulas.radial_parameter_slopes(r, alpha, center, value, slope)
-    assert found == pytest.approx(expected, rel=1e-11, abs=1e-13)
+    bar = 0.7
+    found = jitted_parameter_tangents(alpha, center, value, slope * r_dot, bar, bar_dot, r, r_dot)
+    expected = [bar_dot * expected[n] + bar * r_dot * expected[n + 2] for n in range(2)]
+    assert found == pytest.approx(expected, rel=1e-11, abs=1e-12)

@@ -7,7 +7,7 @@ passes back to its orbitals R_k(r_p) c^t_jk; it is made anew where it is needed:
 """
 
 from eann_lite.compiled import helper
-from eann_lite.formulas import radial_parameter_slopes
+from eann_lite.kernels.arrays import full
 from eann_lite.kernels.dense import (
     add_scattered_product,
     gathered_product,
@@ -15,6 +15,7 @@ from eann_lite.kernels.dense import (
     product_and_uses_tangent,
 )
 from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_tangent
+from eann_lite.kernels.radial import add_parameter_tangents
 from eann_lite.kernels.row_operations import sum_of_rows
 from eann_lite.kernels.rows import fill_rows
 
@@ -104,17 +105,14 @@ def radial_parameter_gradients(
     The gradient with respect to alpha is the tangent of sum_p Rbar_pk dR_k/dalpha over the pairs that end at an atom
     of the element, r_s likewise; the tangent of Rbar is complete after all steps.
     """
-    radial, slope, radial_bar_dot = values.radial, values.slope, tangents.radial_bar
-    # Where the atoms stand still nothing is stretched, and Rbar itself was not computed: any finite numbers will do.
-    radial_bar = values.radial_bar if moving else radial
+    radial, radial_bar_dot = values.radial, tangents.radial_bar
+    still = full((1, radial.shape[1]), 0, radial.dtype)
+    # Where the atoms stand still nothing is stretched, and Rbar itself was not computed.
+    radial_dot, radial_bar = (tangents.radial, values.radial_bar) if moving else (still, still)
     for p in range(batch.first[start], batch.first[stop]):
-        s = batch.species[batch.neighbor[p]]
-        r, r_dot = values.distance[p], tangents.distance[p] if moving else 0.0
-        exponents, centers = potential.exponents[s], potential.centers[s]
-        # One loop for each of the two, since LLVM vectorises only loops with few arrays that might overlap.
-        for k in range(radial.shape[1]):
-            value, _, slope_value, _ = radial_parameter_slopes(r, exponents[k], centers[k], radial[p, k], slope[p, k])
-            exponents_bar_dot[s, k] += radial_bar_dot[p, k] * value + radial_bar[p, k] * r_dot * slope_value
-        for k in range(radial.shape[1]):
-            _, value, _, slope_value = radial_parameter_slopes(r, exponents[k], centers[k], radial[p, k], slope[p, k])
-            centers_bar_dot[s, k] += radial_bar_dot[p, k] * value + radial_bar[p, k] * r_dot * slope_value
+        s, moved, r_dot = batch.species[batch.neighbor[p]], p if moving else 0, tangents.distance[p] if moving else 0.0
+        add_parameter_tangents(
+            exponents_bar_dot, s, centers_bar_dot, s, radial, p, radial_dot, moved, radial_bar, moved,
+            radial_bar_dot, p, potential.centers, s, potential.exponents, s, values.distance[p], r_dot,
+            exponents_bar_dot, s, centers_bar_dot, s,
+        )  # fmt: skip

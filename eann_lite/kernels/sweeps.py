@@ -245,6 +245,8 @@ def _reverse_tangent(
         b = next_block(counts, t, worker, n_blocks, -1)
         while b >= 0:
             _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, contraction_bar_dot)
+            if t == 0:
+                _radial_gradients(b, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot)
             b = next_block(counts, t, worker, n_blocks, b)
         n_tasks = (potential.energy_tasks if t + 1 == steps else potential.recursion_tasks).shape[0]
         task = next_block(counts, steps + t, worker, n_tasks, -1)
@@ -255,10 +257,6 @@ def _reverse_tangent(
         while b >= 0:
             _gather_tangent(b, t, batch, tangents)
             b = next_block(counts, 2 * steps + t, worker, n_blocks, b)
-    b = next_block(counts, 3 * steps, worker, n_blocks, -1)
-    while b >= 0:
-        _radial_gradients(b, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot)
-        b = next_block(counts, 3 * steps, worker, n_blocks, b)
 
 
 @Kernel
@@ -273,7 +271,7 @@ def reverse_tangent(
     without it the atoms stand still and only ``forward`` is needed: an ordinary gradient of seeds times energies.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(3 * steps + 1, threads, max(n_blocks, potential.energy_tasks.shape[0]))
+    counts = nothing_taken(3 * steps, threads, max(n_blocks, potential.energy_tasks.shape[0]))
     run_workers(
         _reverse_tangent, threads, counts.shape[1] - 1, counts, moving, potential, batch, values, tangents,
         contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient,
