@@ -157,46 +157,20 @@ def draw_batch(packed, chosen, n_species, threaded=None):
     from eann_lite.kernels import packing
 
     chosen = np.ascontiguousarray(chosen, dtype=np.int64)
-    n_atoms = int((packed.offsets[chosen + 1] - packed.offsets[chosen]).sum())
-    order, structure, first = np.empty(n_atoms, np.int64), np.empty(n_atoms, np.int64), np.empty(n_atoms + 1, np.int64)
-    place = np.empty(packed.species.size, np.int64)
-    counts = packing.batch_order(
-        chosen, packed.offsets, packed.sequence, packed.species, n_species, order, place, structure
-    )
-    packing.batch_pairs_first(order, packed.first, first)
-    if first[-1] >= 2**31:
-        raise InputError(f"{first[-1]} pairs in one batch: expected less than {2**31}. Give fewer structures.")
-    images_before = np.empty(chosen.size, np.int64)
-    images = packing.batch_images(chosen, packed.first_image, packed.shifts, packed.cells, images_before)
-    neighbor, image, row = (np.empty(first[-1], np.int32) for _ in range(3))
-    packing.batch_pairs(
-        order, place, structure, packed.first, packed.neighbor, packed.image, first, images_before, neighbor, image
-    )
-    stops = np.cumsum(counts)
-    segments = np.stack([stops - counts, stops], axis=1)
+    begin, stop = packed.offsets[chosen], packed.offsets[chosen + 1]
+    n_pairs = int((packed.first[stop] - packed.first[begin]).sum())
+    if n_pairs >= 2**31:
+        raise InputError(f"{n_pairs} pairs in one batch: expected less than {2**31}. Give fewer structures.")
+    n_atoms, block = int((stop - begin).sum()), BLOCK
     threaded = n_atoms >= THREADED_FROM if threaded is None else threaded
-    blocks = _blocks(segments, threaded)
-    block_first, atom_first = np.empty(len(blocks) + 1, np.int64), np.empty(n_atoms + 1, np.int64)
-    packing.rows_of_pairs(blocks, first, neighbor, row, block_first, atom_first)
-    atom_rows = np.empty(block_first[-1], np.int32)
-    packing.rows_of_atoms(neighbor, row, atom_first, atom_rows)
-    return Batch(
-        chosen.size, order, structure, packed.species[order], packed.positions[order], first, neighbor, image, images,
-        blocks, row, block_first, atom_first, atom_rows, segments, threaded,
-    )  # fmt: skip
-
-
-def _blocks(segments, threaded):
-    """Rows (first atom, end, element) of even blocks: by sizes alone, so that results do not depend on threads."""
-    block = BLOCK
     if threaded:
-        block = min(BLOCK, max(SMALL_BLOCK, int(segments[-1, 1]) // SHARED_BLOCKS))
-    blocks = []
-    for s, (begin, stop) in enumerate(segments.tolist()):
-        n = max(1, round((stop - begin) / block)) if stop > begin else 0
-        ends = [begin + (stop - begin) * b // n for b in range(1, n + 1)]
-        blocks += [(start, end, s) for start, end in zip([begin, *ends], ends)]
-    return np.array(blocks, dtype=np.int64).reshape(-1, 3)
+        # By sizes alone, so that results do not depend on threads.
+        block = min(BLOCK, max(SMALL_BLOCK, n_atoms // SHARED_BLOCKS))
+    arrays = packing.drawn(
+        chosen, packed.offsets, packed.sequence, packed.species, packed.positions, packed.cells, packed.first,
+        packed.neighbor, packed.image, packed.first_image, packed.shifts, n_species, block,
+    )  # fmt: skip
+    return Batch(chosen.size, *arrays, threaded)
 
 
 def batches_of_atoms(offsets, chosen, atoms_per_batch):

@@ -10,59 +10,122 @@ from eann_lite.kernels.lattice import FLATTEST
 
 
 @compile_loops
-def batch_order(chosen, offsets, sequence, species, n_species, order, place, structure):
-    """Fill order (N,): packed atom of every batch atom; place (all atoms,): its inverse; structure (N,).
+def drawn(
+    chosen, offsets, sequence, species, positions, cells, first, neighbor, image, first_image, shifts, n_species, block
+):
+    """All arrays of the ``Batch`` of the structures ``chosen`` (Q,), in its order, from those of ``PackedStructures``.
 
-    Atoms of one element are consecutive, in the order of the chosen structures and in each one of ``sequence`` (all
-    atoms,).  Returns counts (n_species,).
+    block : about so many atoms of one element make a block.
     """
-    counts = full(n_species, 0, np.int64)
+    start = empty(chosen.size + 1, np.int64)  # Of each structure in the batch, before its atoms are sorted.
+    start[0] = 0
+    for n in range(chosen.size):
+        start[n + 1] = start[n] + offsets[chosen[n] + 1] - offsets[chosen[n]]
+    order, place, segments = _order(chosen, start, offsets, sequence, species, n_species)
+    n_atoms = order.size
+    structure, species_of_batch = empty(n_atoms, np.int64), empty(n_atoms, np.int64)
+    positions_of_batch, first_of_batch = empty((n_atoms, 3), np.float64), empty(n_atoms + 1, np.int64)
+    for n in range(chosen.size):
+        for m in range(start[n], start[n + 1]):
+            structure[place[m]] = n
+    first_of_batch[0] = 0
+    for n in range(n_atoms):
+        i = order[n]
+        species_of_batch[n] = species[i]
+        for x in range(3):
+            positions_of_batch[n, x] = positions[i, x]
+        first_of_batch[n + 1] = first_of_batch[n] + first[i + 1] - first[i]
+    images, images_before = _images(chosen, first_image, shifts, cells)
+    neighbor_of_batch, image_of_batch = empty(first_of_batch[n_atoms], np.int32), empty(first_of_batch[n_atoms], np.int32)
+    for n in range(n_atoms):
+        i, q = order[n], structure[n]
+        before, move, of_images = first[i] - first_of_batch[n], start[q] - offsets[chosen[q]], images_before[q]
+        for p in range(first_of_batch[n], first_of_batch[n + 1]):
+            neighbor_of_batch[p] = place[neighbor[before + p] + move]
+            image_of_batch[p] = of_images + image[before + p]
+    blocks = _blocks(segments, block)
+    row, block_first, atom_first, atom_rows = _rows_of_blocks(blocks, first_of_batch, neighbor_of_batch)
+    return (
+        order, structure, species_of_batch, positions_of_batch, first_of_batch, neighbor_of_batch, image_of_batch,
+        images, blocks, row, block_first, atom_first, atom_rows, segments,
+    )  # fmt: skip
+
+
+@helper
+def _order(chosen, start, offsets, sequence, species, n_species):
+    """order (N,), place (N,): where each atom of the chosen structures, one after another, went; segments (S, 2).
+
+    Atoms of one element are consecutive, in the order of the structures and in each one of ``sequence`` (all atoms,).
+    """
+    segments, order, place = full((n_species, 2), 0, np.int64), empty(start[-1], np.int64), empty(start[-1], np.int64)
     for q in chosen:
         for i in range(offsets[q], offsets[q + 1]):
-            counts[species[i]] += 1
-    fill = full(n_species, 0, np.int64)
+            segments[species[i], 1] += 1
     for s in range(1, n_species):
-        fill[s] = fill[s - 1] + counts[s - 1]
+        segments[s, 0] = segments[s - 1, 1]
+        segments[s, 1] += segments[s, 0]
+    fill = segments[:, 0].copy()
     for n in range(chosen.size):
-        for place_in_sequence in range(offsets[chosen[n]], offsets[chosen[n] + 1]):
-            i = sequence[place_in_sequence]
+        begin = offsets[chosen[n]]
+        for m in range(begin, offsets[chosen[n] + 1]):
+            i = sequence[m]
             s = species[i]
-            order[fill[s]] = i
-            place[i] = fill[s]
-            structure[fill[s]] = n
+            order[fill[s]], place[start[n] + i - begin] = i, fill[s]
             fill[s] += 1
-    return counts
+    return order, place, segments
 
 
-@compile_loops
-def batch_pairs_first(order, first, batch_first):
-    """batch_first (N+1,): offsets of the batch's pairs by centre."""
-    batch_first[0] = 0
-    for n in range(order.size):
-        batch_first[n + 1] = batch_first[n] + first[order[n] + 1] - first[order[n]]
+@helper
+def _images(chosen, first_image, shifts, cells):
+    """Displacements (I, 3) in Angstrom of all images of the chosen structures, and how many come before each one (Q,)."""
+    before = empty(chosen.size, np.int64)
+    n = 0
+    for c in range(chosen.size):
+        before[c] = n
+        n += first_image[chosen[c] + 1] - first_image[chosen[c]]
+    images = empty((n, 3), np.float64)
+    n = 0
+    for q in chosen:
+        for row in range(first_image[q], first_image[q + 1]):
+            for x in range(3):
+                images[n, x] = (
+                    shifts[row, 0] * cells[q, 0, x] + shifts[row, 1] * cells[q, 1, x] + shifts[row, 2] * cells[q, 2, x]
+                )
+            n += 1
+    return images, before
 
 
-@compile_loops
-def batch_pairs(
-    order, place, structure, first, neighbor, image, batch_first, images_before, batch_neighbor, batch_image
-):
-    """Neighbours and images of the batch's pairs, in the batch's own numbering.
+@helper
+def _blocks(segments, block):
+    """Rows (first atom, end, element) of even blocks of one element, of about ``block`` atoms each."""
+    counts = empty(segments.shape[0], np.int64)
+    total = 0
+    for s in range(counts.size):
+        # To the nearest whole number, of two the even one, but at least 1.
+        n_atoms = segments[s, 1] - segments[s, 0]
+        counts[s] = n_atoms // block
+        over = 2 * (n_atoms - counts[s] * block) - block
+        if over > 0 or (over == 0 and counts[s] % 2 == 1) or (counts[s] == 0 and n_atoms > 0):
+            counts[s] += 1
+        total += counts[s]
+    blocks = empty((total, 3), np.int64)
+    n = 0
+    for s in range(counts.size):
+        begin, n_atoms = segments[s, 0], segments[s, 1] - segments[s, 0]
+        for b in range(counts[s]):
+            blocks[n, 0], blocks[n, 1] = begin + n_atoms * b // counts[s], begin + n_atoms * (b + 1) // counts[s]
+            blocks[n, 2] = s
+            n += 1
+    return blocks
 
-    images_before (Q,): images of the structures before each one of the batch.
-    """
-    for n in range(order.size):
-        begin = first[order[n]]
-        for p in range(begin, first[order[n] + 1]):
-            q = batch_first[n] + p - begin
-            batch_neighbor[q] = place[neighbor[p]]
-            batch_image[q] = images_before[structure[n]] + image[p]
 
-
-@compile_loops
-def rows_of_pairs(blocks, first, neighbor, row, block_first, atom_first):
-    """Fill row (P,), block_first (B + 1,) and atom_first (N + 1,) of a ``Batch``; rows are numbered as pairs need them."""
-    last = full(atom_first.size - 1, -1, np.int64)  # The last row of each atom.
-    atom_first[:] = 0
+@helper
+def _rows_of_blocks(blocks, first, neighbor):
+    """row (P,), block_first (B + 1,), atom_first (N + 1,) and atom_rows (R,) of a ``Batch``: rows are numbered as pairs
+    need them."""
+    n_atoms = first.size - 1
+    row, block_first = empty(neighbor.size, np.int32), empty(blocks.shape[0] + 1, np.int64)
+    last, atom_first = full(n_atoms, -1, np.int64), full(n_atoms + 1, 0, np.int64)  # last: the last row of each atom.
     rows = 0
     for b in range(blocks.shape[0]):
         block_first[b] = rows
@@ -74,14 +137,9 @@ def rows_of_pairs(blocks, first, neighbor, row, block_first, atom_first):
                 rows += 1
             row[p] = last[j]
     block_first[blocks.shape[0]] = rows
-    for j in range(last.size):
+    for j in range(n_atoms):
         atom_first[j + 1] += atom_first[j]
-
-
-@compile_loops
-def rows_of_atoms(neighbor, row, atom_first, atom_rows):
-    """Fill atom_rows (R,) of a ``Batch``, after ``rows_of_pairs``."""
-    place = atom_first[:-1].copy()
+    atom_rows, place = empty(rows, np.int32), atom_first[:-1].copy()
     rows = 0
     for p in range(row.size):
         if row[p] == rows:  # The first pair of this row.
@@ -89,6 +147,7 @@ def rows_of_atoms(neighbor, row, atom_first, atom_rows):
             atom_rows[place[j]] = rows
             place[j] += 1
             rows += 1
+    return row, block_first, atom_first, atom_rows
 
 
 @compile_loops
@@ -142,25 +201,6 @@ def forces_as_given(order, atomic, virials, cell, pbc, forces, stress):
             stress[x] = strain_derivative[x, x] / volume
             stress[3 + x] = strain_derivative[y, z] / volume  # Virials are symmetric.
     return magnitudes < math.inf, volume > 0.0  # NaN is not
-
-
-@compile_loops
-def batch_images(chosen, first_image, shifts, cells, images_before):
-    """Displacements (I, 3) in Angstrom of all images of the chosen structures; fills images_before (Q,)."""
-    n = 0
-    for c in range(chosen.size):
-        images_before[c] = n
-        n += first_image[chosen[c] + 1] - first_image[chosen[c]]
-    images = empty((n, 3), np.float64)
-    n = 0
-    for q in chosen:
-        for row in range(first_image[q], first_image[q + 1]):
-            for x in range(3):
-                images[n, x] = (
-                    shifts[row, 0] * cells[q, 0, x] + shifts[row, 1] * cells[q, 1, x] + shifts[row, 2] * cells[q, 2, x]
-                )
-            n += 1
-    return images
 
 
 @compile_loops
