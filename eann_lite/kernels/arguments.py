@@ -23,7 +23,8 @@ class Potential(NamedTuple):
     degree, weight, parent, axis (A,), slope_place (A, 3), slope_of, slope_power (D,) : tables of the monomials
         (``model.sweeps``).
     numbers (S,) : atomic numbers as floats.  reference_energies (S,) eV; energy_scale eV.
-    vector, transposed : all parameters, and the same with every network weight matrix the other way round.
+    vector, transposed : all parameters, and the same with every network weight matrix the other way round; places (4,):
+        where exponents, centers, coefficients and contraction begin in it, -1 for a contraction that is not learned.
     density_shift, density_scale (T + 1, S, M); starts (T + 1, S): where each network begins in the vector.
     recursion_maps, energy_maps (n, 11) : tables of linear maps (columns in ``kernels.networks``); recursion_tasks,
         energy_tasks (n, 4) : pieces of the weight gradients.
@@ -48,6 +49,7 @@ class Potential(NamedTuple):
     energy_scale: float
     vector: np.ndarray
     transposed: np.ndarray
+    places: np.ndarray
     density_shift: np.ndarray
     density_scale: np.ndarray
     starts: np.ndarray

@@ -358,7 +358,7 @@ def _norm_reverse_tangent(
 def weight_gradients(
     task, t, maps, moving, tasks, potential, batch, values, tangents, output_bar, output_bar_dot, gradient
 ):
-    """gradient (flat) += the part of one task of the tangent of dE/dtheta of the networks of step t.
+    """Fill in gradient (flat) the part of one task of the tangent of dE/dtheta of the networks of step t.
 
     tasks (n, 4): element, map, first and last row of the weight matrix; each writes its own part, so the order of
     threads does not matter.  A task that starts at row 0 also writes the bias and the parameters of the map's
@@ -372,12 +372,14 @@ def weight_gradients(
     if maps[n, WEIGHT] >= 0:
         target_dot = output_bar_dot[start:stop] if n == last else _rows(tangents.pre_bar, place, maps, n + 1)
         weight = matrix(grad, maps[n, WEIGHT], maps[n, IN], maps[n, OUT])[row:row_end]
+        fill_rows(0, row_end - row, weight, 0.0)
         _add_outer(_rows(values.lin, place, maps, n)[:, row:row_end], target_dot, weight)
         if moving:
             target = output_bar[start:stop] if n == last else _rows(values.pre_bar, place, maps, n + 1)
             _add_outer(_rows(tangents.lin, place, maps, n)[:, row:row_end], target, weight)
         if row == 0:
             bias = _vector(grad, maps[n, BIAS], maps[n, OUT])
+            _clear(bias)
             for i in range(target_dot.shape[0]):
                 for o in range(maps[n, OUT]):
                     bias[o] += target_dot[i, o]
@@ -385,6 +387,12 @@ def weight_gradients(
         if maps[n, ALPHA] >= 0 or maps[n, SCALE] >= 0:
             theta = potential.vector[potential.starts[t, s] :]
             _unit_gradients(place, maps, n, moving, theta, values, tangents, grad)
+
+
+@helper
+def _clear(vector):
+    for u in range(vector.size):
+        vector[u] = 0.0
 
 
 @helper
@@ -413,7 +421,7 @@ def _learned_gradients(kind, alpha, beta, pre, gates, pre_dot, bar, bar_dot, alp
 
 @helper
 def _unit_gradients(place, maps, n, moving, theta, values, tangents, grad):
-    """What some atoms add to the gradients of the activations and the normalisation of map n."""
+    """Fill in grad what some atoms give to the gradients of the activations and the normalisation of map n."""
     width, kind = maps[n, IN], maps[n, KIND]
     alpha, beta = _unit_parameters(theta, maps, n)
     pre, pre_dot = _rows(values.pre, place, maps, n), _rows(tangents.pre, place, maps, n)
@@ -422,6 +430,8 @@ def _unit_gradients(place, maps, n, moving, theta, values, tangents, grad):
     lin_bar, lin_bar_dot = _rows(values.lin_bar, place, maps, n), _rows(tangents.lin_bar, place, maps, n)
     if maps[n, ALPHA] >= 0:
         alpha_bar, beta_bar = _vector(grad, maps[n, ALPHA], width), _vector(grad, maps[n, BETA], width)
+        _clear(alpha_bar)
+        _clear(beta_bar)
         if moving:
             _learned_gradients(kind, alpha, beta, pre, gates, pre_dot, act_bar, act_bar_dot, alpha_bar, beta_bar)
         else:
@@ -429,11 +439,14 @@ def _unit_gradients(place, maps, n, moving, theta, values, tangents, grad):
             still = full((pre.shape[0], width), 0, theta.dtype)
             _learned_gradients(kind, alpha, beta, pre, gates, still, still, act_bar_dot, alpha_bar, beta_bar)
     if maps[n, SCALE] >= 0:
+        scale_bar, shift_bar = _vector(grad, maps[n, SCALE], width), _vector(grad, maps[n, SHIFT], width)
+        _clear(scale_bar)
+        _clear(shift_bar)
         still = full(width, 0, theta.dtype)
         for i in range(pre.shape[0]):
             unit, unit_dot, _, _ = _unit_tangent(kind, alpha, beta, pre[i], slope[i], pre_dot[i] if moving else still)
             for u in range(width):
-                grad[maps[n, SCALE] + u] += lin_bar_dot[i, u] * unit[u]
-                grad[maps[n, SHIFT] + u] += lin_bar_dot[i, u]
+                scale_bar[u] += lin_bar_dot[i, u] * unit[u]
+                shift_bar[u] += lin_bar_dot[i, u]
                 if moving:
-                    grad[maps[n, SCALE] + u] += lin_bar[i, u] * unit_dot[u]
+                    scale_bar[u] += lin_bar[i, u] * unit_dot[u]

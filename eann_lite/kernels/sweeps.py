@@ -7,6 +7,7 @@ wrote for neighbours starts a new loop over blocks (``shares``).
 
 from eann_lite.compiled import Kernel, helper
 from eann_lite.kernels import contraction, curvature, geometry, networks, orbitals, pair_gradients, repulsion
+from eann_lite.kernels.arrays import matrix
 from eann_lite.kernels.rows import copy_rows, fill_rows
 from eann_lite.kernels.shares import next_block, nothing_taken, run_workers
 
@@ -214,7 +215,16 @@ def _gather_tangent(b, t, batch, tangents):
 
 
 @helper
+def _seeds(b, potential, batch, tangents, energy_weights):
+    """Tangents of output_bar: what the loss changes by with the energy that each atom adds to its structure."""
+    for i in range(batch.blocks[b, 0], batch.blocks[b, 1]):
+        tangents.output_bar[i, 0] = energy_weights[batch.structure[i]] * potential.energy_scale
+
+
+@helper
 def _radial_gradients(b, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot):
+    fill_rows(0, exponents_bar_dot.shape[1], exponents_bar_dot[b], 0.0)
+    fill_rows(0, centers_bar_dot.shape[1], centers_bar_dot[b], 0.0)
     orbitals.radial_parameter_gradients(
         batch.blocks[b, 0], batch.blocks[b, 1], moving, potential, batch, values, tangents, exponents_bar_dot[b],
         centers_bar_dot[b],
@@ -237,13 +247,17 @@ def _network_gradients(task, t, moving, potential, batch, values, tangents, grad
 
 @helper
 def _reverse_tangent(
-    worker, counts, moving, potential, batch, values, tangents, contraction_bar_dot, exponents_bar_dot,
-    centers_bar_dot, gradient,
+    worker, counts, moving, potential, batch, values, tangents, energy_weights, contraction_bar_dot,
+    exponents_bar_dot, centers_bar_dot, gradient,
 ):  # fmt: skip
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     for t in range(steps - 1, -1, -1):
         b = next_block(counts, t, worker, n_blocks, -1)
         while b >= 0:
+            if t + 1 == steps:
+                _seeds(b, potential, batch, tangents, energy_weights)
+                for l in range(contraction_bar_dot.shape[1]):
+                    fill_rows(0, contraction_bar_dot.shape[2], contraction_bar_dot[b, l], 0.0)
             _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, contraction_bar_dot)
             if t == 0:
                 _radial_gradients(b, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot)
@@ -259,23 +273,51 @@ def _reverse_tangent(
             b = next_block(counts, 2 * steps + t, worker, n_blocks, b)
 
 
+@helper
+def _collect(potential, batch, tangents, contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient):
+    """Fill in gradient (flat) what blocks and atoms give to exponents, centers, coefficients and contraction."""
+    exponents, centers, coefficients, contraction = potential.places
+    n_radial = tangents.coefficients_bar.shape[2]
+    for s in range(batch.segments.shape[0]):
+        for k in range(n_radial):
+            n = s * n_radial + k
+            gradient[exponents + n] = gradient[centers + n] = gradient[coefficients + n] = 0.0
+            for b in range(batch.blocks.shape[0]):
+                gradient[exponents + n] += exponents_bar_dot[b, s, k]
+                gradient[centers + n] += centers_bar_dot[b, s, k]
+            for i in range(batch.segments[s, 0], batch.segments[s, 1]):
+                gradient[coefficients + n] += tangents.coefficients_bar[0, i, k]
+    if contraction >= 0:
+        n_blocks, n_degrees, _, n_densities = contraction_bar_dot.shape
+        total = matrix(gradient, contraction, n_degrees * n_radial, n_densities)
+        fill_rows(0, total.shape[0], total, 0.0)
+        for b in range(n_blocks):
+            for l in range(n_degrees):
+                for k in range(n_radial):
+                    for m in range(n_densities):
+                        total[l * n_radial + k, m] += contraction_bar_dot[b, l, k, m]
+
+
 @Kernel
 def reverse_tangent(
-    threads, moving, potential, batch, values, tangents, contraction_bar_dot, exponents_bar_dot, centers_bar_dot,
-    gradient,
+    threads, moving, potential, batch, values, tangents, energy_weights, contraction_bar_dot, exponents_bar_dot,
+    centers_bar_dot, gradient,
 ):  # fmt: skip
-    """gradient (flat) += tangent of the reverse sweep with respect to the parameters of all networks.
+    """gradient (flat) = tangent of the reverse sweep with respect to all parameters.
 
-    The seeds are the tangents of output_bar; contraction_bar_dot (B, L+1, K, M) and exponents_bar_dot, centers_bar_dot
-    (B, S, K) are added to, block by block.  With ``moving`` after ``forward_tangent`` and ``reverse``;
-    without it the atoms stand still and only ``forward`` is needed: an ordinary gradient of seeds times energies.
+    energy_weights (Q,) : seeds, derivatives of the loss with respect to the energy of each structure.
+    contraction_bar_dot (B, L + 1, K, M), exponents_bar_dot and centers_bar_dot (B, S, K) are places to work in.
+
+    With ``moving`` after ``forward_tangent`` and ``reverse``; without it the atoms stand still and only ``forward`` is
+    needed: an ordinary gradient of seeds times energies.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     counts = nothing_taken(3 * steps, threads, max(n_blocks, potential.energy_tasks.shape[0]))
     run_workers(
         _reverse_tangent, threads, counts.shape[1] - 1, counts, moving, potential, batch, values, tangents,
-        contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient,
+        energy_weights, contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient,
     )  # fmt: skip
+    _collect(potential, batch, tangents, contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient)
 
 
 @helper

@@ -58,6 +58,8 @@ def _lowered(exponents, axis):
 FOR_DERIVATIVES = ("distance", "slope", "radial_bar", "act_gate", "lin", "pre_bar", "act_bar", "lin_bar")
 #: Arrays that are float64 whatever the precision, as what they are sums of goes into forces.
 ALWAYS_DOUBLE = ("recoil",)
+#: Parameters that belong to no network; the contraction may be fixed.
+OUTSIDE_NETWORKS = ("radial_exponents", "radial_centers", "orbital_coefficients", "contraction")
 #: Bytes of a cache line.
 LINE = 64
 #: Names of the precisions in which energies and forces can be computed, and their kinds of numbers.
@@ -175,6 +177,7 @@ class Sweeps:
             energy_scale=float(constants["energy_scale"]),
             vector=self.vector,
             transposed=self.transposed,
+            places=np.array([self.layout.places[n][0] if n in self.layout.places else -1 for n in OUTSIDE_NETWORKS]),
             density_shift=numbers(constants["density_shift"]),
             density_scale=numbers(constants["density_scale"]),
             starts=np.array([stage.starts for stage in self.stages]),
@@ -333,26 +336,17 @@ class Sweeps:
             self.tangent(direction, strain)
         else:
             self._provide_tangents()
-        self.tangents.output_bar[:] = np.asarray(energy_weights)[batch.structure][:, None] * self.potential.energy_scale
-        gradient = np.zeros(self.layout.size, self.dtype)
-        by_radial = np.zeros((2, len(batch.blocks), len(spec.elements), spec.radial), self.dtype)
-        by_contraction = self.buffers("by_contraction", len(batch.blocks), *self.potential.contraction.shape)
-        by_contraction[:] = 0.0
+        n_blocks = len(batch.blocks)
+        gradient = np.empty(self.layout.size, self.dtype)
         sweeps.reverse_tangent(
             batch.threaded,
             moving,
             *self._placed("potential", "batch", "values", "tangents"),
-            by_contraction,
-            *by_radial,
+            np.asarray(energy_weights, dtype=float),
+            self.buffers("by_contraction", n_blocks, *self.potential.contraction.shape),
+            *(self.buffers(name, n_blocks, len(spec.elements), spec.radial) for name in ("by_exponent", "by_center")),
             gradient,
         )
-        for name, total in zip(("radial_exponents", "radial_centers"), by_radial.sum(axis=1)):
-            self.layout.view(gradient, name)[:] = total
-        coefficients = self.layout.view(gradient, "orbital_coefficients")
-        for s, (start, stop) in enumerate(batch.segments):
-            coefficients[s] = self.tangents.coefficients_bar[0, start:stop].sum(axis=0)
-        if "contraction" in self.layout.places:
-            self.layout.view(gradient, "contraction")[:] = by_contraction.sum(axis=0)
         return gradient
 
     def forces_along(self, direction):
