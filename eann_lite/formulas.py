@@ -255,3 +255,11 @@ def zbl_curvature(r, z_i, z_j, r_c):
     product_slope = phi_slope * f_c + phi * f_c_slope
     product_curvature = phi_curvature * f_c + 2.0 * phi_slope * f_c_slope + phi * cutoff_curvature(r, r_c)
     return COULOMB * z_i * z_j / r * (product_curvature - 2.0 / r * (product_slope - product / r))
+
+
+@formula
+def huber(size, limit):
+    """h(x) = x^2 up to ``limit``, linear beyond, and h'(x) / x; for x >= 0."""
+    if size > limit:
+        return limit * (2.0 * size - limit), 2.0 * limit / size
+    return size * size, 2.0

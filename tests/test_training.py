@@ -130,14 +130,36 @@ def test_soap_minimises_a_badly_scaled_quadratic_where_matrices_mix():
     np.testing.assert_allclose(x.reshape(6, 6), target, atol=2e-2)
 
 
+def labelled_atoms():
+    """A LabelledSet of structures of one and two atoms, whose labels are all zero."""
+    structures = [
+        Structure(np.ones(n, int), 9.0 * np.arange(3.0 * n).reshape(n, 3), np.zeros((3, 3)), np.zeros(3, bool), 0.0, np.zeros((n, 3)))
+        for n in (1, 2)
+    ]  # fmt: skip
+    return labelled_set(structures, Specification(elements=("H",), cutoff=3.0))
+
+
 def test_loss_of_forces_is_the_square_of_small_errors_and_linear_in_large_ones():
-    error = np.array([[0.3, 0.0, 0.4], [3.0, 0.0, 4.0], [0.0, 0.0, 0.0]])
-    value, slope = Loss(forces_weight=6.0, forces_huber=2.0).forces(error, np.array([1, 2, 2]))
-    np.testing.assert_allclose(value, [2.0 * 0.25, 2.0 * (2.0 * 5.0 - 2.0), 0.0])
+    labelled, no_strains = labelled_atoms(), np.zeros((2, 3, 3))
+    forces = np.array([[0.3, 0.0, 0.4], [3.0, 0.0, 4.0], [0.0, 0.0, 0.0]])
+    which = np.arange(2), np.arange(3), np.array([0, 1, 1])
+    loss = Loss(forces_weight=6.0, forces_huber=2.0)
+    losses, _, slope, _ = loss.terms(labelled, *which, np.zeros(2), forces, no_strains)
+    np.testing.assert_allclose(losses, [2.0 * 0.25, 2.0 * (2.0 * 5.0 - 2.0)])
     np.testing.assert_allclose(slope, [[1.2, 0.0, 1.6], [2.4, 0.0, 3.2], [0.0, 0.0, 0.0]])
-    assert Loss(forces_weight=3.0, forces_huber=np.inf).forces(error, 1)[0].tolist() == [0.25, 25.0, 0.0]
+    squares, *_ = Loss(forces_weight=3.0, forces_huber=np.inf).terms(labelled, *which, np.zeros(2), forces, no_strains)
+    np.testing.assert_allclose(squares, [0.25, 25.0 / 2.0])
     with pytest.raises(InputError, match="forces_huber = 0 eV/Angstrom: expected a positive number"):
         Loss(forces_huber=0)
+
+
+@pytest.mark.parametrize("what", ["energies", "forces"])
+def test_a_prediction_that_is_not_finite_is_no_missing_label(what):
+    """Else a model that has diverged would be the best one there is."""
+    predictions = {"energies": np.zeros(2), "forces": np.zeros((3, 3)), "strains": np.zeros((2, 3, 3))}
+    predictions[what][-1] = np.nan
+    losses = Loss().by_structure(labelled_atoms(), Predictions(**predictions))
+    assert losses[0] == 0.0 and np.isnan(losses[1])
 
 
 @pytest.mark.parametrize("periodic", [False, True])

@@ -36,30 +36,31 @@ class Loss:
                     f"{name} = {getattr(self, name)!r} {unit}: expected a positive number (inf for plain squares)."
                 )
 
-    def energy(self, error, n_atoms):
-        """Energy terms (Q,) and their derivatives with respect to the energies."""
-        value, slope = _huber(np.abs(error), self.huber)
-        factor = self.energy_weight / n_atoms
-        return factor * value, factor * slope * error
+    def terms(self, labelled, chosen, order, structure, energies, forces, strains):
+        """Losses (Q,) of the structures ``chosen`` (Q,) of a ``LabelledSet``, and their derivatives.
 
-    def forces(self, error, n_atoms):
-        """Force terms (N,) of atoms and their derivatives (N, 3) with respect to the forces; n_atoms (N,): of the
-        structure that each atom belongs to."""
-        value, slope = _huber(np.linalg.norm(error, axis=1), self.forces_huber)
-        factor = self.forces_weight / (3.0 * n_atoms)
-        return factor * value, (factor * slope)[:, None] * error
+        order, structure (N,) : which atoms of the set those of ``forces`` are, and which of the chosen structures they
+        belong to; energies (Q,), forces (N, 3), strains (Q, 3, 3) : what is predicted.
+
+        Returns (losses, by energies, by forces, by strains); a structure that is predicted not to be finite has a loss
+        that is not.
+        """
+        from eann_lite.kernels.losses import losses_and_derivatives
+
+        settings = (self.energy_weight, self.forces_weight, self.stress_weight, self.huber, self.forces_huber)
+        labels = (labelled.energies, labelled.forces, labelled.strains, labelled.weights)
+        found = (np.empty(chosen.size), np.empty(chosen.size), np.empty(forces.shape), np.empty(strains.shape))
+        losses_and_derivatives(
+            tuple(map(float, settings)), labelled.packed.offsets, labels, chosen, order, structure, energies, forces,
+            strains, *found,
+        )  # fmt: skip
+        return found
 
     def by_structure(self, labelled, predictions):
         """Loss (Q,) of each structure of a whole ``LabelledSet``."""
-        n_atoms = labelled.n_atoms
-        error = np.nan_to_num(predictions.energies - labelled.energies, nan=0.0)
-        total, _ = self.energy(error, n_atoms)
-        error = np.nan_to_num(predictions.forces - labelled.forces, nan=0.0)
-        by_atom, _ = self.forces(error, np.repeat(n_atoms, n_atoms))
-        total = total + np.add.reduceat(by_atom, labelled.packed.offsets[:-1])
-        strains = np.nan_to_num(predictions.strains - labelled.strains, nan=0.0)
-        total = total + self.stress_weight * (strains**2).sum(axis=(1, 2)) / (9.0 * n_atoms)
-        return labelled.weights * total
+        every, n_atoms = np.arange(labelled.packed.n_structures), labelled.n_atoms
+        losses, *_ = self.terms(labelled, every, np.arange(n_atoms.sum()), np.repeat(every, n_atoms), *predictions)
+        return losses
 
     def root_weights(self, labelled):
         """Square roots of the weights of energies (Q,), force components (N, 1) and strain components (Q, 1, 1)."""
@@ -68,9 +69,3 @@ class Loss:
         strains = (self.stress_weight * weights / (9.0 * n_atoms))[:, None, None]
         return np.sqrt(self.energy_weight * weights / n_atoms), np.sqrt(forces), np.sqrt(strains)
 
-
-def _huber(size, limit):
-    """h (size,) and h' / size: squares up to ``limit``, linear beyond."""
-    outside = size > limit
-    value = np.where(outside, limit * (2.0 * size - limit), size**2)
-    return value, 2.0 * np.divide(limit, size, out=np.ones(size.shape), where=outside)

@@ -67,41 +67,30 @@ class Predictions(NamedTuple):
 
 def sum_by_structure(batch, values):
     """Sum of atomic values (N, ...) over the atoms of each structure of a batch."""
-    total = np.zeros((batch.n_structures,) + values.shape[1:])
-    np.add.at(total, batch.structure, values)
+    from eann_lite.kernels.losses import sums_of_structures
+
+    total = np.empty((batch.n_structures,) + values.shape[1:])
+    sums_of_structures(batch.structure, values.reshape(len(values), -1), total.reshape(len(total), -1))
     return total
 
 
 def batch_loss_and_gradient(sweeps, labelled, chosen, loss, threaded=None):
     """Sum of the losses of the structures ``chosen``, and its gradient (flat) with respect to all parameters."""
+    from eann_lite.kernels.losses import has_derivatives
+
     batch = draw_batch(labelled.packed, chosen, len(sweeps.specification.elements), threaded)
-    atom_energies = sweeps.forward(batch, keep=True)
-    n_atoms, weights = labelled.n_atoms[chosen], labelled.weights[chosen]
-
-    error = sum_by_structure(batch, atom_energies) - labelled.energies[chosen]
-    has_energy = ~np.isnan(error)
-    value, energy_weights = loss.energy(np.where(has_energy, error, 0.0), n_atoms)
-    total = float(np.sum(weights * value))
-    energy_weights = weights * energy_weights
-
-    label_forces, label_strains = labelled.forces[batch.order], labelled.strains[chosen]
-    if np.isnan(label_forces).all() and np.isnan(label_strains).all():
-        return total, sweeps.gradient(energy_weights)
-
-    forces, virials = sweeps.reverse()
-    force_error = forces - label_forces
-    force_error[np.isnan(force_error)] = 0.0
-    value, force_weights = loss.forces(force_error, n_atoms[batch.structure])
-    atom_weights = weights[batch.structure]
-    total += float(np.sum(atom_weights * value))
-    force_weights *= atom_weights[:, None]
-
-    strain_error = sum_by_structure(batch, virials) - label_strains
-    strain_error[np.isnan(strain_error)] = 0.0
-    strain_factor = (loss.stress_weight * weights / (9.0 * n_atoms))[:, None, None]
-    total += float(np.sum(strain_factor * strain_error**2))
-    gradient = sweeps.gradient(energy_weights, -force_weights, 2.0 * strain_factor * strain_error)
-    return total, gradient
+    energies = sum_by_structure(batch, sweeps.forward(batch, keep=True))
+    moving = has_derivatives(chosen, batch.order, labelled.forces, labelled.strains)
+    if moving:
+        forces, virials = sweeps.reverse()
+        strains = sum_by_structure(batch, virials)
+    else:
+        forces, strains = np.zeros((batch.order.size, 3)), np.zeros((batch.n_structures, 3, 3))
+    losses, by_energy, by_force, by_strain = loss.terms(
+        labelled, chosen, batch.order, batch.structure, energies, forces, strains
+    )
+    gradient = sweeps.gradient(by_energy, -by_force, by_strain) if moving else sweeps.gradient(by_energy)
+    return float(losses.sum()), gradient
 
 
 def batch_predictions(sweeps, labelled, chosen, threaded=None):
