@@ -15,7 +15,14 @@ from strategies import seeds
 from eann_lite import compiled, reference
 from eann_lite.compiled import compile_loops
 from eann_lite.kernels import dense
-from eann_lite.kernels.columns import products_of_three_rows, recursive_products, recursive_products_tangent
+from eann_lite.kernels.columns import (
+    SECOND_DEGREE,
+    products_of_three_rows,
+    recursive_products,
+    recursive_products_tangent,
+    second_degree_products,
+    second_degree_products_tangent,
+)
 from eann_lite.kernels.dense import (
     add_scattered_product,
     add_squared_product_tangent,
@@ -335,6 +342,23 @@ def test_monomials_their_tangents_and_slopes_are_those_of_the_reference(max_degr
         for axis, d in enumerate(place_x):
             found = tables.slope_power[d] * value[:, tables.slope_of[d]] if d >= 0 else 0.0
             assert slope[:, a, axis] == pytest.approx(found, rel=1e-12, abs=1e-12)
+
+
+@compile_loops
+def jitted_second_degree(x, x_dot, begin, end, alone, z, z_dot):
+    second_degree_products(x, begin, end, alone)
+    second_degree_products_tangent(x, x_dot, begin, end, z, z_dot)
+
+
+@given(st.integers(0, 3), st.integers(0, 46), PRECISIONS, seeds)
+def test_monomials_to_degree_2_made_in_registers_have_the_same_bits(begin, pairs, precision, seed):
+    rng, (dtype, _), tables = np.random.default_rng(seed), precision, Monomials(2)
+    assert list(zip(tables.parent[1:], tables.axis[1:])) == list(SECOND_DEGREE)
+    x, x_dot = rng.normal(size=(2, 3, begin + pairs + 1)).astype(dtype)
+    alone, z, z_dot, expected, expected_dot = np.full((5, 10, pairs + 2), 7.0, dtype)
+    jitted_second_degree(x, x_dot, begin, begin + pairs, alone, z, z_dot)
+    jitted_monomials(x, x_dot, begin, begin + pairs, tables.parent, tables.axis, expected, expected_dot)
+    assert np.array_equal(alone, expected) and np.array_equal(z, expected) and np.array_equal(z_dot, expected_dot)
 
 
 @compile_loops

@@ -169,3 +169,63 @@ def recursive_products_tangent(typing_context, x, x_dot, begin, end, parent, axi
         return context.get_dummy_value()
 
     return types.void(x, x_dot, types.intp, types.intp, parent, axis, z, z_dot), generate
+
+
+#: (parent, axis) of the monomials of degree 1 and 2, as tables of ``model.sweeps.Monomials`` have them.
+SECOND_DEGREE = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 1), (2, 2), (3, 2))
+
+
+@intrinsic
+def second_degree_products(typing_context, x, begin, end, z):
+    """``recursive_products`` to degree 2, all rows of some columns at a time, in registers."""
+
+    def generate(context, builder, signature, arguments):
+        begin = arguments[1]
+        count, element = builder.sub(arguments[2], begin), element_of(signature.args[0])[0]
+        x, z = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 3))
+
+        def body(kind, c):
+            along = [x.load(kind, ir.Constant(INDEX, axis), builder.add(begin, c)) for axis in range(3)]
+            rows = [_filled(kind, 1.0)]
+            for parent, axis in SECOND_DEGREE:
+                rows.append(multiply(builder, rows[parent], along[axis]) if parent else along[axis])
+            for a, row in enumerate(rows):
+                z.store(row, ir.Constant(INDEX, a), c)
+
+        _over_columns(builder, count, element, body)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp, z), generate
+
+
+@intrinsic
+def second_degree_products_tangent(typing_context, x, x_dot, begin, end, z, z_dot):
+    """``recursive_products`` to degree 2 and its tangent, likewise."""
+
+    def generate(context, builder, signature, arguments):
+        begin = arguments[2]
+        count, element = builder.sub(arguments[3], begin), element_of(signature.args[0])[0]
+        x, x_dot, z, z_dot = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 4, 5))
+
+        def body(kind, c):
+            p = builder.add(begin, c)
+            along, along_dot = (
+                [array.load(kind, ir.Constant(INDEX, axis), p) for axis in range(3)] for array in (x, x_dot)
+            )
+            rows, rows_dot = [_filled(kind, 1.0)], [_filled(kind, 0.0)]
+            for parent, axis in SECOND_DEGREE:
+                if parent:
+                    product = multiply(builder, rows[parent], along_dot[axis])
+                    rows_dot.append(multiply_add(builder, rows_dot[parent], along[axis], product))
+                    rows.append(multiply(builder, rows[parent], along[axis]))
+                else:
+                    rows_dot.append(along_dot[axis])
+                    rows.append(along[axis])
+            for a, (row, row_dot) in enumerate(zip(rows, rows_dot)):
+                z.store(row, ir.Constant(INDEX, a), c)
+                z_dot.store(row_dot, ir.Constant(INDEX, a), c)
+
+        _over_columns(builder, count, element, body)
+        return context.get_dummy_value()
+
+    return types.void(x, x_dot, types.intp, types.intp, z, z_dot), generate

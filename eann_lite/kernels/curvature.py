@@ -6,7 +6,7 @@ from eann_lite.compiled import helper
 from eann_lite.formulas import cutoff_curvature, cutoff_function, radial_curvature, zbl_curvature, zbl_pair
 from eann_lite.kernels.arrays import empty
 from eann_lite.kernels.dense import product
-from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_tangent
+from eann_lite.kernels.monomials import columns_of_pairs, monomials_and_tangents
 from eann_lite.kernels.rows import fill_rows
 
 
@@ -71,8 +71,7 @@ def pair_gradients_tangent(start, stop, potential, batch, values, tangents, slop
             product(sums_bar, orbitals, bar_dot, False)
             _orbitals_of_all_steps(begin, end, radial, coefficients_dot, neighbor, orbitals)
             product(sums_bar, orbitals, bar_dot, False)
-        monomials(i, potential, batch, values, angular)
-        monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)
+        monomials_and_tangents(i, potential, batch, values, tangents, angular, angular_dot)
         _chain_rule_tangent(
             begin, end, potential.parent, potential.axis, values, tangents, angular, angular_dot, bars, bars_dot,
             gradient_dot,

@@ -6,7 +6,13 @@ carry no square-root weights, which the contraction applies.
 
 from eann_lite.compiled import helper
 from eann_lite.kernels.arrays import empty
-from eann_lite.kernels.columns import recursive_products, recursive_products_tangent
+from eann_lite.kernels.columns import (
+    SECOND_DEGREE,
+    recursive_products,
+    recursive_products_tangent,
+    second_degree_products,
+    second_degree_products_tangent,
+)
 from eann_lite.kernels.vectors import line
 
 
@@ -29,16 +35,22 @@ def columns_of_pairs(n_rows, start, stop, first, like):
 @helper
 def monomials(i, potential, batch, values, angular):
     """angular (A, ..): the monomials of atom i's pairs, from column 0 on."""
-    recursive_products(values.vector, batch.first[i], batch.first[i + 1], potential.parent, potential.axis, angular)
+    begin, end = batch.first[i], batch.first[i + 1]
+    if potential.parent.size == 1 + len(SECOND_DEGREE):
+        second_degree_products(values.vector, begin, end, angular)
+    else:
+        recursive_products(values.vector, begin, end, potential.parent, potential.axis, angular)
 
 
 @helper
-def monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot):
-    """angular_dot: derivative along the tangent direction, after ``monomials``."""
-    recursive_products_tangent(
-        values.vector, tangents.vector, batch.first[i], batch.first[i + 1], potential.parent, potential.axis, angular,
-        angular_dot,
-    )  # fmt: skip
+def monomials_and_tangents(i, potential, batch, values, tangents, angular, angular_dot):
+    """``monomials`` and angular_dot: their derivatives along the tangent direction."""
+    begin, end, parent, axis = batch.first[i], batch.first[i + 1], potential.parent, potential.axis
+    if parent.size == 1 + len(SECOND_DEGREE):
+        second_degree_products_tangent(values.vector, tangents.vector, begin, end, angular, angular_dot)
+    else:
+        recursive_products(values.vector, begin, end, parent, axis, angular)
+        recursive_products_tangent(values.vector, tangents.vector, begin, end, parent, axis, angular, angular_dot)
 
 
 @helper

@@ -14,7 +14,7 @@ from eann_lite.kernels.dense import (
     gathered_product_tangent,
     product_and_uses_tangent,
 )
-from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_tangent
+from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_and_tangents
 from eann_lite.kernels.radial import add_parameter_tangents
 from eann_lite.kernels.row_operations import sum_of_rows
 from eann_lite.kernels.rows import fill_rows
@@ -39,8 +39,7 @@ def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
     angular = columns_of_pairs(sums_dot.shape[1], start, stop, first, radial)
     angular_dot = columns_of_pairs(sums_dot.shape[1], start, stop, first, radial)
     for i in range(start, stop):
-        monomials(i, potential, batch, values, angular)
-        monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)
+        monomials_and_tangents(i, potential, batch, values, tangents, angular, angular_dot)
         gathered_product_tangent(
             angular, angular_dot, first[i + 1] - first[i], radial, radial_dot, first[i], coefficients, coefficients_dot,
             neighbor, sums_dot[i],
@@ -78,9 +77,10 @@ def messages_tangent(b, t, moving, potential, batch, values, tangents):
     angular = columns_of_pairs(sums_bar.shape[1], start, stop, first, radial)
     angular_dot = columns_of_pairs(sums_bar.shape[1], start, stop, first, radial)
     for i in range(start, stop):
-        monomials(i, potential, batch, values, angular)
         if moving:
-            monomials_tangent(i, potential, batch, values, tangents, angular, angular_dot)
+            monomials_and_tangents(i, potential, batch, values, tangents, angular, angular_dot)
+        else:
+            monomials(i, potential, batch, values, angular)
         product_and_uses_tangent(
             first[i], first[i + 1], angular, angular_dot, sums_bar[i], sums_bar_dot[i],
             radial, radial_dot, coefficients, coefficients_dot, neighbor, batch.row, message_dot, radial_bar_dot, last,
