@@ -230,8 +230,10 @@ def test_single_precision_gives_the_energy_and_forces_of_double_precision_to_its
     scale = np.abs(double.results["energies"]).max(initial=1.0)
     double.sweeps.forward(double._batch, keep=True)
     double.sweeps.reverse()
-    values = double.sweeps.values
-    along_pairs = np.abs(values.radial_bar * values.slope).sum(axis=1)
+    values, potential, s = double.sweeps.values, double.sweeps.potential, double._batch.species[double._batch.neighbor]
+    apart = values.distance[:, None] - potential.centers[s]
+    slope = values.radial * (values.log_slope[:, None] - 2.0 * potential.exponents[s] * apart)
+    along_pairs = np.abs(values.radial_bar * slope).sum(axis=1)
     largest = max(np.abs(values.recoil).max(initial=0.01 * scale), along_pairs.max(initial=0.0))
     assert np.abs(single.results["forces"] - double.results["forces"]).max() < 1e-4 * largest
     assert single.results["energies"] == pytest.approx(double.results["energies"], abs=1e-4 * scale)

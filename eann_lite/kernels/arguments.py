@@ -97,13 +97,13 @@ class Values(NamedTuple):
     """What the forward and the reverse sweep leave: "x_bar" is the derivative of the energy with respect to x.
 
     vector (3, P); distance and log_slope = f_c'/f_c (P,);
-    radial and its slope dR/dr (P, K); radial_bar (P, K): see ``kernels.pair_gradients``;
+    radial (P, K); radial_bar (P, K): see ``kernels.pair_gradients``;
     message (R, K) and recoil (R, 3): what pairs pass back to orbital coefficients and to forces, in the rows of
         ``Batch``: see ``kernels.orbitals`` and ``kernels.pair_gradients``; recoil is float64 always;
     coefficients (T + 1, N, K), sums and sums_bar (T + 1, N, A, K), density (T + 1, N, M);
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
 
-    Where only energies and forces are asked for, distance, slope, radial_bar and the network stores but act_slope (and
+    Where only energies and forces are asked for, distance, radial_bar and the network stores but act_slope (and
     pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then has
     one part that serves all steps in turn and is density, too, unless densities of all steps are asked for, and sums_bar
     is sums.
@@ -113,7 +113,6 @@ class Values(NamedTuple):
     distance: np.ndarray
     log_slope: np.ndarray
     radial: np.ndarray
-    slope: np.ndarray
     message: np.ndarray
     radial_bar: np.ndarray
     recoil: np.ndarray

@@ -7,16 +7,20 @@ from eann_lite.formulas import cutoff_curvature, cutoff_function, radial_curvatu
 from eann_lite.kernels.arrays import empty
 from eann_lite.kernels.dense import product
 from eann_lite.kernels.monomials import columns_of_pairs, monomials_and_tangents
+from eann_lite.kernels.radial import radial_slopes
 from eann_lite.kernels.rows import fill_rows
 
 
 @helper
-def slope_tangents(start, stop, potential, batch, values, tangents, slope_dot):
-    """slope_dot (P, K): tangent of dR_k/dr of the pairs of atoms start to stop."""
+def slopes_and_tangents(start, stop, potential, batch, values, tangents, slope, slope_dot):
+    """slope = dR_k/dr and slope_dot, its tangent (P, K), of the pairs of atoms start to stop."""
     for p in range(batch.first[start], batch.first[stop]):
         r, s = values.distance[p], batch.species[batch.neighbor[p]]
         f_c, f_c_slope = cutoff_function(r, potential.cutoff)
         f_c_curvature = cutoff_curvature(r, potential.cutoff)
+        radial_slopes(
+            values.radial, p, potential.centers, s, potential.exponents, s, r, values.log_slope[p], slope, p
+        )  # fmt: skip
         for k in range(slope_dot.shape[1]):
             slope_dot[p, k] = tangents.distance[p] * radial_curvature(
                 r, potential.exponents[s, k], potential.centers[s, k], f_c, f_c_slope, f_c_curvature
@@ -43,7 +47,7 @@ def _sums_of_all_steps(i, sums, together):
 
 
 @helper
-def pair_gradients_tangent(start, stop, potential, batch, values, tangents, slope_dot, gradient_dot):
+def pair_gradients_tangent(start, stop, potential, batch, values, tangents, slope, slope_dot, gradient_dot):
     """gradient_dot (3, P): tangent of what ``pair_gradients`` finds, but for the repulsion."""
     first, neighbor, radial = batch.first, batch.neighbor, values.radial
     coefficients, coefficients_dot = values.coefficients, tangents.coefficients
@@ -61,7 +65,7 @@ def pair_gradients_tangent(start, stop, potential, batch, values, tangents, slop
         _sums_of_all_steps(i, tangents.sums_bar, sums_bar_dot)
         orbitals = scratch[:, : end - begin]
         for kind in range(2):
-            radial = values.radial if kind == 0 else values.slope
+            radial = values.radial if kind == 0 else slope
             radial_dot = tangents.radial if kind == 0 else slope_dot
             bar, bar_dot = bars[kind, :, : end - begin], bars_dot[kind, :, : end - begin]
             _orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals)

@@ -14,7 +14,7 @@ import numpy as np
 from eann_lite.compiled import formula, helper
 from eann_lite.formulas import cutoff_function, exponential
 from eann_lite.kernels.arrays import empty
-from eann_lite.kernels.radial import gaussian_arguments, radial_slopes
+from eann_lite.kernels.radial import gaussian_arguments, radial_tangents
 from eann_lite.kernels.rows import scale_row
 
 
@@ -28,23 +28,16 @@ def length(vector, p):
 def pair_geometry(start, stop, potential, batch, values):
     """Fill vector, radial = R_k and log_slope = f_c'/f_c of the pairs of atoms start to stop.
 
-    Beyond the cutoff (pairs of a skin list) radial and log_slope are zero.  Where values.slope has place, distance and
-    dR_k/dr are kept, too.
+    Beyond the cutoff (pairs of a skin list) radial and log_slope are zero.  Where values.distance has place, it is kept.
     """
     begin, end = batch.first[start], batch.first[stop]
     _vectors(start, stop, batch.first, batch.neighbor, batch.positions, batch.image, batch.images, values.vector)
-    keep, vector = values.slope.shape[0] > 0, values.vector[:, begin:end]
+    keep, vector = values.distance.shape[0] > 0, values.vector[:, begin:end]
     distance = values.distance[begin:end] if keep else empty(end - begin, vector.dtype)
     for p in range(end - begin):
         distance[p] = length(vector, p)
     neighbor, radial, log_slope = batch.neighbor[begin:end], values.radial[begin:end], values.log_slope[begin:end]
     _radial_functions(neighbor, batch.species, potential, distance, radial, log_slope)
-    if keep:
-        slope, centers, exponents = values.slope[begin:end], potential.centers, potential.exponents
-        for p in range(end - begin):
-            s = batch.species[neighbor[p]]
-            radial_slopes(radial, p, centers, s, exponents, s, distance[p], log_slope[p], slope, p)
-
 
 @helper
 def _vectors(start, stop, first, neighbor, positions, image, images, vector):
@@ -76,7 +69,7 @@ def _radial_functions(neighbor, species, potential, distance, radial, log_slope)
 
 
 @helper
-def pair_directions(start, stop, batch, values, tangents, direction, strain):
+def pair_directions(start, stop, potential, batch, values, tangents, direction, strain):
     """Tangents of vector, distance and radial functions of the pairs of atoms start to stop.
 
     Atoms move along direction (N, 3) and structure q is strained by strain (Q, 3, 3), symmetric:
@@ -97,4 +90,8 @@ def pair_directions(start, stop, batch, values, tangents, direction, strain):
             vector_dot[0, p], vector_dot[1, p], vector_dot[2, p] = x, y, z
             distance_dot[p] = (x * r[0] + y * r[1] + z * r[2]) / distance[p]
     for p in range(first[start], first[stop]):
-        scale_row(values.slope, p, tangents.distance[p], tangents.radial, p)
+        s = batch.species[neighbor[p]]
+        radial_tangents(
+            values.radial, p, potential.centers, s, potential.exponents, s, distance[p], values.log_slope[p],
+            distance_dot[p], tangents.radial, p,
+        )  # fmt: skip

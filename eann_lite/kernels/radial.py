@@ -23,6 +23,10 @@ def radial_slope(builder, radial, center, exponent, r, log_slope):
     return multiply(builder, radial, builder.fsub(log_slope, builder.fadd(alpha_d, alpha_d)))
 
 
+def _radial_tangent(builder, radial, center, exponent, r, log_slope, r_dot):
+    return multiply(builder, radial_slope(builder, radial, center, exponent, r, log_slope), r_dot)
+
+
 def _add_parameter_tangents(
     builder, by_exponent, by_center, radial, radial_dot, bar, bar_dot, center, exponent, r, r_dot
 ):  # fmt: skip
@@ -38,6 +42,8 @@ def _add_parameter_tangents(
 gaussian_arguments = row_operation(_argument)
 #: radial_slopes(radial, p, centers, s, exponents, s, r, log_slope, z, p): z[p] = dR_k/dr.
 radial_slopes = row_operation(radial_slope)
+#: radial_tangents(radial, p, centers, s, exponents, s, r, log_slope, r_dot, z, p): z[p] = r_dot dR_k/dr.
+radial_tangents = row_operation(_radial_tangent)
 #: add_parameter_tangents(by_exponent, s, by_center, s, radial, p, radial_dot, p, bar, p, bar_dot, p, centers, s, exponents,
 #: s, r, r_dot, by_exponent, s, by_center, s)
 add_parameter_tangents = row_operation(_add_parameter_tangents, targets=2)

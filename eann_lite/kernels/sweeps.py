@@ -140,9 +140,9 @@ def reverse(threads, potential, batch, values, forces, virials):
 
 
 @helper
-def _begin_tangent(b, batch, values, tangents, direction, strain):
+def _begin_tangent(b, potential, batch, values, tangents, direction, strain):
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
-    geometry.pair_directions(start, stop, batch, values, tangents, direction, strain)
+    geometry.pair_directions(start, stop, potential, batch, values, tangents, direction, strain)
     fill_rows(start, stop, tangents.coefficients[0], 0.0)
 
 
@@ -171,7 +171,7 @@ def _forward_tangent(worker, counts, potential, batch, values, tangents, directi
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     b = next_block(counts, steps, worker, n_blocks, -1)
     while b >= 0:
-        _begin_tangent(b, batch, values, tangents, direction, strain)
+        _begin_tangent(b, potential, batch, values, tangents, direction, strain)
         b = next_block(counts, steps, worker, n_blocks, b)
     for t in range(steps):
         b = next_block(counts, t, worker, n_blocks, -1)
@@ -321,10 +321,12 @@ def reverse_tangent(
 
 
 @helper
-def _pair_gradients_tangent(b, potential, batch, values, tangents, slope_dot, pair_gradient_dot, forces_dot):
+def _pair_gradients_tangent(b, potential, batch, values, tangents, slope, slope_dot, pair_gradient_dot, forces_dot):
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
-    curvature.slope_tangents(start, stop, potential, batch, values, tangents, slope_dot)
-    curvature.pair_gradients_tangent(start, stop, potential, batch, values, tangents, slope_dot, pair_gradient_dot)
+    curvature.slopes_and_tangents(start, stop, potential, batch, values, tangents, slope, slope_dot)
+    curvature.pair_gradients_tangent(
+        start, stop, potential, batch, values, tangents, slope, slope_dot, pair_gradient_dot
+    )  # fmt: skip
     if potential.repulsion_cutoff > 0.0:
         curvature.add_zbl_tangent(start, stop, potential, batch, values, tangents, pair_gradient_dot)
     curvature.forces_tangent(b, batch, pair_gradient_dot, values.recoil, forces_dot)
@@ -332,7 +334,7 @@ def _pair_gradients_tangent(b, potential, batch, values, tangents, slope_dot, pa
 
 @helper
 def _forces_along(
-    worker, counts, potential, batch, values, tangents, contraction_bar_dot, slope_dot, pair_gradient_dot,
+    worker, counts, potential, batch, values, tangents, contraction_bar_dot, slope, slope_dot, pair_gradient_dot,
     forces_dot,
 ):  # fmt: skip
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
@@ -347,7 +349,9 @@ def _forces_along(
             b = next_block(counts, steps + t, worker, n_blocks, b)
     b = next_block(counts, 2 * steps, worker, n_blocks, -1)
     while b >= 0:
-        _pair_gradients_tangent(b, potential, batch, values, tangents, slope_dot, pair_gradient_dot, forces_dot)
+        _pair_gradients_tangent(
+            b, potential, batch, values, tangents, slope, slope_dot, pair_gradient_dot, forces_dot
+        )  # fmt: skip
         b = next_block(counts, 2 * steps, worker, n_blocks, b)
     b = next_block(counts, 2 * steps + 1, worker, n_blocks, -1)
     while b >= 0:
@@ -357,16 +361,16 @@ def _forces_along(
 
 @Kernel
 def forces_along(
-    threads, potential, batch, values, tangents, contraction_bar_dot, slope_dot, pair_gradient_dot, forces_dot,
+    threads, potential, batch, values, tangents, contraction_bar_dot, slope, slope_dot, pair_gradient_dot, forces_dot,
 ):  # fmt: skip
     """forces_dot (N, 3): derivative of the forces along the direction of ``forward_tangent``, after it and ``reverse``.
 
-    The tangents of output_bar are zero; slope_dot (P, K), pair_gradient_dot (3, P) and contraction_bar_dot as in
+    The tangents of output_bar are zero; slope and slope_dot (P, K), pair_gradient_dot (3, P) and contraction_bar_dot as in
     ``reverse_tangent`` are places to work in; values.recoil is lost.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     counts = nothing_taken(2 * steps + 2, threads, n_blocks)
     run_workers(
         _forces_along, threads, counts.shape[1] - 1, counts, potential, batch, values, tangents, contraction_bar_dot,
-        slope_dot, pair_gradient_dot, forces_dot,
+        slope, slope_dot, pair_gradient_dot, forces_dot,
     )  # fmt: skip

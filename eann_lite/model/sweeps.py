@@ -55,7 +55,7 @@ def _lowered(exponents, axis):
 
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need.
-FOR_DERIVATIVES = ("distance", "slope", "radial_bar", "act_gate", "lin", "pre_bar", "act_bar", "lin_bar")
+FOR_DERIVATIVES = ("distance", "radial_bar", "act_gate", "lin", "pre_bar", "act_bar", "lin_bar")
 #: Arrays that are float64 whatever the precision, as what they are sums of goes into forces.
 ALWAYS_DOUBLE = ("recoil",)
 #: Parameters that belong to no network; the contraction may be fixed.
@@ -263,7 +263,7 @@ class Sweeps:
         spec = self.specification
         n_atoms, n_pairs, n_rows, n_steps = (*self._sizes, spec.recursions + 1)
         shapes = dict.fromkeys(("distance", "log_slope"), (n_pairs,))
-        shapes |= dict.fromkeys(("radial", "slope", "radial_bar"), (n_pairs, spec.radial))
+        shapes |= dict.fromkeys(("radial", "radial_bar"), (n_pairs, spec.radial))
         shapes |= {"vector": (3, n_pairs), "message": (n_rows, spec.radial), "recoil": (n_rows, 3)}
         width = max(stage.row_width for stage in self.stages)
         shapes |= dict.fromkeys(("lin", "act_bar", "lin_bar"), (n_steps, n_atoms * width))
@@ -367,6 +367,6 @@ class Sweeps:
         forces_dot = np.empty((n_atoms, 3))
         sweeps.forces_along(
             batch.threaded, *self._placed("potential", "batch", "values", "tangents"), by_contraction,
-            np.empty((n_pairs, self.specification.radial)), np.empty((3, n_pairs)), forces_dot,
+            *np.empty((2, n_pairs, self.specification.radial)), np.empty((3, n_pairs)), forces_dot,
         )  # fmt: skip
         return forces_dot
