@@ -133,7 +133,11 @@ class Values(NamedTuple):
 
 
 class Tangents(NamedTuple):
-    """Derivatives of ``Values`` along a direction of positions and strain; fields and shapes as there."""
+    """Derivatives of ``Values`` along a direction of positions and strain; fields and shapes as there.
+
+    But pre_bar, lin_bar and density_bar have one part that serves all steps in turn, and lin_bar has length 0 along its
+    first axis without layer normalisation: nobody reads it later.
+    """
 
     vector: np.ndarray
     distance: np.ndarray
@@ -150,5 +154,4 @@ class Tangents(NamedTuple):
     sums_bar: np.ndarray
     density_bar: np.ndarray
     pre_bar: np.ndarray
-    act_bar: np.ndarray
     lin_bar: np.ndarray

@@ -59,7 +59,8 @@ def densities_reverse_tangent(start, stop, t, moving, potential, values, tangent
     degree, weight = potential.degree, potential.weight
     sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
     sums_bar_dot = tangents.sums_bar[t, start:stop]
-    density_bar, density_bar_dot = values.density_bar[t, start:stop], tangents.density_bar[t, start:stop]
+    density_bar = values.density_bar[t, start:stop]
+    density_bar_dot = tangents.density_bar[t % tangents.density_bar.shape[0], start:stop]
     n_densities = density_bar.shape[1]
     shape = stop - start, n_densities
     d, d_dot = empty(shape, density_bar.dtype), empty(shape, density_bar.dtype)

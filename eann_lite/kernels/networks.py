@@ -31,11 +31,14 @@ EPSILON = 1e-5  # of the layer normalisation
 @borrowing
 @helper
 def _rows(store, place, maps, n):
-    """Rows (stop - start, width) of map n for some atoms; place: step, atoms start and stop of all in the store."""
+    """Rows (stop - start, width) of map n for some atoms; place: step, atoms start and stop of all in the store.
+
+    A store may have one part that serves all steps in turn.
+    """
     t, start, stop, n_atoms = place
     width = maps[n, IN]
     begin = n_atoms * maps[n, ROW]
-    return matrix(store[t], begin + start * width, stop - start, width)
+    return matrix(store[t % store.shape[0]], begin + start * width, stop - start, width)
 
 
 @helper
@@ -273,44 +276,56 @@ def _add_residual(maps, n, pre_bar_store, place):
 
 
 @helper
-def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangents, output_bar_dot):
-    """Tangent of ``backward``: that of rhobar and the stored tangents of pre_bar, act_bar, lin_bar.
+def backward_tangent(
+    start, stop, s, t, maps, moving, potential, values, tangents, output_bar_dot, unit_bar_dot
+):
+    """Tangent of ``backward``: that of rhobar and the stored tangents of pre_bar and lin_bar.
 
-    Without ``moving`` the atoms stand still, and only the tangents of the seeds' adjoints count.
+    Fills in unit_bar_dot (2, ..) what these atoms give to the gradients of alpha and beta of all maps, where they are
+    learned; numbers of a map stand in the columns of its rows in stores.  Without ``moving`` the atoms stand still, and
+    only the tangents of the seeds' adjoints count.
     """
     place = (t, start, stop, output_bar_dot.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
-    theta = potential.vector[potential.starts[t, s] :]
+    theta, density_bar_dot = potential.vector[potential.starts[t, s] :], tangents.density_bar
+    density_bar_dot = density_bar_dot[t % density_bar_dot.shape[0], start:stop]
+    lin_bar_store, lin_bar_place = _kept_or_new(tangents.lin_bar, place, maps)
     for n in range(last, -1, -1):
         width = maps[n, IN]
         source = output_bar_dot[start:stop] if n == last else _rows(tangents.pre_bar, place, maps, n + 1)
-        lin_bar_dot = _rows(tangents.lin_bar, place, maps, n)
-        _back_through_map(s, t, maps, n, potential, source, lin_bar_dot, tangents.density_bar[t, start:stop])
+        act_bar_dot = _rows(lin_bar_store, lin_bar_place, maps, n)
+        _back_through_map(s, t, maps, n, potential, source, act_bar_dot, density_bar_dot)
         if n > 0:
             pre, slope = _rows(values.pre, place, maps, n), _rows(values.act_slope, place, maps, n)
-            act_bar, act_bar_dot = _rows(values.act_bar, place, maps, n), _rows(tangents.act_bar, place, maps, n)
+            gate, act_bar = _rows(values.act_gate, place, maps, n), _rows(values.act_bar, place, maps, n)
             pre_dot, pre_bar_dot = _rows(tangents.pre, place, maps, n), _rows(tangents.pre_bar, place, maps, n)
-            alpha, beta = _unit_parameters(theta, maps, n)
+            kind, (alpha, beta) = maps[n, KIND], _unit_parameters(theta, maps, n)
             if maps[n, SCALE] >= 0:
-                lin_bar = _rows(values.lin_bar, place, maps, n)
+                lin_bar, lin_bar_dot = _rows(values.lin_bar, place, maps, n), act_bar_dot
+                act_bar_dot = empty((n_rows, width), theta.dtype)
                 norm_scale = _vector(theta, maps[n, SCALE], width)
                 still = full(width, 0, theta.dtype)
                 for i in range(n_rows):
                     _norm_reverse_tangent(
-                        maps[n, KIND], alpha, beta, norm_scale, pre[i], slope[i], pre_dot[i] if moving else still,
+                        kind, alpha, beta, norm_scale, pre[i], slope[i], pre_dot[i] if moving else still,
                         lin_bar[i], act_bar[i], lin_bar_dot[i], act_bar_dot[i], moving,
                     )  # fmt: skip
-            elif lin_bar_dot.ctypes.data != act_bar_dot.ctypes.data:
-                copy_rows(0, n_rows, lin_bar_dot, act_bar_dot)
             for i in range(n_rows):
                 for u in range(width):
                     pre_bar_dot[i, u] = slope[i, u] * act_bar_dot[i, u]
             if moving:
-                kind, gate = maps[n, KIND], _rows(values.act_gate, place, maps, n)
                 for i in range(n_rows):
                     for u in range(width):
                         curvature = activation_curvature(kind, pre[i, u], gate[i, u], alpha[u], beta[u])
                         pre_bar_dot[i, u] += curvature * pre_dot[i, u] * act_bar[i, u]
+            if maps[n, ALPHA] >= 0:
+                bars = _vector(unit_bar_dot[0], maps[n, ROW], width), _vector(unit_bar_dot[1], maps[n, ROW], width)
+                if moving:
+                    _learned_gradients(kind, alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, *bars)
+                else:
+                    # Tangents of pre and adjoints of the activations were not computed: zeros in their place.
+                    still = full((n_rows, width), 0, theta.dtype)
+                    _learned_gradients(kind, alpha, beta, pre, gate, still, still, act_bar_dot, *bars)
         _add_residual(maps, n, tangents.pre_bar, place)
 
 
@@ -356,7 +371,7 @@ def _norm_reverse_tangent(
 
 @helper
 def weight_gradients(
-    task, t, maps, moving, tasks, potential, batch, values, tangents, output_bar, output_bar_dot, gradient
+    task, t, maps, moving, tasks, potential, batch, values, tangents, output_bar, output_bar_dot, unit_bar_dot, gradient
 ):
     """Fill in gradient (flat) the part of one task of the tangent of dE/dtheta of the networks of step t.
 
@@ -384,9 +399,13 @@ def weight_gradients(
                 for o in range(maps[n, OUT]):
                     bias[o] += target_dot[i, o]
     if row == 0:
-        if maps[n, ALPHA] >= 0 or maps[n, SCALE] >= 0:
+        if maps[n, ALPHA] >= 0:
+            width, column = maps[n, IN], maps[n, ROW]
+            for c, offset in enumerate((maps[n, ALPHA], maps[n, BETA])):
+                _sum_of_blocks(s, batch.blocks, unit_bar_dot[:, c], column, _vector(grad, offset, width))
+        if maps[n, SCALE] >= 0:
             theta = potential.vector[potential.starts[t, s] :]
-            _unit_gradients(place, maps, n, moving, theta, values, tangents, grad)
+            _norm_gradients(place, maps, n, moving, theta, values, tangents, grad)
 
 
 @helper
@@ -405,7 +424,9 @@ def _add_outer(lin, target, weight):
 
 @helper
 def _learned_gradients(kind, alpha, beta, pre, gates, pre_dot, bar, bar_dot, alpha_bar, beta_bar):
-    """What some atoms add to the gradients of alpha and beta; bar, bar_dot: adjoint of the activations, its tangent."""
+    """What some atoms give to the gradients of alpha and beta; bar, bar_dot: adjoint of the activations, its tangent."""
+    _clear(alpha_bar)
+    _clear(beta_bar)
     # A loop for each of the two, as in _activate; by rows, since LLVM then vectorises them.
     for i in range(pre.shape[0]):
         x, gate, x_dot, x_bar, x_bar_dot = pre[i], gates[i], pre_dot[i], bar[i], bar_dot[i]
@@ -420,33 +441,31 @@ def _learned_gradients(kind, alpha, beta, pre, gates, pre_dot, bar, bar_dot, alp
 
 
 @helper
-def _unit_gradients(place, maps, n, moving, theta, values, tangents, grad):
-    """Fill in grad what some atoms give to the gradients of the activations and the normalisation of map n."""
+def _sum_of_blocks(s, blocks, numbers, column, total):
+    """total (width,) = what the blocks of element s have in their rows of ``numbers`` (B, ..), from ``column`` on."""
+    _clear(total)
+    for b in range(blocks.shape[0]):
+        if blocks[b, 2] == s:
+            for u in range(total.size):
+                total[u] += numbers[b, column + u]
+
+
+@helper
+def _norm_gradients(place, maps, n, moving, theta, values, tangents, grad):
+    """Fill in grad what some atoms give to the gradient of the normalisation of map n."""
     width, kind = maps[n, IN], maps[n, KIND]
     alpha, beta = _unit_parameters(theta, maps, n)
     pre, pre_dot = _rows(values.pre, place, maps, n), _rows(tangents.pre, place, maps, n)
-    slope, gates = _rows(values.act_slope, place, maps, n), _rows(values.act_gate, place, maps, n)
-    act_bar, act_bar_dot = _rows(values.act_bar, place, maps, n), _rows(tangents.act_bar, place, maps, n)
+    slope = _rows(values.act_slope, place, maps, n)
     lin_bar, lin_bar_dot = _rows(values.lin_bar, place, maps, n), _rows(tangents.lin_bar, place, maps, n)
-    if maps[n, ALPHA] >= 0:
-        alpha_bar, beta_bar = _vector(grad, maps[n, ALPHA], width), _vector(grad, maps[n, BETA], width)
-        _clear(alpha_bar)
-        _clear(beta_bar)
-        if moving:
-            _learned_gradients(kind, alpha, beta, pre, gates, pre_dot, act_bar, act_bar_dot, alpha_bar, beta_bar)
-        else:
-            # Tangents of pre and adjoints of the activations were not computed: zeros in their place.
-            still = full((pre.shape[0], width), 0, theta.dtype)
-            _learned_gradients(kind, alpha, beta, pre, gates, still, still, act_bar_dot, alpha_bar, beta_bar)
-    if maps[n, SCALE] >= 0:
-        scale_bar, shift_bar = _vector(grad, maps[n, SCALE], width), _vector(grad, maps[n, SHIFT], width)
-        _clear(scale_bar)
-        _clear(shift_bar)
-        still = full(width, 0, theta.dtype)
-        for i in range(pre.shape[0]):
-            unit, unit_dot, _, _ = _unit_tangent(kind, alpha, beta, pre[i], slope[i], pre_dot[i] if moving else still)
-            for u in range(width):
-                scale_bar[u] += lin_bar_dot[i, u] * unit[u]
-                shift_bar[u] += lin_bar_dot[i, u]
-                if moving:
-                    scale_bar[u] += lin_bar[i, u] * unit_dot[u]
+    scale_bar, shift_bar = _vector(grad, maps[n, SCALE], width), _vector(grad, maps[n, SHIFT], width)
+    _clear(scale_bar)
+    _clear(shift_bar)
+    still = full(width, 0, theta.dtype)
+    for i in range(pre.shape[0]):
+        unit, unit_dot, _, _ = _unit_tangent(kind, alpha, beta, pre[i], slope[i], pre_dot[i] if moving else still)
+        for u in range(width):
+            scale_bar[u] += lin_bar_dot[i, u] * unit[u]
+            shift_bar[u] += lin_bar_dot[i, u]
+            if moving:
+                scale_bar[u] += lin_bar[i, u] * unit_dot[u]

@@ -191,18 +191,20 @@ def forward_tangent(threads, potential, batch, values, tangents, direction, stra
 
 
 @helper
-def _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, contraction_bar_dot):
+def _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot):
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     if t + 1 < values.coefficients.shape[0]:
         networks.backward_tangent(
             start, stop, s, t, potential.recursion_maps, moving, potential, values, tangents,
-            tangents.coefficients_bar[t + 1],
+            tangents.coefficients_bar[t + 1], unit_bar_dot[b],
         )  # fmt: skip
     else:
         networks.backward_tangent(
             start, stop, s, t, potential.energy_maps, moving, potential, values, tangents,
-            tangents.output_bar,
+            tangents.output_bar, unit_bar_dot[b],
         )  # fmt: skip
+        for l in range(contraction_bar_dot.shape[1]):
+            fill_rows(0, contraction_bar_dot.shape[2], contraction_bar_dot[b, l], 0.0)
     contraction.densities_reverse_tangent(start, stop, t, moving, potential, values, tangents, contraction_bar_dot[b])
     orbitals.messages_tangent(b, t, moving, potential, batch, values, tangents)
 
@@ -232,22 +234,23 @@ def _radial_gradients(b, moving, potential, batch, values, tangents, exponents_b
 
 
 @helper
-def _network_gradients(task, t, moving, potential, batch, values, tangents, gradient):
+def _network_gradients(task, t, moving, potential, batch, values, tangents, unit_bar_dot, gradient):
     if t + 1 < values.coefficients.shape[0]:
         networks.weight_gradients(
             task, t, potential.recursion_maps, moving, potential.recursion_tasks, potential,
-            batch, values, tangents, values.coefficients_bar[t + 1], tangents.coefficients_bar[t + 1], gradient,
+            batch, values, tangents, values.coefficients_bar[t + 1], tangents.coefficients_bar[t + 1], unit_bar_dot,
+            gradient,
         )  # fmt: skip
     else:
         networks.weight_gradients(
             task, t, potential.energy_maps, moving, potential.energy_tasks, potential, batch,
-            values, tangents, values.output_bar, tangents.output_bar, gradient,
+            values, tangents, values.output_bar, tangents.output_bar, unit_bar_dot, gradient,
         )  # fmt: skip
 
 
 @helper
 def _reverse_tangent(
-    worker, counts, moving, potential, batch, values, tangents, energy_weights, contraction_bar_dot,
+    worker, counts, moving, potential, batch, values, tangents, energy_weights, unit_bar_dot, contraction_bar_dot,
     exponents_bar_dot, centers_bar_dot, gradient,
 ):  # fmt: skip
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
@@ -256,16 +259,14 @@ def _reverse_tangent(
         while b >= 0:
             if t + 1 == steps:
                 _seeds(b, potential, batch, tangents, energy_weights)
-                for l in range(contraction_bar_dot.shape[1]):
-                    fill_rows(0, contraction_bar_dot.shape[2], contraction_bar_dot[b, l], 0.0)
-            _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, contraction_bar_dot)
+            _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot)
             if t == 0:
                 _radial_gradients(b, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot)
             b = next_block(counts, t, worker, n_blocks, b)
         n_tasks = (potential.energy_tasks if t + 1 == steps else potential.recursion_tasks).shape[0]
         task = next_block(counts, steps + t, worker, n_tasks, -1)
         while task >= 0:
-            _network_gradients(task, t, moving, potential, batch, values, tangents, gradient)
+            _network_gradients(task, t, moving, potential, batch, values, tangents, unit_bar_dot, gradient)
             task = next_block(counts, steps + t, worker, n_tasks, task)
         b = next_block(counts, 2 * steps + t, worker, n_blocks, -1)
         while b >= 0:
@@ -300,13 +301,14 @@ def _collect(potential, batch, tangents, contraction_bar_dot, exponents_bar_dot,
 
 @Kernel
 def reverse_tangent(
-    threads, moving, potential, batch, values, tangents, energy_weights, contraction_bar_dot, exponents_bar_dot,
-    centers_bar_dot, gradient,
+    threads, moving, potential, batch, values, tangents, energy_weights, unit_bar_dot, contraction_bar_dot,
+    exponents_bar_dot, centers_bar_dot, gradient,
 ):  # fmt: skip
     """gradient (flat) = tangent of the reverse sweep with respect to all parameters.
 
     energy_weights (Q,) : seeds, derivatives of the loss with respect to the energy of each structure.
-    contraction_bar_dot (B, L + 1, K, M), exponents_bar_dot and centers_bar_dot (B, S, K) are places to work in.
+    unit_bar_dot (B, 2, ..), for the widths of all maps but the first, contraction_bar_dot (B, L + 1, K, M),
+    exponents_bar_dot and centers_bar_dot (B, S, K) are places to work in.
 
     With ``moving`` after ``forward_tangent`` and ``reverse``; without it the atoms stand still and only ``forward`` is
     needed: an ordinary gradient of seeds times energies.
@@ -315,7 +317,7 @@ def reverse_tangent(
     counts = nothing_taken(3 * steps, threads, max(n_blocks, potential.energy_tasks.shape[0]))
     run_workers(
         _reverse_tangent, threads, counts.shape[1] - 1, counts, moving, potential, batch, values, tangents,
-        energy_weights, contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient,
+        energy_weights, unit_bar_dot, contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient,
     )  # fmt: skip
     _collect(potential, batch, tangents, contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient)
 
@@ -334,14 +336,14 @@ def _pair_gradients_tangent(b, potential, batch, values, tangents, slope, slope_
 
 @helper
 def _forces_along(
-    worker, counts, potential, batch, values, tangents, contraction_bar_dot, slope, slope_dot, pair_gradient_dot,
-    forces_dot,
+    worker, counts, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, slope, slope_dot,
+    pair_gradient_dot, forces_dot,
 ):  # fmt: skip
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     for t in range(steps - 1, -1, -1):
         b = next_block(counts, t, worker, n_blocks, -1)
         while b >= 0:
-            _step_reverse_tangent(b, t, True, potential, batch, values, tangents, contraction_bar_dot)
+            _step_reverse_tangent(b, t, True, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot)
             b = next_block(counts, t, worker, n_blocks, b)
         b = next_block(counts, steps + t, worker, n_blocks, -1)
         while b >= 0:
@@ -361,16 +363,17 @@ def _forces_along(
 
 @Kernel
 def forces_along(
-    threads, potential, batch, values, tangents, contraction_bar_dot, slope, slope_dot, pair_gradient_dot, forces_dot,
+    threads, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, slope, slope_dot, pair_gradient_dot,
+    forces_dot,
 ):  # fmt: skip
     """forces_dot (N, 3): derivative of the forces along the direction of ``forward_tangent``, after it and ``reverse``.
 
-    The tangents of output_bar are zero; slope and slope_dot (P, K), pair_gradient_dot (3, P) and contraction_bar_dot as in
-    ``reverse_tangent`` are places to work in; values.recoil is lost.
+    The tangents of output_bar are zero; slope and slope_dot (P, K), pair_gradient_dot (3, P), and unit_bar_dot and
+    contraction_bar_dot as in ``reverse_tangent``, are places to work in; values.recoil is lost.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     counts = nothing_taken(2 * steps + 2, threads, n_blocks)
     run_workers(
-        _forces_along, threads, counts.shape[1] - 1, counts, potential, batch, values, tangents, contraction_bar_dot,
-        slope, slope_dot, pair_gradient_dot, forces_dot,
+        _forces_along, threads, counts.shape[1] - 1, counts, potential, batch, values, tangents, unit_bar_dot,
+        contraction_bar_dot, slope, slope_dot, pair_gradient_dot, forces_dot,
     )  # fmt: skip

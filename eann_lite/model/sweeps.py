@@ -116,6 +116,7 @@ class Sweeps:
         self.layout = Layout.of(specification)
         self.stages = network_stages(specification, self.layout)
         self.monomials = Monomials(specification.max_degree)
+        self._normed = any(stage.normed for stage in self.stages)
         self.dtype = PRECISIONS[precision]
         self.vector = np.empty(self.layout.size, self.dtype)
         self.transposed = np.empty(self.layout.size, self.dtype)
@@ -223,16 +224,15 @@ class Sweeps:
         from eann_lite.kernels.arguments import Values
 
         shapes = self._shapes()
-        # Without layer normalisation the adjoints before and after it are the same.
-        normed = any(stage.normed for stage in self.stages)
         if not keep:
             # The reverse of a layer normalisation takes what came before its activations.
-            unused = FOR_DERIVATIVES if normed else (*FOR_DERIVATIVES, "pre")
+            unused = FOR_DERIVATIVES if self._normed else (*FOR_DERIVATIVES, "pre")
             shapes |= {name: (0, *shapes[name][1:]) for name in unused}
             shapes["density_bar"] = (1, *shapes["density_bar"][1:])
             if not all_densities:
                 shapes["density"] = shapes["density_bar"]
-        shared = {} if normed else {"lin_bar": "act_bar"}
+        # Without layer normalisation the adjoints before and after it are the same.
+        shared = {} if self._normed else {"lin_bar": "act_bar"}
         if not keep:
             # Once their own derivatives are there, orbital sums are not needed any more; densities are not once the
             # networks have them.
@@ -301,10 +301,10 @@ class Sweeps:
         from eann_lite.kernels.arguments import Tangents
 
         shapes = self._shapes()
-        stores = {name: self.buffers(f"{name}_dot", *shapes[name]) for name in Tangents._fields if name != "lin_bar"}
-        shared = self.values.lin_bar is self.values.act_bar
-        lin_bar = stores["act_bar"] if shared else self.buffers("lin_bar_dot", *shapes["lin_bar"])
-        self.tangents = Tangents(**stores, lin_bar=lin_bar)
+        shapes |= {name: (1, *shapes[name][1:]) for name in ("pre_bar", "lin_bar", "density_bar")}
+        if not self._normed:
+            shapes["lin_bar"] = (0, *shapes["lin_bar"][1:])
+        self.tangents = Tangents(**{name: self.buffers(f"{name}_dot", *shapes[name]) for name in Tangents._fields})
 
     def tangent(self, direction, strain):
         """Derivatives of all that ``forward`` left along ``direction`` (N, 3) of the atoms and ``strain`` (Q, 3, 3).
@@ -336,18 +336,25 @@ class Sweeps:
             self.tangent(direction, strain)
         else:
             self._provide_tangents()
-        n_blocks = len(batch.blocks)
-        gradient = np.empty(self.layout.size, self.dtype)
+        gradient, n_blocks = np.empty(self.layout.size, self.dtype), len(batch.blocks)
         sweeps.reverse_tangent(
             batch.threaded,
             moving,
             *self._placed("potential", "batch", "values", "tangents"),
             np.asarray(energy_weights, dtype=float),
-            self.buffers("by_contraction", n_blocks, *self.potential.contraction.shape),
+            *self._work_of_reverse_tangent(),
             *(self.buffers(name, n_blocks, len(spec.elements), spec.radial) for name in ("by_exponent", "by_center")),
             gradient,
         )
         return gradient
+
+    def _work_of_reverse_tangent(self):
+        """Places for what the blocks give to the gradients of activations and contraction."""
+        n_blocks, width = len(self.batch.blocks), max(stage.row_width for stage in self.stages)
+        return (
+            self.buffers("by_unit", n_blocks, 2, width - self.specification.densities),
+            self.buffers("by_contraction", n_blocks, *self.potential.contraction.shape),
+        )
 
     def forces_along(self, direction):
         """Derivative (N, 3) of the forces along ``direction`` (N, 3) of the batch's atoms: minus Hessian times direction.
@@ -362,11 +369,10 @@ class Sweeps:
         n_pairs, n_atoms = batch.neighbor.size, batch.species.size
         self.tangent(direction, np.zeros((batch.n_structures, 3, 3)))
         self.tangents.output_bar[:] = 0.0
-        by_contraction = self.buffers("by_contraction", len(batch.blocks), *self.potential.contraction.shape)
-        by_contraction[:] = 0.0
         forces_dot = np.empty((n_atoms, 3))
         sweeps.forces_along(
-            batch.threaded, *self._placed("potential", "batch", "values", "tangents"), by_contraction,
-            *np.empty((2, n_pairs, self.specification.radial)), np.empty((3, n_pairs)), forces_dot,
+            batch.threaded, *self._placed("potential", "batch", "values", "tangents"),
+            *self._work_of_reverse_tangent(), *np.empty((2, n_pairs, self.specification.radial)),
+            np.empty((3, n_pairs)), forces_dot,
         )  # fmt: skip
         return forces_dot
