@@ -178,10 +178,13 @@ def batches_of_atoms(offsets, chosen, atoms_per_batch):
 
     One piece or an even number of them, where there are as many structures: of three, one of two threads would take two.
     """
+    if len(chosen) == 1:
+        return [chosen]
     ends = np.cumsum(offsets[chosen + 1] - offsets[chosen])
     n_pieces = max(1, round(int(ends[-1]) / atoms_per_batch))
     n_pieces += n_pieces > 1 and n_pieces % 2
-    if n_pieces == 1 or len(chosen) == 1:
+    if n_pieces == 1:
         return [chosen]
     piece = (ends - 1) * n_pieces // ends[-1]
-    return np.split(chosen, np.flatnonzero(np.diff(piece)) + 1)
+    cuts = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(chosen)]
+    return [chosen[begin:end] for begin, end in zip(cuts, cuts[1:])]

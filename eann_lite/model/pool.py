@@ -2,8 +2,6 @@
 
 import itertools
 
-import numpy as np
-
 from eann_lite.batches import THREADED_FROM, batches_of_atoms
 from eann_lite.model.sweeps import Sweeps
 
@@ -11,8 +9,7 @@ from eann_lite.model.sweeps import Sweeps
 def pieces_of(offsets, chosen, atoms_per_piece):
     """(pieces, threaded): a request in pieces, and whether kernels use threads inside of them."""
     pieces = batches_of_atoms(offsets, chosen, atoms_per_piece)
-    n_atoms = np.sum(offsets[chosen + 1] - offsets[chosen])
-    return pieces, len(pieces) == 1 and bool(n_atoms >= THREADED_FROM)
+    return pieces, len(pieces) == 1 and bool((offsets[chosen + 1] - offsets[chosen]).sum() >= THREADED_FROM)
 
 
 class SweepPool:
