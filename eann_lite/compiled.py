@@ -15,7 +15,7 @@ from llvmlite.binding import address_of_symbol
 
 from eann_lite.compilation.by_address import goes_by_address
 from eann_lite.compilation.cache_locks import take_turns
-from eann_lite.compilation.linked import HelperCompiler, KernelCompiler, PlacedKernelCompiler
+from eann_lite.compilation.linked import HelperCompiler, KernelCompiler, PlacedKernelCompiler, SeparateArraysCompiler
 from eann_lite.compilation.placed import Placed, kind_of
 from eann_lite.compilation.precision import FormulaCompiler
 
@@ -56,9 +56,21 @@ def formula(function):
 
 def helper(function):
     """Decorator of a function on small arrays that only kernels call: compiled with them, never cached on its own."""
+    return _part_of_kernels(function, HelperCompiler)
+
+
+def helper_on_separate_arrays(function):
+    """The same where no array that the function writes has a number in common with another of its arguments.
+
+    So loops that take many arrays become vector code.  Nobody tests it: results are wrong where they overlap.
+    """
+    return _part_of_kernels(function, SeparateArraysCompiler)
+
+
+def _part_of_kernels(function, compiler):
     return numba.njit(
         fastmath=FASTMATH, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True,
-        pipeline_class=HelperCompiler or FormulaCompiler,
+        pipeline_class=compiler or FormulaCompiler,
     )(function)  # fmt: skip
 
 

@@ -8,7 +8,7 @@ All functions ask for vectors of 512 bits, where the machine has them.  Left to 
 processors, since some lower their clock for longer ones; the explicit vectors of ``kernels.vectors`` do so anyway.
 
 This builds on parts of Numba that are not its public interface; where the attributes used are missing,
-``HelperCompiler``, ``KernelCompiler`` and ``PlacedKernelCompiler`` are None and all is compiled as usual.
+``HelperCompiler`` and the other compilers here are None and all is compiled as usual.
 """
 
 import gc
@@ -164,6 +164,19 @@ class HelperCompiler(CompilerBase):
         return [manager]
 
 
+class SeparateArraysCompiler(HelperCompiler):
+    """The same for helpers that are never given arrays with numbers in common.
+
+    LLVM vectorises a loop only where it can see or test beforehand that what is written is not read; it tests few
+    pairs of arrays.  Numba has a flag that says so, but no option of ``njit`` for it.
+    """
+
+    def define_pipelines(self):
+        """The one pipeline."""
+        self.state.flags.noalias = True
+        return super().define_pipelines()
+
+
 @lru_cache(maxsize=None)
 def _has_count(models, kind):
     return models[kind].contains_nrt_meminfo()
@@ -258,4 +271,4 @@ if not (
     and _has(Lower, "extract_function_arguments", "lower_inst", "lower_expr", "loadvar", "delvar")
     and _has(NRTContext, "incref", "decref")
 ):
-    HelperCompiler = KernelCompiler = PlacedKernelCompiler = None
+    HelperCompiler = SeparateArraysCompiler = KernelCompiler = PlacedKernelCompiler = None

@@ -16,7 +16,7 @@ start to stop of element s; step t with its maps.
 import math
 
 from eann_lite.compilation.borrowed import borrowing
-from eann_lite.compiled import helper
+from eann_lite.compiled import helper, helper_on_separate_arrays
 from eann_lite.formulas import activation, activation_curvature, activation_gate, activation_parameter_slopes
 from eann_lite.kernels.arrays import empty, full, matrix
 from eann_lite.kernels.dense import product
@@ -110,19 +110,23 @@ def _unit_row(kind, alpha, beta, pre_row):
     return unit, inverse
 
 
-@helper
-def _activate(kind, alpha, beta, pre, gate, lin, slope):
-    """Gates, activations and their slopes of some rows, kept for derivatives."""
-    # Two loops, since LLVM vectorises only loops with few arrays that might overlap; each over the atoms on its own, so
-    # that the kind of activation is asked for outside of it.
+@helper_on_separate_arrays
+def _activate(kind, alpha, beta, pre, lin, slope):
+    """Activations of some rows and their slopes."""
+    for i in range(lin.shape[0]):
+        for u in range(lin.shape[1]):
+            gate = activation_gate(kind, pre[i, u], beta[u])
+            lin[i, u], slope[i, u] = activation(kind, pre[i, u], gate, alpha[u], beta[u])
+
+
+@helper_on_separate_arrays
+def _activate_for_derivatives(kind, alpha, beta, pre, gate, lin, slope):
+    """The same, and their gates."""
     for i in range(lin.shape[0]):
         for u in range(lin.shape[1]):
             g = activation_gate(kind, pre[i, u], beta[u])
+            lin[i, u], slope[i, u] = activation(kind, pre[i, u], g, alpha[u], beta[u])
             gate[i, u] = g
-            lin[i, u], _ = activation(kind, pre[i, u], g, alpha[u], beta[u])
-    for i in range(lin.shape[0]):
-        for u in range(lin.shape[1]):
-            _, slope[i, u] = activation(kind, pre[i, u], gate[i, u], alpha[u], beta[u])
 
 
 @helper
@@ -144,15 +148,13 @@ def forward(start, stop, s, t, maps, potential, values, output):
         lin = _rows(lin_store, lin_place, maps, n)
         if n > 0:
             pre, slope = _rows(pre_store, pre_place, maps, n), _rows(values.act_slope, place, maps, n)
-            alpha, beta = _unit_parameters(theta, maps, n)
-            kind = maps[n, KIND]
+            kind, (alpha, beta) = maps[n, KIND], _unit_parameters(theta, maps, n)
             if values.act_gate.shape[0] > 0:
-                _activate(kind, alpha, beta, pre, _rows(values.act_gate, place, maps, n), lin, slope)
+                _activate_for_derivatives(
+                    kind, alpha, beta, pre, _rows(values.act_gate, place, maps, n), lin, slope
+                )  # fmt: skip
             else:
-                for i in range(n_rows):
-                    for u in range(width):
-                        gate = activation_gate(kind, pre[i, u], beta[u])
-                        lin[i, u], slope[i, u] = activation(kind, pre[i, u], gate, alpha[u], beta[u])
+                _activate(kind, alpha, beta, pre, lin, slope)
             if maps[n, SCALE] >= 0:
                 norm_scale, norm_shift = _vector(theta, maps[n, SCALE], width), _vector(theta, maps[n, SHIFT], width)
                 for i in range(n_rows):
@@ -275,14 +277,32 @@ def _add_residual(maps, n, pre_bar_store, place):
             add_rows(0, pre_bar.shape[0], _rows(pre_bar_store, place, maps, end + 1), pre_bar)
 
 
+@helper_on_separate_arrays
+def _activation_reverse_tangent(
+    kind, alpha, beta, pre, gate, slope, pre_dot, act_bar, act_bar_dot, pre_bar_dot, alpha_bar_dot, beta_bar_dot
+):
+    """pre_bar_dot of some rows, and what they give to the gradients of alpha and beta (width,)."""
+    _clear(alpha_bar_dot)
+    _clear(beta_bar_dot)
+    for i in range(pre.shape[0]):
+        for u in range(alpha.size):
+            x, g, along, bar_dot = pre[i, u], gate[i, u], pre_dot[i, u] * act_bar[i, u], act_bar_dot[i, u]
+            pre_bar_dot[i, u] = (
+                slope[i, u] * bar_dot + activation_curvature(kind, x, g, alpha[u], beta[u]) * along
+            )
+            by_alpha, by_beta, by_alpha_slope, by_beta_slope = activation_parameter_slopes(kind, x, g, alpha[u], beta[u])
+            alpha_bar_dot[u] += bar_dot * by_alpha + along * by_alpha_slope
+            beta_bar_dot[u] += bar_dot * by_beta + along * by_beta_slope
+
+
 @helper
 def backward_tangent(
     start, stop, s, t, maps, moving, potential, values, tangents, output_bar_dot, unit_bar_dot
 ):
     """Tangent of ``backward``: that of rhobar and the stored tangents of pre_bar and lin_bar.
 
-    Fills in unit_bar_dot (2, ..) what these atoms give to the gradients of alpha and beta of all maps, where they are
-    learned; numbers of a map stand in the columns of its rows in stores.  Without ``moving`` the atoms stand still, and
+    Fills in unit_bar_dot (2, ..) what these atoms give to the gradients of alpha and beta of all maps, which count where
+    they are learned; numbers of a map stand where its rows stand in a store of one atom.  Without ``moving`` the atoms stand still, and
     only the tangents of the seeds' adjoints count.
     """
     place = (t, start, stop, output_bar_dot.shape[0])
@@ -310,22 +330,13 @@ def backward_tangent(
                         kind, alpha, beta, norm_scale, pre[i], slope[i], pre_dot[i] if moving else still,
                         lin_bar[i], act_bar[i], lin_bar_dot[i], act_bar_dot[i], moving,
                     )  # fmt: skip
-            for i in range(n_rows):
-                for u in range(width):
-                    pre_bar_dot[i, u] = slope[i, u] * act_bar_dot[i, u]
-            if moving:
-                for i in range(n_rows):
-                    for u in range(width):
-                        curvature = activation_curvature(kind, pre[i, u], gate[i, u], alpha[u], beta[u])
-                        pre_bar_dot[i, u] += curvature * pre_dot[i, u] * act_bar[i, u]
-            if maps[n, ALPHA] >= 0:
-                bars = _vector(unit_bar_dot[0], maps[n, ROW], width), _vector(unit_bar_dot[1], maps[n, ROW], width)
-                if moving:
-                    _learned_gradients(kind, alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, *bars)
-                else:
-                    # Tangents of pre and adjoints of the activations were not computed: zeros in their place.
-                    still = full((n_rows, width), 0, theta.dtype)
-                    _learned_gradients(kind, alpha, beta, pre, gate, still, still, act_bar_dot, *bars)
+            if not moving:
+                # Tangents of pre and adjoints of the activations were not computed: zeros in their place.
+                pre_dot = act_bar = full((n_rows, width), 0, theta.dtype)
+            _activation_reverse_tangent(
+                kind, alpha, beta, pre, gate, slope, pre_dot, act_bar, act_bar_dot, pre_bar_dot,
+                _vector(unit_bar_dot[0], maps[n, ROW], width), _vector(unit_bar_dot[1], maps[n, ROW], width),
+            )  # fmt: skip
         _add_residual(maps, n, tangents.pre_bar, place)
 
 
@@ -387,11 +398,10 @@ def weight_gradients(
     if maps[n, WEIGHT] >= 0:
         target_dot = output_bar_dot[start:stop] if n == last else _rows(tangents.pre_bar, place, maps, n + 1)
         weight = matrix(grad, maps[n, WEIGHT], maps[n, IN], maps[n, OUT])[row:row_end]
-        fill_rows(0, row_end - row, weight, 0.0)
-        _add_outer(_rows(values.lin, place, maps, n)[:, row:row_end], target_dot, weight)
+        _outer(_rows(values.lin, place, maps, n)[:, row:row_end], target_dot, weight, True)
         if moving:
             target = output_bar[start:stop] if n == last else _rows(values.pre_bar, place, maps, n + 1)
-            _add_outer(_rows(tangents.lin, place, maps, n)[:, row:row_end], target, weight)
+            _outer(_rows(tangents.lin, place, maps, n)[:, row:row_end], target, weight, False)
         if row == 0:
             bias = _vector(grad, maps[n, BIAS], maps[n, OUT])
             _clear(bias)
@@ -415,29 +425,13 @@ def _clear(vector):
 
 
 @helper
-def _add_outer(lin, target, weight):
-    """weight += lin^T target, summed over the atoms: 64 at a time, which stay in the caches."""
+def _outer(lin, target, weight, fresh):
+    """weight = or (not fresh) += lin^T target, summed over the atoms: 64 at a time, which stay in the caches."""
+    if fresh and lin.shape[0] == 0:
+        fill_rows(0, weight.shape[0], weight, 0.0)
     for begin in range(0, lin.shape[0], 64):
         end = min(begin + 64, lin.shape[0])
-        product(lin[begin:end].T, target[begin:end], weight, False)
-
-
-@helper
-def _learned_gradients(kind, alpha, beta, pre, gates, pre_dot, bar, bar_dot, alpha_bar, beta_bar):
-    """What some atoms give to the gradients of alpha and beta; bar, bar_dot: adjoint of the activations, its tangent."""
-    _clear(alpha_bar)
-    _clear(beta_bar)
-    # A loop for each of the two, as in _activate; by rows, since LLVM then vectorises them.
-    for i in range(pre.shape[0]):
-        x, gate, x_dot, x_bar, x_bar_dot = pre[i], gates[i], pre_dot[i], bar[i], bar_dot[i]
-        for u in range(alpha.size):
-            value, _, slope_value, _ = activation_parameter_slopes(kind, x[u], gate[u], alpha[u], beta[u])
-            alpha_bar[u] += x_bar_dot[u] * value + x_bar[u] * x_dot[u] * slope_value
-    for i in range(pre.shape[0]):
-        x, gate, x_dot, x_bar, x_bar_dot = pre[i], gates[i], pre_dot[i], bar[i], bar_dot[i]
-        for u in range(alpha.size):
-            _, value, _, slope_value = activation_parameter_slopes(kind, x[u], gate[u], alpha[u], beta[u])
-            beta_bar[u] += x_bar_dot[u] * value + x_bar[u] * x_dot[u] * slope_value
+        product(lin[begin:end].T, target[begin:end], weight, fresh and begin == 0)
 
 
 @helper

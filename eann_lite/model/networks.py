@@ -39,8 +39,8 @@ def network_stages(specification, layout):
         tasks = [
             (s, n, row, min(row + ROWS_PER_TASK, int(widths[n])))
             for n in range(len(maps))
-            for row in range(0, int(widths[n]), ROWS_PER_TASK)
             for s in range(n_elements)
+            for row in range(0, int(widths[n]), ROWS_PER_TASK)
         ]
         stages.append(
             NetworkStage(maps, starts, int(widths.sum()), np.array(tasks), bool(network.layer_norm))  # fmt: skip
