@@ -1,11 +1,12 @@
 """Loss and its exact gradient with respect to all parameters, over batches of a labelled set."""
 
+import threading
 from typing import NamedTuple
 
 import numpy as np
 
 from eann_lite.batches import PackedStructures, draw_batch, pack_structures
-from eann_lite.model.pool import SweepPool
+from eann_lite.model.pool import SweepPool, pieces_of
 
 #: Atoms of one piece of a gradient, of a prediction: large enough to keep a thread busy, small enough for its caches.
 GRADIENT_ATOMS, PREDICTION_ATOMS = 96, 256
@@ -101,21 +102,40 @@ def batch_predictions(sweeps, labelled, chosen, threaded=None):
     return sum_by_structure(batch, atom_energies), forces, sum_by_structure(batch, virials), batch
 
 
+class _SumInOrder:
+    """Losses and gradients of pieces, added up in the order of the pieces, whichever of them are done first.
+
+    So threads add while others still work, and few gradients are held at a time.
+    """
+
+    def __init__(self):
+        self.loss, self.gradient = 0.0, None
+        self._done, self._next, self._lock = {}, 0, threading.Lock()
+
+    def add(self, number, loss, gradient):
+        """Take what piece ``number`` gave."""
+        with self._lock:
+            self._done[number] = loss, gradient
+            while self._next in self._done:
+                loss, gradient = self._done.pop(self._next)
+                self.loss += loss
+                if self.gradient is None:
+                    # Where it is of double precision already, the first one, which nobody else has, takes up the others.
+                    self.gradient = gradient.astype(float, copy=False)
+                else:
+                    self.gradient += gradient
+                self._next += 1
+
+
 class Evaluator(SweepPool):
     """Losses, gradients and predictions of labelled sets, on several threads."""
 
     def loss_and_gradient(self, labelled, chosen, loss):
         """Sum of the losses of the structures ``chosen`` (indices), and its gradient (flat)."""
-        _, results = self.run(
+        return self._sum(
             lambda sweeps, piece, threaded: batch_loss_and_gradient(sweeps, labelled, piece, loss, threaded),
-            labelled.packed.offsets, chosen, GRADIENT_ATOMS,
+            labelled, chosen,
         )  # fmt: skip
-        # Where it is of double precision already, the first gradient, which nobody else has, takes up the others.
-        total, gradient = results[0][0], results[0][1].astype(float, copy=False)
-        for value, more in results[1:]:
-            total += value
-            gradient += more
-        return total, gradient
 
     def weighted_gradient(self, labelled, energy_weights, force_weights, strain_weights):
         """Gradient (flat) of sum energy_weights E + sum force_weights F + sum strain_weights (strain derivative).
@@ -127,10 +147,16 @@ class Evaluator(SweepPool):
             batch = draw_batch(labelled.packed, piece, len(self.specification.elements), threaded)
             sweeps.forward(batch, keep=True)
             sweeps.reverse()
-            return sweeps.gradient(energy_weights[piece], -force_weights[batch.order], strain_weights[piece])
+            return 0.0, sweeps.gradient(energy_weights[piece], -force_weights[batch.order], strain_weights[piece])
 
-        everything = np.arange(labelled.packed.n_structures)
-        return sum(self.run(gradient, labelled.packed.offsets, everything, GRADIENT_ATOMS)[1])
+        return self._sum(gradient, labelled, np.arange(labelled.packed.n_structures))[1]
+
+    def _sum(self, function, labelled, chosen):
+        """Sums of the loss and the gradient that function(sweeps, piece, threaded) gives for pieces of ``chosen``."""
+        pieces, threaded = pieces_of(labelled.packed.offsets, chosen, GRADIENT_ATOMS)
+        total = _SumInOrder()
+        self._work(lambda sweeps, item: total.add(item[0], *function(sweeps, item[1], threaded)), enumerate(pieces))
+        return total.loss, total.gradient
 
     def predict(self, labelled):
         """``Predictions`` of a whole LabelledSet."""
