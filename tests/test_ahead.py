@@ -79,7 +79,7 @@ for name in CALLS:
         compile_call(name, precision)
 before = signatures()
 kernels = {name for name, _ in before}
-assert {"forward", "reverse", "forward_tangent", "reverse_tangent", "distances", "rows_of_atoms"} <= kernels
+assert {"forward", "reverse", "forward_tangent", "reverse_tangent", "distances", "drawn"} <= kernels
 model = random_model(("C", "H", "Cu"))
 for precision in ("float64", "float32"):
     methane = molecule("CH4")
