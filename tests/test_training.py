@@ -15,6 +15,7 @@ from eann_lite.errors import InputError
 from eann_lite.kernels.preconditioner import turn_bases
 from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
 from eann_lite.model.parameters import Layout
+from eann_lite.model.pool import pieces_of
 from eann_lite.model.specification import NetworkSpecification, Specification
 from eann_lite.structures import Structure, as_structures
 from eann_lite.structures.distances import shortest_distances
@@ -23,7 +24,7 @@ from eann_lite.training.checkpoint import load_checkpoint, save_checkpoint
 from eann_lite.training.copies import displaced_copies
 from eann_lite.training.loss import Loss
 from eann_lite.training.metrics import error_metrics
-from eann_lite.training.objective import Evaluator, Predictions, labelled_set
+from eann_lite.training.objective import GRADIENT_ATOMS, Evaluator, Predictions, labelled_set
 from eann_lite.training.resolve import resolve
 from eann_lite.training.run import Run
 from eann_lite.training.settings import FitSettings
@@ -104,13 +105,14 @@ def test_loss_by_structure_adds_up_to_what_the_gradient_belongs_to():
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_threads_and_pieces_do_not_change_a_bit(precision):
-    structures = as_structures(frames(60))
+    structures = as_structures(frames(120))  # More than two pieces: of two, any order has the same sum.
     problem_, vector, labelled = problem(structures)
+    assert len(pieces_of(labelled.packed.offsets, np.arange(120), GRADIENT_ATOMS)[0]) > 2
     one, two = (Evaluator(problem_.specification, problem_.sweeps[0].constants, n, precision) for n in (1, 2))
     results = []
     for evaluator in (one, two):
         evaluator.set_parameters(vector)
-        value, gradient = evaluator.loss_and_gradient(labelled, np.arange(60), Loss())
+        value, gradient = evaluator.loss_and_gradient(labelled, np.arange(120), Loss())
         results.append((value, gradient.tobytes(), evaluator.predict(labelled).forces.tobytes()))
     assert results[0] == results[1]
 
@@ -133,7 +135,10 @@ def test_soap_minimises_a_badly_scaled_quadratic_where_matrices_mix():
 def labelled_atoms():
     """A LabelledSet of structures of one and two atoms, whose labels are all zero."""
     structures = [
-        Structure(np.ones(n, int), 9.0 * np.arange(3.0 * n).reshape(n, 3), np.zeros((3, 3)), np.zeros(3, bool), 0.0, np.zeros((n, 3)))
+        Structure(
+            np.ones(n, int), 9.0 * np.arange(3.0 * n).reshape(n, 3), 90.0 * np.eye(3), np.ones(3, bool), 0.0,
+            np.zeros((n, 3)), np.zeros((3, 3)),
+        )
         for n in (1, 2)
     ]  # fmt: skip
     return labelled_set(structures, Specification(elements=("H",), cutoff=3.0))
@@ -153,13 +158,18 @@ def test_loss_of_forces_is_the_square_of_small_errors_and_linear_in_large_ones()
         Loss(forces_huber=0)
 
 
-@pytest.mark.parametrize("what", ["energies", "forces"])
+@pytest.mark.parametrize("what", ["energies", "forces", "strains"])
 def test_a_prediction_that_is_not_finite_is_no_missing_label(what):
     """Else a model that has diverged would be the best one there is."""
     predictions = {"energies": np.zeros(2), "forces": np.zeros((3, 3)), "strains": np.zeros((2, 3, 3))}
     predictions[what][-1] = np.nan
-    losses = Loss().by_structure(labelled_atoms(), Predictions(**predictions))
+    labelled, predictions = labelled_atoms(), Predictions(**predictions)
+    losses = Loss().by_structure(labelled, predictions)
     assert losses[0] == 0.0 and np.isnan(losses[1])
+    name = {"energies": "energy_rmse_mev", "forces": "forces_mae_mev_per_ang", "strains": "stress_rmse_mev_per_ang3"}
+    assert np.isnan(error_metrics(labelled, predictions)[name[what]])
+    getattr(labelled, what)[-1] = np.nan
+    assert Loss().by_structure(labelled, predictions).tolist() == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("periodic", [False, True])

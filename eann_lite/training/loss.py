@@ -42,8 +42,8 @@ class Loss:
         order, structure (N,) : which atoms of the set those of ``forces`` are, and which of the chosen structures they
         belong to; energies (Q,), forces (N, 3), strains (Q, 3, 3) : what is predicted.
 
-        Returns (losses, by energies, by forces, by strains); a structure that is predicted not to be finite has a loss
-        that is not.
+        Returns (losses, by energies, by forces, by strains).  Where there is a label, a prediction that is not finite
+        gives a loss that is not.
         """
         from eann_lite.kernels.losses import losses_and_derivatives
 
@@ -68,4 +68,3 @@ class Loss:
         forces = np.repeat(self.forces_weight * weights / (3.0 * n_atoms), n_atoms)[:, None]
         strains = (self.stress_weight * weights / (9.0 * n_atoms))[:, None, None]
         return np.sqrt(self.energy_weight * weights / n_atoms), np.sqrt(forces), np.sqrt(strains)
-

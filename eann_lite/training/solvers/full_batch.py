@@ -89,12 +89,13 @@ class LeastSquaresTrainer(LbfgsTrainer):
         self.evaluator.set_parameters(parameters * self.scales)
         predictions = self.evaluator.predict(self.train)
         energy, forces, strains = self.loss.root_weights(self.train)
+        train = self.train
         errors = (
-            energy * (predictions.energies - self.train.energies),
-            forces * (predictions.forces - self.train.forces),
-            strains * (predictions.strains - self.train.strains),
+            energy * _known_errors(predictions.energies, train.energies),
+            forces * _known_errors(predictions.forces, train.forces),
+            strains * _known_errors(predictions.strains, train.strains),
         )
-        return np.concatenate([np.nan_to_num(e, nan=0.0).ravel() for e in errors])
+        return np.concatenate([e.ravel() for e in errors])
 
     def transposed(self, parameters, w):
         """J^T w by the tangent of the reverse sweep."""
@@ -107,3 +108,8 @@ class LeastSquaresTrainer(LbfgsTrainer):
         )
         self.evaluator.set_parameters(parameters * self.scales)
         return self.evaluator.weighted_gradient(self.train, *weights) * self.scales
+
+
+def _known_errors(predicted, labels):
+    """predicted - labels, 0 where there is no label: a prediction that is not finite stays so, and SciPy refuses it."""
+    return np.where(np.isnan(labels), 0.0, predicted - labels)
