@@ -62,7 +62,7 @@ def helper(function):
 def helper_on_separate_arrays(function):
     """The same where no array that the function writes has a number in common with another of its arguments.
 
-    So loops that take many arrays become vector code.  Nobody tests it: results are wrong where they overlap.
+    So loops that take many arrays become vector code.  Nothing checks it: results are wrong where arrays overlap.
     """
     return _part_of_kernels(function, SeparateArraysCompiler)
 

@@ -193,6 +193,20 @@ def test_a_batch_holds_every_atom_and_pair_once_sorted_by_element_in_blocks(item
     )
 
 
+@given(models(), structures())
+@settings(max_examples=20)
+def test_a_structure_chosen_twice_is_two_structures(model, structure):
+    specification = model.specification
+    packed = pack_structures([structure], specification.elements, specification.reach)
+    batch = draw_batch(packed, np.zeros(2, int), len(specification.elements))
+    assert np.array_equal(batch.structure[batch.neighbor], np.repeat(batch.structure, np.diff(batch.first)))
+    energies = model.sweeps.forward(batch)
+    expected = model.evaluate(structure).energies
+    for n in range(2):
+        mine = batch.structure == n
+        assert deviation(energies[mine][np.argsort(batch.order[mine])], expected) < 1e-12
+
+
 @pytest.mark.parametrize("pbc", [(True, True, True), (False, True, False), (False, False, False)])
 def test_large_structures_are_taken_along_a_curve_whatever_the_order_of_their_atoms(pbc):
     specification = Specification(elements=("H", "C"), cutoff=3.5, radial=4, densities=3, recursions=1)

@@ -168,7 +168,8 @@ class SeparateArraysCompiler(HelperCompiler):
     """The same for helpers that are never given arrays with numbers in common.
 
     LLVM vectorises a loop only where it can see or test beforehand that what is written is not read; it tests few
-    pairs of arrays.  Numba has a flag that says so, but no option of ``njit`` for it.
+    pairs of arrays.  Numba has a flag that says so, but no option of ``njit`` for it.  It says the same of who holds
+    their memory, which arrays may share, as helpers count no references there (``LoweringBorrowed``).
     """
 
     def define_pipelines(self):

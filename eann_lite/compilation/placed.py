@@ -72,11 +72,13 @@ def _numbers(value):
 
 
 def _address(array):
-    """Where the numbers of an array begin: ``array.ctypes.data``, which takes five times as long."""
-    try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
-    except (TypeError, ValueError):  # It is read-only, has gaps or is empty.
-        return array.ctypes.data
+    """Where the numbers of an array begin: ``array.ctypes.data``, but most often sooner."""
+    if array.size:
+        try:
+            return ctypes.addressof(ctypes.c_char.from_buffer(array))
+        except (TypeError, ValueError):
+            pass  # It is read-only or has gaps.
+    return array.ctypes.data
 
 
 #: Every ``_Kind`` that there has been, by what ``kind_of`` says of its tuples.

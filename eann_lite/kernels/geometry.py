@@ -28,7 +28,7 @@ def length(vector, p):
 def pair_geometry(start, stop, potential, batch, values):
     """Fill vector, radial = R_k and log_slope = f_c'/f_c of the pairs of atoms start to stop.
 
-    Beyond the cutoff (pairs of a skin list) radial and log_slope are zero.  Where values.distance has place, it is kept.
+    Beyond the cutoff (pairs of a skin list) radial and log_slope are zero.  Distances are kept where they have place.
     """
     begin, end = batch.first[start], batch.first[stop]
     _vectors(start, stop, batch.first, batch.neighbor, batch.positions, batch.image, batch.images, values.vector)
@@ -38,6 +38,7 @@ def pair_geometry(start, stop, potential, batch, values):
         distance[p] = length(vector, p)
     neighbor, radial, log_slope = batch.neighbor[begin:end], values.radial[begin:end], values.log_slope[begin:end]
     _radial_functions(neighbor, batch.species, potential, distance, radial, log_slope)
+
 
 @helper
 def _vectors(start, stop, first, neighbor, positions, image, images, vector):

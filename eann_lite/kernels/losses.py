@@ -25,8 +25,8 @@ def losses_and_derivatives(
     settings : energy_weight, forces_weight, stress_weight, huber and forces_huber of ``Loss``.
     labels : energies, forces, strains and weights of all structures, whose atoms begin at ``offsets``; NaN where one is
         missing, which adds nothing.
-    chosen (Q,) : the structures predicted; order, structure (N,) : which of all atoms those of ``forces`` are, and which
-        of the chosen structures they belong to.
+    chosen (Q,) : the structures predicted; order, structure (N,) : which of all atoms those of ``forces`` are, and
+        which of the chosen structures they belong to.
     """
     energy_weight, forces_weight, stress_weight, energy_limit, forces_limit = settings
     label_energies, label_forces, label_strains, weights = labels

@@ -278,32 +278,38 @@ def _add_residual(maps, n, pre_bar_store, place):
 
 
 @helper_on_separate_arrays
-def _activation_reverse_tangent(
+def _activation_reverse_tangent(kind, alpha, beta, pre, gate, slope, pre_dot, act_bar, act_bar_dot, pre_bar_dot):
+    """pre_bar_dot of some rows."""
+    for i in range(pre.shape[0]):
+        for u in range(alpha.size):
+            curvature = activation_curvature(kind, pre[i, u], gate[i, u], alpha[u], beta[u])
+            pre_bar_dot[i, u] = slope[i, u] * act_bar_dot[i, u] + curvature * (pre_dot[i, u] * act_bar[i, u])
+
+
+@helper_on_separate_arrays
+def _learned_activation_reverse_tangent(
     kind, alpha, beta, pre, gate, slope, pre_dot, act_bar, act_bar_dot, pre_bar_dot, alpha_bar_dot, beta_bar_dot
 ):
-    """pre_bar_dot of some rows, and what they give to the gradients of alpha and beta (width,)."""
+    """The same, and what these rows give to the gradients of alpha and beta (width,)."""
     _clear(alpha_bar_dot)
     _clear(beta_bar_dot)
     for i in range(pre.shape[0]):
         for u in range(alpha.size):
             x, g, along, bar_dot = pre[i, u], gate[i, u], pre_dot[i, u] * act_bar[i, u], act_bar_dot[i, u]
-            pre_bar_dot[i, u] = (
-                slope[i, u] * bar_dot + activation_curvature(kind, x, g, alpha[u], beta[u]) * along
-            )
+            curvature = activation_curvature(kind, x, g, alpha[u], beta[u])
+            pre_bar_dot[i, u] = slope[i, u] * bar_dot + curvature * along
             by_alpha, by_beta, by_alpha_slope, by_beta_slope = activation_parameter_slopes(kind, x, g, alpha[u], beta[u])
             alpha_bar_dot[u] += bar_dot * by_alpha + along * by_alpha_slope
             beta_bar_dot[u] += bar_dot * by_beta + along * by_beta_slope
 
 
 @helper
-def backward_tangent(
-    start, stop, s, t, maps, moving, potential, values, tangents, output_bar_dot, unit_bar_dot
-):
+def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangents, output_bar_dot, unit_bar_dot):
     """Tangent of ``backward``: that of rhobar and the stored tangents of pre_bar and lin_bar.
 
-    Fills in unit_bar_dot (2, ..) what these atoms give to the gradients of alpha and beta of all maps, which count where
-    they are learned; numbers of a map stand where its rows stand in a store of one atom.  Without ``moving`` the atoms stand still, and
-    only the tangents of the seeds' adjoints count.
+    Fills in unit_bar_dot (2, ..) what these atoms give to the gradients of alpha and beta of all maps, if they are
+    learned; numbers of a map stand where its rows stand in a store of one atom.  Without ``moving`` the atoms stand
+    still, and only the tangents of the seeds' adjoints count.
     """
     place = (t, start, stop, output_bar_dot.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
@@ -333,10 +339,15 @@ def backward_tangent(
             if not moving:
                 # Tangents of pre and adjoints of the activations were not computed: zeros in their place.
                 pre_dot = act_bar = full((n_rows, width), 0, theta.dtype)
-            _activation_reverse_tangent(
-                kind, alpha, beta, pre, gate, slope, pre_dot, act_bar, act_bar_dot, pre_bar_dot,
-                _vector(unit_bar_dot[0], maps[n, ROW], width), _vector(unit_bar_dot[1], maps[n, ROW], width),
-            )  # fmt: skip
+            if maps[n, ALPHA] >= 0:
+                _learned_activation_reverse_tangent(
+                    kind, alpha, beta, pre, gate, slope, pre_dot, act_bar, act_bar_dot, pre_bar_dot,
+                    _vector(unit_bar_dot[0], maps[n, ROW], width), _vector(unit_bar_dot[1], maps[n, ROW], width),
+                )  # fmt: skip
+            else:
+                _activation_reverse_tangent(
+                    kind, alpha, beta, pre, gate, slope, pre_dot, act_bar, act_bar_dot, pre_bar_dot
+                )  # fmt: skip
         _add_residual(maps, n, tangents.pre_bar, place)
 
 

@@ -36,7 +36,8 @@ def drawn(
             positions_of_batch[n, x] = positions[i, x]
         first_of_batch[n + 1] = first_of_batch[n] + first[i + 1] - first[i]
     images, images_before = _images(chosen, first_image, shifts, cells)
-    neighbor_of_batch, image_of_batch = empty(first_of_batch[n_atoms], np.int32), empty(first_of_batch[n_atoms], np.int32)
+    n_pairs = first_of_batch[n_atoms]
+    neighbor_of_batch, image_of_batch = empty(n_pairs, np.int32), empty(n_pairs, np.int32)
     for n in range(n_atoms):
         i, q = order[n], structure[n]
         before, move, of_images = first[i] - first_of_batch[n], start[q] - offsets[chosen[q]], images_before[q]
@@ -77,7 +78,7 @@ def _order(chosen, start, offsets, sequence, species, n_species):
 
 @helper
 def _images(chosen, first_image, shifts, cells):
-    """Displacements (I, 3) in Angstrom of all images of the chosen structures, and how many come before each one (Q,)."""
+    """Displacements (I, 3) in Angstrom of all images of the chosen structures, and how many come before each (Q,)."""
     before = empty(chosen.size, np.int64)
     n = 0
     for c in range(chosen.size):

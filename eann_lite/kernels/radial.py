@@ -44,6 +44,6 @@ gaussian_arguments = row_operation(_argument)
 radial_slopes = row_operation(radial_slope)
 #: radial_tangents(radial, p, centers, s, exponents, s, r, log_slope, r_dot, z, p): z[p] = r_dot dR_k/dr.
 radial_tangents = row_operation(_radial_tangent)
-#: add_parameter_tangents(by_exponent, s, by_center, s, radial, p, radial_dot, p, bar, p, bar_dot, p, centers, s, exponents,
-#: s, r, r_dot, by_exponent, s, by_center, s)
+#: add_parameter_tangents(by_exponent, s, by_center, s, radial, p, radial_dot, p, bar, p, bar_dot, p, centers, s,
+#: exponents, s, r, r_dot, by_exponent, s, by_center, s): adds to both what pair p gives.
 add_parameter_tangents = row_operation(_add_parameter_tangents, targets=2)

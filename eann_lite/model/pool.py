@@ -16,7 +16,7 @@ class SweepPool:
     """Sweeps for several threads.
 
     A request is cut into pieces by the number of atoms alone; each piece is computed by one thread without threads
-    inside, and results come in the order of the pieces.  So they do not depend on the number of threads, and threads
+    inside, and results come, or are added up, in the order of the pieces.  So they do not depend on the number of threads, and threads
     wait for one another only once per request.  Kernels use threads inside of a single piece if it is large.
     """
 
