@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from eann_lite.compiled import compile_loops, helper
+from eann_lite.compiled import compile_loops, helper, helper_on_separate_arrays
 from eann_lite.kernels.arrays import empty, full, matrix
 from eann_lite.kernels.dense import product
 
@@ -60,6 +60,22 @@ def directions(
                 rotated[i, j] = m_factor * m[i, j] / (math.sqrt(v_factor * v[i, j]) + epsilon)
         product(q_left[n], rotated, half, True)
         product(half, q_right_transposed[n], direction[n], True)
+
+
+@compile_loops
+def move(parameters, starts, direction, step_size, decay):
+    """parameters (flat) -= step_size (decay parameters + direction) in the places of the matrices; decay (flat)."""
+    _, rows, columns = direction.shape
+    for n in range(starts.size):
+        own = matrix(parameters, starts[n], rows, columns)
+        _move(own, direction[n], step_size, matrix(decay, starts[n], rows, columns))
+
+
+@helper_on_separate_arrays
+def _move(parameters, direction, step_size, decay):
+    for i in range(parameters.shape[0]):
+        for j in range(parameters.shape[1]):
+            parameters[i, j] -= step_size * (decay[i, j] * parameters[i, j] + direction[i, j])
 
 
 @compile_loops

@@ -31,13 +31,8 @@ class _Stack:
 
     NAMES = ("left", "right", "q_left", "q_right", "momentum", "variance")
 
-    def add(self, matrices, vector):
-        """vector += matrices, each at its place."""
-        for start, matrix in zip(self.starts, matrices):
-            vector[start : start + matrix.size] += matrix.ravel()
-
-    def direction(self, gradient, soap):
-        """Preconditioned direction (n, rows, columns) of these matrices; updates their averages."""
+    def step(self, parameters, gradient, step_size, soap):
+        """Change these matrices, parts of ``parameters`` (flat), by one step; updates their averages."""
         from eann_lite.kernels import preconditioner
 
         number = self.left.dtype.type
@@ -57,7 +52,7 @@ class _Stack:
             preconditioner.turn_bases(
                 self.left, self.right, self.q_left, self.q_right, self.q_right_transposed, self.momentum, self.variance
             )
-        return direction
+        preconditioner.move(parameters, self.starts, direction, step_size, soap.decay_factor)
 
     def _transpose(self):
         self.q_right_transposed = np.ascontiguousarray(self.q_right.transpose(0, 2, 1))
@@ -108,16 +103,14 @@ class Soap:
     def step(self, parameters, gradient, step_size, map=map):
         """Change ``parameters`` (flat) in place by one step along ``gradient``; ``map`` may use threads."""
         self.steps += 1
-        matrices = gradient.astype(self.dtype, copy=False)
-        directions = list(map(lambda stack: stack.direction(matrices, self), self.stacks))
-        g = gradient[self.vector_index]
+        matrices, vector = gradient.astype(self.dtype, copy=False), self.vector_index
+        # Each stack changes parameters of its own, so threads change nothing in the result.
+        list(map(lambda stack: stack.step(parameters, matrices, float(step_size), self), self.stacks))
+        g = gradient[vector]
         self.momentum += (1.0 - self.beta1) * (g - self.momentum)
         self.variance += (1.0 - self.beta2) * (g * g - self.variance)
-        change = self.decay_factor * parameters
-        change[self.vector_index] += self.momentum / self.root(self.variance)
-        for stack, direction in zip(self.stacks, directions):
-            stack.add(direction, change)
-        parameters -= step_size * change
+        change = self.decay_factor[vector] * parameters[vector] + self.momentum / self.root(self.variance)
+        parameters[vector] -= step_size * change
 
     def state(self):
         """Arrays that ``restore`` needs to go on as if never stopped."""
