@@ -101,7 +101,8 @@ class Values(NamedTuple):
     message (R, K) and recoil (R, 3): what pairs pass back to orbital coefficients and to forces, in the rows of
         ``Batch``: see ``kernels.orbitals`` and ``kernels.pair_gradients``; recoil is float64 always;
     coefficients (T + 1, N, K), sums and sums_bar (T + 1, N, A, K), density (T + 1, N, M);
-    output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores.
+    output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores, of which lin alone has
+        rows of map 0.
 
     Where only energies and forces are asked for, distance, radial_bar and the network stores but act_slope (and
     pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then has

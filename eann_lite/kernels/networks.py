@@ -228,7 +228,8 @@ def backward(start, stop, s, t, maps, potential, values, output_bar):
     for n in range(last, -1, -1):
         width = maps[n, IN]
         source = output_bar[start:stop] if n == last else _rows(pre_bar_store, pre_bar_place, maps, n + 1)
-        lin_bar = _rows(lin_bar_store, lin_bar_place, maps, n)
+        # That of map 0 goes on as rhobar alone.
+        lin_bar = _rows(lin_bar_store, lin_bar_place, maps, n) if n > 0 else empty((n_rows, width), theta.dtype)
         _back_through_map(s, t, maps, n, potential, source, lin_bar, density_bar)
         if n > 0:
             slope, pre_bar = _rows(values.act_slope, place, maps, n), _rows(pre_bar_store, pre_bar_place, maps, n)
@@ -319,7 +320,7 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
     for n in range(last, -1, -1):
         width = maps[n, IN]
         source = output_bar_dot[start:stop] if n == last else _rows(tangents.pre_bar, place, maps, n + 1)
-        act_bar_dot = _rows(lin_bar_store, lin_bar_place, maps, n)
+        act_bar_dot = _rows(lin_bar_store, lin_bar_place, maps, n) if n > 0 else empty((n_rows, width), theta.dtype)
         _back_through_map(s, t, maps, n, potential, source, act_bar_dot, density_bar_dot)
         if n > 0:
             pre, slope = _rows(values.pre, place, maps, n), _rows(values.act_slope, place, maps, n)

@@ -266,9 +266,9 @@ class Sweeps:
         shapes |= dict.fromkeys(("radial", "radial_bar"), (n_pairs, spec.radial))
         shapes |= {"vector": (3, n_pairs), "message": (n_rows, spec.radial), "recoil": (n_rows, 3)}
         width = max(stage.row_width for stage in self.stages)
-        shapes |= dict.fromkeys(("lin", "act_bar", "lin_bar"), (n_steps, n_atoms * width))
+        shapes["lin"] = (n_steps, n_atoms * width)
         hidden = (n_steps, n_atoms * (width - spec.densities))
-        shapes |= dict.fromkeys(("pre", "act_gate", "act_slope", "pre_bar"), hidden)
+        shapes |= dict.fromkeys(("pre", "act_gate", "act_slope", "pre_bar", "act_bar", "lin_bar"), hidden)
         shapes |= dict.fromkeys(("coefficients", "coefficients_bar"), (n_steps, n_atoms, spec.radial))
         shapes |= dict.fromkeys(("sums", "sums_bar"), (n_steps, n_atoms, spec.monomials, spec.radial))
         shapes |= dict.fromkeys(("density", "density_bar"), (n_steps, n_atoms, spec.densities))
