@@ -16,8 +16,9 @@ class SweepPool:
     """Sweeps for several threads.
 
     A request is cut into pieces by the number of atoms alone; each piece is computed by one thread without threads
-    inside, and results come, or are added up, in the order of the pieces.  So they do not depend on the number of threads, and threads
-    wait for one another only once per request.  Kernels use threads inside of a single piece if it is large.
+    inside, and results come, or are added up, in the order of the pieces.  So they do not depend on the number of
+    threads, and threads wait for one another only once per request.  Kernels use threads inside of a single piece if it
+    is large.
     """
 
     def __init__(self, specification, constants, threads=1, precision="float64"):

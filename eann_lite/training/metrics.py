@@ -15,15 +15,14 @@ def error_metrics(labelled, predictions):
     # Without a cell there is no stress label either.
     volumes[volumes == 0.0] = np.nan
     stress = (predictions.strains - labelled.strains) / volumes[:, None, None]
-    known_energy, known_stress = (~np.isnan(labels) for labels in (labelled.energies, labelled.strains))
     metrics = {"n_structures": int(n_atoms.size), "n_atoms": int(n_atoms.sum())}
-    for name, errors, with_label in (
-        ("energy_{}_mev_per_atom", energy / n_atoms, known_energy),
-        ("energy_{}_mev", energy, known_energy),
-        ("forces_{}_mev_per_ang", predictions.forces - labelled.forces, ~np.isnan(labelled.forces)),
-        ("stress_{}_mev_per_ang3", stress, known_stress),
+    for name, errors, labels in (
+        ("energy_{}_mev_per_atom", energy / n_atoms, labelled.energies),
+        ("energy_{}_mev", energy, labelled.energies),
+        ("forces_{}_mev_per_ang", predictions.forces - labelled.forces, labelled.forces),
+        ("stress_{}_mev_per_ang3", stress, labelled.strains),
     ):
-        known = errors[with_label]
+        known = errors[~np.isnan(labels)]
         metrics[name.format("rmse")] = float(1e3 * np.sqrt(np.mean(known**2))) if known.size else None
         metrics[name.format("mae")] = float(1e3 * np.mean(np.abs(known))) if known.size else None
     return metrics

@@ -89,11 +89,10 @@ class LeastSquaresTrainer(LbfgsTrainer):
         self.evaluator.set_parameters(parameters * self.scales)
         predictions = self.evaluator.predict(self.train)
         energy, forces, strains = self.loss.root_weights(self.train)
-        train = self.train
         errors = (
-            energy * _known_errors(predictions.energies, train.energies),
-            forces * _known_errors(predictions.forces, train.forces),
-            strains * _known_errors(predictions.strains, train.strains),
+            energy * _known_errors(predictions.energies, self.train.energies),
+            forces * _known_errors(predictions.forces, self.train.forces),
+            strains * _known_errors(predictions.strains, self.train.strains),
         )
         return np.concatenate([e.ravel() for e in errors])
 
