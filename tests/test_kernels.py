@@ -22,7 +22,7 @@ from strategies import (
 
 from eann_lite import Specification, reference
 from eann_lite.batches import batches_of_atoms, draw_batch, pack_structures
-from eann_lite.model.sweeps import Sweeps
+from eann_lite.model.sweeps import Sweeps, products_of_sums
 from eann_lite.neighbors import neighbor_pairs
 from eann_lite.training.objective import loss_gradient
 
@@ -73,6 +73,36 @@ def test_the_gradient_for_energies_alone_is_that_of_atoms_that_stand_still(model
     sweeps.reverse()
     expected = sweeps.gradient(weights, np.zeros_like(batch.positions), np.zeros((1, 3, 3)))
     assert deviation(found, expected) < 1e-13
+
+
+@pytest.mark.parametrize("max_degree, densities", [(2, 25), (2, 64), (3, 16)])
+def test_with_power_spectra_all_is_as_in_the_reference(max_degree, densities):
+    specification = Specification(
+        elements=("H", "C"), cutoff=3.5, max_degree=max_degree, densities=densities, recursions=2
+    )
+    model = random_model(specification, seed=densities)
+    assert len(model.sweeps.products) == 36 * (max_degree + 1)
+    rng = np.random.default_rng(densities)
+    structure = large_cell(rng, 40)
+    found, expected = model.evaluate(structure), reference_result(model, structure)
+    assert deviation(found.forces, expected.forces) < 1e-12
+    assert deviation(found.strain_derivative, expected.strain_derivative) < 1e-12
+    structure = random_structure(rng, "cell", [1, 6, 1, 6, 6], np.ones(3, bool))
+    for force_weights in (rng.normal(size=structure.positions.shape), np.zeros(structure.positions.shape)):
+        found = loss_gradient(model, structure, 1.3, force_weights, np.eye(3))
+        expected = reference.loss_gradient(*reference_arguments(model, structure), 1.3, force_weights, np.eye(3))
+        scale = max(np.abs(gradient).max() for gradient in expected.values())
+        for name in expected:
+            assert deviation(found[name], expected[name], floor=1e-3 * scale) < 1e-10, name
+
+
+def test_power_spectra_are_taken_only_where_they_save_work():
+    def products(**choices):
+        return len(products_of_sums(Specification(elements=("H",), cutoff=3.5, **choices)))
+
+    assert products(densities=64) == 108
+    assert products(densities=64, max_degree=3) == 144
+    assert products(densities=24) == products(densities=64, max_degree=1) == products(densities=64, radial=9) == 0
 
 
 def test_large_structures_run_with_threads_and_small_ones_without_and_both_give_the_reference():

@@ -1,7 +1,7 @@
 """What crosses from Python into the kernels: arrays that belong together as one NamedTuple.
 
 Shapes: N atoms of the batch, P ordered pairs, R rows of ``Batch``, S elements, Q structures, T recursions, K Gaussians,
-L largest degree, A monomials, D derivatives of monomials that are not zero everywhere, M densities, B blocks.  Network
+L largest degree, A monomials, D derivatives of monomials that are not zero everywhere, M densities, C products of power spectra, B blocks.  Network
 stores are flat,
 (T + 1, N * the sum of widths): the rows (N, width) of map n of step t begin at N * (sum of the widths of maps 1 to
 n - 1), those of map 0, where there are any, after all others.
@@ -20,6 +20,8 @@ class Potential(NamedTuple):
     cutoff, repulsion_cutoff : Angstrom; repulsion_cutoff is 0 without repulsion.
     exponents, centers, coefficients (S, K) : alpha, r_s and the orbital coefficients of step 0.
     contraction (L + 1, K, M), contraction_transposed (L + 1, M, K).
+    products (C, 3) : l, k and k' of the products of ``kernels.power``, without rows where they are not used;
+        power_contraction (C, M) and power_contraction_transposed (M, C) : V, made of the contraction.
     degree, weight, parent, axis (A,), slope_place (A, 3), slope_of, slope_power (D,) : tables of the monomials
         (``model.sweeps``).
     numbers (S,) : atomic numbers as floats.  reference_energies (S,) eV; energy_scale eV.
@@ -37,6 +39,9 @@ class Potential(NamedTuple):
     coefficients: np.ndarray
     contraction: np.ndarray
     contraction_transposed: np.ndarray
+    products: np.ndarray
+    power_contraction: np.ndarray
+    power_contraction_transposed: np.ndarray
     degree: np.ndarray
     weight: np.ndarray
     parent: np.ndarray
@@ -101,10 +106,11 @@ class Values(NamedTuple):
     message (R, K) and recoil (R, 3): what pairs pass back to orbital coefficients and to forces, in the rows of
         ``Batch``: see ``kernels.orbitals`` and ``kernels.pair_gradients``; recoil is float64 always;
     coefficients (T + 1, N, K), sums and sums_bar (T + 1, N, A, K), density (T + 1, N, M);
+    power_bar (T + 1, N, C);
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores, of which lin alone has
         rows of map 0.
 
-    Where only energies and forces are asked for, distance, radial_bar and the network stores but act_slope (and
+    Where only energies and forces are asked for, distance, radial_bar, power_bar and the network stores but act_slope (and
     pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then has
     one part that serves all steps in turn and is density, too, unless densities of all steps are asked for, and sums_bar
     is sums.
@@ -128,6 +134,7 @@ class Values(NamedTuple):
     coefficients_bar: np.ndarray
     sums_bar: np.ndarray
     density_bar: np.ndarray
+    power_bar: np.ndarray
     pre_bar: np.ndarray
     act_bar: np.ndarray
     lin_bar: np.ndarray

@@ -3,10 +3,11 @@
 All for a block of atoms.  The monomials of the pair kernels carry no square-root weights; here
 weight[a] = l! / (lx! ly! lz!) multiplies the squares: rho_im = sum_a weight_a D_iam^2 with
 D_iam = sum_k W_{l(a) k m} B_iak.  D is computed anew in every sweep: reading it back from memory would take longer.
+Where the table ``products`` has rows, reverse sweeps and tangents take power spectra instead: see ``power``.
 """
 
 from eann_lite.compiled import helper
-from eann_lite.kernels.arrays import empty
+from eann_lite.kernels.arrays import empty, matrix
 from eann_lite.kernels.dense import (
     add_squared_product_tangent,
     product,
@@ -14,7 +15,13 @@ from eann_lite.kernels.dense import (
     scaled_product_tangent,
     squared_products,
 )
-from eann_lite.kernels.rows import fill_rows
+from eann_lite.kernels.power import (
+    add_through_power_contraction,
+    power_spectra,
+    power_spectra_reverse,
+    power_spectra_tangent,
+)
+from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows
 
 
 @helper
@@ -31,6 +38,11 @@ def densities_tangent(start, stop, t, potential, values, tangents):
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
     sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
     density_dot = tangents.density[t, start:stop]
+    if potential.products.shape[0] > 0:
+        power_dot = empty((stop - start, potential.products.shape[0]), density_dot.dtype)
+        power_spectra_tangent(sums, sums_dot, weight, power_dot)
+        product(power_dot, potential.power_contraction, density_dot, True)
+        return
     fill_rows(0, stop - start, density_dot, 0.0)
     for a in range(degree.size):
         add_squared_product_tangent(sums[:, a], sums_dot[:, a], contraction[degree[a]], 2.0 * weight[a], density_dot)
@@ -43,6 +55,13 @@ def densities_reverse(start, stop, t, potential, values):
     degree, weight = potential.degree, potential.weight
     sums, sums_bar = values.sums[t, start:stop], values.sums_bar[t, start:stop]
     density_bar = values.density_bar[t % values.density_bar.shape[0], start:stop]
+    if potential.products.shape[0] > 0:
+        if values.power_bar.shape[0] > 0:
+            _reverse_by_power(potential, density_bar, sums, values.power_bar[t, start:stop], sums_bar)
+        else:
+            power_bar = empty((stop - start, potential.products.shape[0]), density_bar.dtype)
+            _reverse_by_power(potential, density_bar, sums, power_bar, sums_bar)
+        return
     d = empty((stop - start, density_bar.shape[1]), density_bar.dtype)
     for a in range(degree.size):
         scaled_product(sums[:, a], contraction[degree[a]], 2.0 * weight[a], density_bar, d)
@@ -50,28 +69,80 @@ def densities_reverse(start, stop, t, potential, values):
 
 
 @helper
+def _reverse_by_power(potential, density_bar, sums, power_bar, sums_bar):
+    """power_bar and sums_bar of some atoms."""
+    product(density_bar, potential.power_contraction_transposed, power_bar, True)
+    power_spectra_reverse(power_bar, sums, potential.weight, True, sums_bar)
+
+
+@helper
 def densities_reverse_tangent(start, stop, t, moving, potential, values, tangents, contraction_bar_dot):
-    """Tangent of ``densities_reverse``; this block's share of W's gradient is added to contraction_bar_dot (L+1, K, M).
+    """Tangent of ``densities_reverse``.
+
+    This block's share of the gradient of W, or of V where there are power spectra, is added to contraction_bar_dot
+    ((L + 1) K, M), or (C, M).
 
     Without ``moving`` the atoms stand still, and only the tangents of the seeds' adjoints count.
     """
+    if potential.products.shape[0] > 0:
+        _reverse_tangent_by_power(start, stop, t, moving, potential, values, tangents, contraction_bar_dot)
+    else:
+        _reverse_tangent_by_monomials(start, stop, t, moving, potential, values, tangents, contraction_bar_dot)
+
+
+@helper
+def _reverse_tangent_by_power(start, stop, t, moving, potential, values, tangents, power_contraction_bar_dot):
+    weight, n_products = potential.weight, potential.products.shape[0]
+    sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
+    sums_bar_dot = tangents.sums_bar[t, start:stop]
+    density_bar = values.density_bar[t, start:stop]
+    density_bar_dot = tangents.density_bar[t % tangents.density_bar.shape[0], start:stop]
+    rows = empty((stop - start, n_products), density_bar.dtype)
+    product(density_bar_dot, potential.power_contraction_transposed, rows, True)
+    power_spectra_reverse(rows, sums, weight, True, sums_bar_dot)
+    power_spectra(sums, weight, rows)
+    product(rows.T, density_bar_dot, power_contraction_bar_dot, False)
+    if moving:
+        power_spectra_reverse(values.power_bar[t, start:stop], sums_dot, weight, False, sums_bar_dot)
+        power_spectra_tangent(sums, sums_dot, weight, rows)
+        product(rows.T, density_bar, power_contraction_bar_dot, False)
+
+
+@helper
+def _reverse_tangent_by_monomials(start, stop, t, moving, potential, values, tangents, contraction_bar_dot):
     contraction, transposed = potential.contraction, potential.contraction_transposed
     degree, weight = potential.degree, potential.weight
     sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
     sums_bar_dot = tangents.sums_bar[t, start:stop]
     density_bar = values.density_bar[t, start:stop]
     density_bar_dot = tangents.density_bar[t % tangents.density_bar.shape[0], start:stop]
-    n_densities = density_bar.shape[1]
-    shape = stop - start, n_densities
+    n_radial, shape = sums.shape[2], (stop - start, density_bar.shape[1])
     d, d_dot = empty(shape, density_bar.dtype), empty(shape, density_bar.dtype)
     for a in range(degree.size):
         l, factor = degree[a], 2.0 * weight[a]
+        of_degree = contraction_bar_dot[l * n_radial : (l + 1) * n_radial]
         if moving:
             scaled_product_tangent(
                 sums[:, a], sums_dot[:, a], contraction[l], factor, density_bar, density_bar_dot, d, d_dot
             )
-            product(sums_dot[:, a].T, d, contraction_bar_dot[l], False)
+            product(sums_dot[:, a].T, d, of_degree, False)
         else:
             scaled_product(sums[:, a], contraction[l], factor, density_bar_dot, d_dot)
         product(d_dot, transposed[l], sums_bar_dot[:, a], True)
-        product(sums[:, a].T, d_dot, contraction_bar_dot[l], False)
+        product(sums[:, a].T, d_dot, of_degree, False)
+
+
+@helper
+def contraction_gradient(potential, contraction_bar_dot, gradient):
+    """Fill in gradient (flat) that with respect to W from what the blocks give, contraction_bar_dot (B, .., M), whose
+    first part takes up the others."""
+    contraction, total = potential.contraction, contraction_bar_dot[0]
+    for b in range(1, contraction_bar_dot.shape[0]):
+        add_rows(0, total.shape[0], contraction_bar_dot[b], total)
+    n_degrees, n_radial, n_densities = contraction.shape
+    found = matrix(gradient, potential.places[3], n_degrees * n_radial, n_densities)
+    if potential.products.shape[0] > 0:
+        fill_rows(0, found.shape[0], found, 0.0)
+        add_through_power_contraction(potential.products, contraction, total, found)
+    else:
+        copy_rows(0, found.shape[0], total, found)

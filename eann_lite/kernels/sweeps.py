@@ -7,7 +7,6 @@ wrote for neighbours starts a new loop over blocks (``shares``).
 
 from eann_lite.compiled import Kernel, helper
 from eann_lite.kernels import contraction, curvature, geometry, networks, orbitals, pair_gradients, repulsion
-from eann_lite.kernels.arrays import matrix
 from eann_lite.kernels.rows import copy_rows, fill_rows
 from eann_lite.kernels.shares import next_block, nothing_taken, run_workers
 
@@ -203,8 +202,7 @@ def _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, unit
             start, stop, s, t, potential.energy_maps, moving, potential, values, tangents,
             tangents.output_bar, unit_bar_dot[b],
         )  # fmt: skip
-        for l in range(contraction_bar_dot.shape[1]):
-            fill_rows(0, contraction_bar_dot.shape[2], contraction_bar_dot[b, l], 0.0)
+        fill_rows(0, contraction_bar_dot.shape[1], contraction_bar_dot[b], 0.0)
     contraction.densities_reverse_tangent(start, stop, t, moving, potential, values, tangents, contraction_bar_dot[b])
     orbitals.messages_tangent(b, t, moving, potential, batch, values, tangents)
 
@@ -277,7 +275,7 @@ def _reverse_tangent(
 @helper
 def _collect(potential, batch, tangents, contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient):
     """Fill in gradient (flat) what blocks and atoms give to exponents, centers, coefficients and contraction."""
-    exponents, centers, coefficients, contraction = potential.places
+    exponents, centers, coefficients, learned_contraction = potential.places
     n_radial = tangents.coefficients_bar.shape[2]
     for s in range(batch.segments.shape[0]):
         for k in range(n_radial):
@@ -288,15 +286,8 @@ def _collect(potential, batch, tangents, contraction_bar_dot, exponents_bar_dot,
                 gradient[centers + n] += centers_bar_dot[b, s, k]
             for i in range(batch.segments[s, 0], batch.segments[s, 1]):
                 gradient[coefficients + n] += tangents.coefficients_bar[0, i, k]
-    if contraction >= 0:
-        n_blocks, n_degrees, _, n_densities = contraction_bar_dot.shape
-        total = matrix(gradient, contraction, n_degrees * n_radial, n_densities)
-        fill_rows(0, total.shape[0], total, 0.0)
-        for b in range(n_blocks):
-            for l in range(n_degrees):
-                for k in range(n_radial):
-                    for m in range(n_densities):
-                        total[l * n_radial + k, m] += contraction_bar_dot[b, l, k, m]
+    if learned_contraction >= 0:
+        contraction.contraction_gradient(potential, contraction_bar_dot, gradient)
 
 
 @Kernel
@@ -307,8 +298,8 @@ def reverse_tangent(
     """gradient (flat) = tangent of the reverse sweep with respect to all parameters.
 
     energy_weights (Q,) : seeds, derivatives of the loss with respect to the energy of each structure.
-    unit_bar_dot (B, 2, ..), for the widths of all maps but the first, contraction_bar_dot (B, L + 1, K, M),
-    exponents_bar_dot and centers_bar_dot (B, S, K) are places to work in.
+    unit_bar_dot (B, 2, ..), for the widths of all maps but the first, contraction_bar_dot (B, (L + 1) K, M) or,
+    where there are power spectra, (B, C, M), exponents_bar_dot and centers_bar_dot (B, S, K) are places to work in.
 
     With ``moving`` after ``forward_tangent`` and ``reverse``; without it the atoms stand still and only ``forward`` is
     needed: an ordinary gradient of seeds times energies.

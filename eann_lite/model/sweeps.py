@@ -54,8 +54,26 @@ def _lowered(exponents, axis):
     return tuple(n - (x == axis) for x, n in enumerate(exponents))
 
 
+def products_of_sums(specification):
+    """Table (C, 3) of l, k and k' of the products that ``kernels.power`` works with; no rows where it does not.
+
+    It does where that saves work: for eight Gaussians, whose 36 products of each degree and density stand against
+    twice eight of each monomial and density, if monomials share degrees, but for some work for each monomial.
+
+    >>> from eann_lite import Specification
+    >>> products_of_sums(Specification(elements=["H"], cutoff=5.0, densities=64)).shape
+    (108, 3)
+    """
+    degrees, monomials, densities = specification.max_degree + 1, specification.monomials, specification.densities
+    saved = (16 * monomials - 36 * degrees) * densities
+    if specification.radial != 8 or saved < 128 * monomials:
+        return np.zeros((0, 3), np.int64)
+    apart = [(k, (k + d) % 8) for d in range(5) for k in range(8 if d < 4 else 4)]
+    return np.array([(l, *pair) for l in range(degrees) for pair in apart])
+
+
 #: Arrays of ``Values`` that only derivatives of energies and forces need.
-FOR_DERIVATIVES = ("distance", "radial_bar", "act_gate", "lin", "pre_bar", "act_bar", "lin_bar")
+FOR_DERIVATIVES = ("distance", "radial_bar", "act_gate", "lin", "power_bar", "pre_bar", "act_bar", "lin_bar")
 #: Arrays that are float64 whatever the precision, as what they are sums of goes into forces.
 ALWAYS_DOUBLE = ("recoil",)
 #: Parameters that belong to no network; the contraction may be fixed.
@@ -116,6 +134,7 @@ class Sweeps:
         self.layout = Layout.of(specification)
         self.stages = network_stages(specification, self.layout)
         self.monomials = Monomials(specification.max_degree)
+        self.products = products_of_sums(specification)
         self._normed = any(stage.normed for stage in self.stages)
         self.dtype = PRECISIONS[precision]
         self.vector = np.empty(self.layout.size, self.dtype)
@@ -143,6 +162,13 @@ class Sweeps:
             self.potential = self._new_potential()
         # All else in it is a part of these vectors, or stays as it is.
         self.potential.contraction_transposed[:] = self.potential.contraction.transpose(0, 2, 1)
+        if len(self.products):
+            from eann_lite.kernels.power import fill_power_contraction
+
+            fill_power_contraction(
+                self.products, self.potential.contraction, self.potential.power_contraction,
+                self.potential.power_contraction_transposed,
+            )  # fmt: skip
         for name in ("density_shift", "density_scale"):
             getattr(self.potential, name)[:] = self.constants[name]
 
@@ -166,6 +192,9 @@ class Sweeps:
             coefficients=named["orbital_coefficients"],
             contraction=numbers(contraction),
             contraction_transposed=np.empty((len(contraction), spec.densities, spec.radial), self.dtype),
+            products=self.products,
+            power_contraction=np.empty((len(self.products), spec.densities), self.dtype),
+            power_contraction_transposed=np.empty((spec.densities, len(self.products)), self.dtype),
             degree=mono.degree,
             weight=numbers(mono.weight),
             parent=mono.parent,
@@ -272,6 +301,7 @@ class Sweeps:
         shapes |= dict.fromkeys(("coefficients", "coefficients_bar"), (n_steps, n_atoms, spec.radial))
         shapes |= dict.fromkeys(("sums", "sums_bar"), (n_steps, n_atoms, spec.monomials, spec.radial))
         shapes |= dict.fromkeys(("density", "density_bar"), (n_steps, n_atoms, spec.densities))
+        shapes["power_bar"] = (n_steps, n_atoms, len(self.products))
         return shapes | {"output_bar": (n_atoms, 1)}
 
     def reverse(self):
@@ -351,9 +381,10 @@ class Sweeps:
     def _work_of_reverse_tangent(self):
         """Places for what the blocks give to the gradients of activations and contraction."""
         n_blocks, width = len(self.batch.blocks), max(stage.row_width for stage in self.stages)
+        n_degrees, n_radial, n_densities = self.potential.contraction.shape
         return (
             self.buffers("by_unit", n_blocks, 2, width - self.specification.densities),
-            self.buffers("by_contraction", n_blocks, *self.potential.contraction.shape),
+            self.buffers("by_contraction", n_blocks, len(self.products) or n_degrees * n_radial, n_densities),
         )
 
     def forces_along(self, direction):
