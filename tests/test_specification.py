@@ -91,7 +91,7 @@ def test_scaling_gives_standardised_densities_at_every_step_and_element():
     sweeps = Sweeps(specification, constants)
     sweeps.set_parameters(sweeps.layout.pack(parameters))
     batch = draw_batch(packed, np.arange(40), 2)
-    sweeps.forward(batch, keep=True)
+    sweeps.forward(batch, all_densities=True)
     for t in range(3):
         for s, (start, stop) in enumerate(batch.segments):
             density = sweeps.values.density[t, start:stop]

@@ -110,6 +110,7 @@ class Values(NamedTuple):
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores, of which lin alone has
         rows of map 0.
 
+    Unless the densities of all steps are asked for, density has one part that serves all steps in turn.
     Where only energies and forces are asked for, distance, radial_bar, power_bar and the network stores but act_slope (and
     pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then has
     one part that serves all steps in turn and is density, too, unless densities of all steps are asked for, and sums_bar
@@ -143,8 +144,8 @@ class Values(NamedTuple):
 class Tangents(NamedTuple):
     """Derivatives of ``Values`` along a direction of positions and strain; fields and shapes as there.
 
-    But pre_bar, lin_bar and density_bar have one part that serves all steps in turn, and lin_bar has length 0 along its
-    first axis without layer normalisation: nobody reads it later.
+    But pre_bar, lin_bar and density_bar have one part that serves all steps in turn, sums_bar, too, for gradients, and
+    lin_bar has length 0 along its first axis without layer normalisation: nobody reads it later.
     """
 
     vector: np.ndarray

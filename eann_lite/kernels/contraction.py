@@ -37,7 +37,7 @@ def densities_tangent(start, stop, t, potential, values, tangents):
     """Derivative of the densities of step t along the tangent direction."""
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
     sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
-    density_dot = tangents.density[t, start:stop]
+    density_dot = tangents.density[t % tangents.density.shape[0], start:stop]
     if potential.products.shape[0] > 0:
         power_dot = empty((stop - start, potential.products.shape[0]), density_dot.dtype)
         power_spectra_tangent(sums, sums_dot, weight, power_dot)
@@ -94,7 +94,7 @@ def densities_reverse_tangent(start, stop, t, moving, potential, values, tangent
 def _reverse_tangent_by_power(start, stop, t, moving, potential, values, tangents, power_contraction_bar_dot):
     weight, n_products = potential.weight, potential.products.shape[0]
     sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
-    sums_bar_dot = tangents.sums_bar[t, start:stop]
+    sums_bar_dot = tangents.sums_bar[t % tangents.sums_bar.shape[0], start:stop]
     density_bar = values.density_bar[t, start:stop]
     density_bar_dot = tangents.density_bar[t % tangents.density_bar.shape[0], start:stop]
     rows = empty((stop - start, n_products), density_bar.dtype)
@@ -113,7 +113,7 @@ def _reverse_tangent_by_monomials(start, stop, t, moving, potential, values, tan
     contraction, transposed = potential.contraction, potential.contraction_transposed
     degree, weight = potential.degree, potential.weight
     sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
-    sums_bar_dot = tangents.sums_bar[t, start:stop]
+    sums_bar_dot = tangents.sums_bar[t % tangents.sums_bar.shape[0], start:stop]
     density_bar = values.density_bar[t, start:stop]
     density_bar_dot = tangents.density_bar[t % tangents.density_bar.shape[0], start:stop]
     n_radial, shape = sums.shape[2], (stop - start, density_bar.shape[1])

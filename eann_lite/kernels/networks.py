@@ -180,7 +180,7 @@ def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output
     place = (t, start, stop, output_dot.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]
-    scale, density_dot = potential.density_scale[t, s], tangents.density[t, start:stop]
+    scale, density_dot = potential.density_scale[t, s], tangents.density[t % tangents.density.shape[0], start:stop]
     inputs = _rows(tangents.lin, place, maps, 0)
     for i in range(n_rows):
         for m in range(density_dot.shape[1]):

@@ -70,7 +70,7 @@ def messages_tangent(b, t, moving, potential, batch, values, tangents):
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
     first, neighbor, radial, radial_dot = batch.first, batch.neighbor, values.radial, tangents.radial
     coefficients, coefficients_dot = values.coefficients[t], tangents.coefficients[t]
-    sums_bar, sums_bar_dot = values.sums_bar[t], tangents.sums_bar[t]
+    sums_bar, sums_bar_dot = values.sums_bar[t], tangents.sums_bar[t % tangents.sums_bar.shape[0]]
     message_dot, radial_bar_dot = tangents.message, tangents.radial_bar
     fill_rows(batch.block_first[b], batch.block_first[b + 1], message_dot, 0.0)
     last = t + 1 == values.coefficients.shape[0]

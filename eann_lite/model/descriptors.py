@@ -127,7 +127,7 @@ def _slopes(model, items, rows, step):
         copies = [3 * n for n in sizes]
     batch = _batch(model, [item for item, count in zip(items, copies) for _ in range(count)])
     sweeps = model.sweeps
-    sweeps.forward(batch, keep=True)
+    sweeps.forward(batch, keep=True, all_densities=True)
     no_strain = np.zeros((batch.n_structures, 3, 3))
     blocks = [np.empty((3 * n, n, model.specification.densities)) for n in sizes]
     for begin in range(0, 3 * sizes[0] if len(items) == 1 else 1, copies[0]):

@@ -225,7 +225,7 @@ class Sweeps:
         """Atomic energies (N,) in eV of the batch's atoms, reference energies and repulsion included.
 
         With ``keep`` what derivatives of energies and forces need later is kept, too: for ``gradient``, ``tangent``
-        and ``forces_along``; and the densities of all steps, which ``all_densities`` alone keeps at less cost.
+        and ``forces_along``.  With ``all_densities`` the densities of all steps are, and ``tangent`` has them, too.
         """
         sweeps = _kernels()
         self.take(batch, keep, all_densities)
@@ -242,7 +242,7 @@ class Sweeps:
             self._values, self.tangents = {}, None
             for name in ("values", "tangents"):
                 self._places.pop(name, None)  # It would keep arrays that have become too small.
-        kept = keep, keep or all_densities
+        kept = keep, all_densities
         if kept not in self._values:
             self._values[kept] = self._new_values(*kept)
         self.values = self._values[kept]
@@ -258,8 +258,8 @@ class Sweeps:
             unused = FOR_DERIVATIVES if self._normed else (*FOR_DERIVATIVES, "pre")
             shapes |= {name: (0, *shapes[name][1:]) for name in unused}
             shapes["density_bar"] = (1, *shapes["density_bar"][1:])
-            if not all_densities:
-                shapes["density"] = shapes["density_bar"]
+        if not all_densities:
+            shapes["density"] = (1, *shapes["density"][1:])
         # Without layer normalisation the adjoints before and after it are the same.
         shared = {} if self._normed else {"lin_bar": "act_bar"}
         if not keep:
@@ -320,18 +320,22 @@ class Sweeps:
         return forces, virials
 
     def _check_kept(self):
-        if self.values is not self._values.get((True, True)):
+        if len(self.values.act_gate) == 0:
             raise ValueError(
                 "derivatives of energies and forces: call forward(batch, keep=True) before, not forward(batch)"
             )
 
-    def _provide_tangents(self):
-        if self.tangents is not None:
+    def _provide_tangents(self, all_steps=False):
+        """Have ``tangents``: densities as ``values`` has them, adjoints of orbital sums of one step or of all."""
+        n_densities, n_sums = len(self.values.density), len(self.values.sums) if all_steps else 1
+        found = self.tangents
+        if found is not None and len(found.density) == n_densities and len(found.sums_bar) >= n_sums:
             return
         from eann_lite.kernels.arguments import Tangents
 
         shapes = self._shapes()
-        shapes |= {name: (1, *shapes[name][1:]) for name in ("pre_bar", "lin_bar", "density_bar")}
+        parts = {"density": n_densities, "sums_bar": n_sums, "density_bar": 1, "pre_bar": 1, "lin_bar": 1}
+        shapes |= {name: (n_parts, *shapes[name][1:]) for name, n_parts in parts.items()}
         if not self._normed:
             shapes["lin_bar"] = (0, *shapes["lin_bar"][1:])
         self.tangents = Tangents(**{name: self.buffers(f"{name}_dot", *shapes[name]) for name in Tangents._fields})
@@ -339,8 +343,8 @@ class Sweeps:
     def tangent(self, direction, strain):
         """Derivatives of all that ``forward`` left along ``direction`` (N, 3) of the atoms and ``strain`` (Q, 3, 3).
 
-        They stand in ``tangents``: coefficients (T + 1, N, K), density (T + 1, N, M) and the rest.  After ``forward``
-        with ``keep``.
+        They stand in ``tangents``: coefficients (T + 1, N, K), density (T + 1, N, M), or (1, N, M) without
+        ``all_densities``, and the rest.  After ``forward`` with ``keep``.
         """
         sweeps = _kernels()
         self._check_kept()
@@ -398,6 +402,7 @@ class Sweeps:
         self._check_kept()
         batch = self.batch
         n_pairs, n_atoms = batch.neighbor.size, batch.species.size
+        self._provide_tangents(all_steps=True)
         self.tangent(direction, np.zeros((batch.n_structures, 3, 3)))
         self.tangents.output_bar[:] = 0.0
         forces_dot = np.empty((n_atoms, 3))
