@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eann_lite.compilation.placed import Placed
 from eann_lite.errors import InputError
-from eann_lite.kernels.arguments import Batch
 
 #: About how many atoms of one element are worked on at a time: each time the networks are read anew.
 BLOCK = 64
@@ -150,7 +150,12 @@ def _along_curve(positions, cell, pbc):
 
 
 def draw_batch(packed, chosen, n_species, threaded=None):
-    """Batch of the structures with indices ``chosen`` (Q,), in that order.
+    """Batch of the structures with indices ``chosen`` (Q,), in that order."""
+    return draw_placed_batch(packed, chosen, n_species, threaded).value
+
+
+def draw_placed_batch(packed, chosen, n_species, threaded=None):
+    """The same, ``Placed`` for kernels already, which then is done in compiled code.
 
     threaded : None lets the number of atoms decide; False where several batches are computed side by side.
     """
@@ -166,11 +171,11 @@ def draw_batch(packed, chosen, n_species, threaded=None):
     if threaded:
         # By sizes alone, so that results do not depend on threads.
         block = min(BLOCK, max(SMALL_BLOCK, n_atoms // SHARED_BLOCKS))
-    arrays = packing.drawn(
+    batch, memory = packing.drawn(
         chosen, packed.offsets, packed.sequence, packed.species, packed.positions, packed.cells, packed.first,
-        packed.neighbor, packed.image, packed.first_image, packed.shifts, n_species, block,
+        packed.neighbor, packed.image, packed.first_image, packed.shifts, n_species, block, threaded,
     )  # fmt: skip
-    return Batch(chosen.size, *arrays, threaded)
+    return Placed.made(batch, memory)
 
 
 def batches_of_atoms(offsets, chosen, atoms_per_batch):

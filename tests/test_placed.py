@@ -16,6 +16,7 @@ from eann_lite import EANNCalculator, Model, Specification, compiled
 from eann_lite.compilation import placed as placed_module
 from eann_lite.compilation.placed import Placed, kind_of
 from eann_lite.compiled import Kernel, helper
+from eann_lite.kernels.arrays import bytes_of
 from eann_lite.model.initial import initial_parameters
 
 
@@ -93,6 +94,29 @@ def test_a_placed_tuple_holds_its_arrays_and_copies_stand_elsewhere():
     gc.collect()
     others = [Placed(mixed(np.float32)) for _ in range(50)]
     for one in copies:
+        found = np.zeros(5)
+        read_one(False, one, found)
+        np.testing.assert_array_equal(found, expected)
+    assert len(others) == 50
+
+
+@numba.njit
+def laid_out(x, table, cube, chosen):
+    value = Mixed(True, x, -5, table, 0.5, cube, False, 2.5, chosen, False)
+    return value, bytes_of(value)
+
+
+def test_what_compiled_code_lays_out_is_read_like_what_python_does_and_is_held():
+    given = mixed()
+    value, memory = laid_out(given.x, given.table, given.cube, given.chosen)
+    assert memory.nbytes == len(Placed(given)._buffer)
+    placed, expected = Placed.made(value, memory), everything(given)
+    assert placed.kind is Placed(given).kind
+    copies = copy.deepcopy(placed), pickle.loads(pickle.dumps(placed))
+    del given, value, memory
+    gc.collect()
+    others = [mixed() for _ in range(50)]
+    for one in (*copies, placed):
         found = np.zeros(5)
         read_one(False, one, found)
         np.testing.assert_array_equal(found, expected)

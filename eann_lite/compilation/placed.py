@@ -81,8 +81,15 @@ def _address(array):
     return array.ctypes.data
 
 
-#: Every ``_Kind`` that there has been, by what ``kind_of`` says of its tuples.
-_KINDS = {}
+#: Every ``_Kind`` that there has been, by what ``kind_of`` says of its tuples, and of those that compiled code makes.
+_KINDS, _KINDS_MADE = {}, {}
+
+
+def _kind_of_tuple(value):
+    key = type(value), *map(kind_of, value)
+    if key not in _KINDS:
+        _KINDS[key] = _Kind(value)
+    return _KINDS[key]
 
 
 class Placed:
@@ -95,12 +102,21 @@ class Placed:
 
     def __init__(self, value):
         self.value = value
-        key = type(value), *map(kind_of, value)
-        self.kind = _KINDS.get(key)
-        if self.kind is None:
-            self.kind = _KINDS[key] = _Kind(value)
+        self.kind = _kind_of_tuple(value)
         self._buffer = self.kind.place(value)
         self.address = ctypes.addressof(self._buffer)
+
+    @classmethod
+    def made(cls, value, memory):
+        """A tuple that compiled code has made, with the ``kernels.arrays.bytes_of`` it: in a tenth of the time.
+
+        All of one class have parts of the same types.
+        """
+        placed, made = cls.__new__(cls), type(value)
+        if made not in _KINDS_MADE:
+            _KINDS_MADE[made] = _kind_of_tuple(value)
+        placed.value, placed.kind, placed._buffer, placed.address = value, _KINDS_MADE[made], memory, _address(memory)
+        return placed
 
     def __reduce__(self):
         """A copy stands in a place of its own."""

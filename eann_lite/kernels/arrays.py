@@ -78,6 +78,29 @@ def full(typing_context, shape, number, dtype):
     return kind(shape, number, dtype), generate
 
 
+@intrinsic
+def bytes_of(typing_context, value):
+    """A tuple as it stands in memory (new array of bytes), with no reference to who holds the memory of its arrays.
+
+    What ``compilation.placed`` makes of one, by compiled code that has the arrays at hand.
+    """
+    kind = types.Array(types.uint8, 1, "C")
+
+    def generate(context, builder, signature, arguments):
+        (packed,), place = arguments, context.get_value_type(value)
+        for n, part in enumerate(value.types):
+            if isinstance(part, types.Array):
+                array = make_array(part)(context, builder, builder.extract_value(packed, n))
+                array.meminfo, array.parent = (cgutils.get_null_value(x.type) for x in (array.meminfo, array.parent))
+                packed = builder.insert_value(packed, array._getvalue(), n)
+        size = ir.Constant(INDEX, context.get_abi_sizeof(place))
+        memory = _allocated(context, builder, kind, types.intp, size)
+        builder.store(packed, builder.bitcast(memory.data, place.as_pointer()))
+        return memory._getvalue()
+
+    return kind(value), generate
+
+
 @borrowing
 @intrinsic
 def matrix(typing_context, flat, start, rows, columns):

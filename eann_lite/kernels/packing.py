@@ -5,15 +5,17 @@ import math
 import numpy as np
 
 from eann_lite.compiled import compile_loops, helper
-from eann_lite.kernels.arrays import empty, full
+from eann_lite.kernels.arguments import Batch
+from eann_lite.kernels.arrays import bytes_of, empty, full
 from eann_lite.kernels.lattice import FLATTEST
 
 
 @compile_loops
 def drawn(
-    chosen, offsets, sequence, species, positions, cells, first, neighbor, image, first_image, shifts, n_species, block
-):
-    """All arrays of the ``Batch`` of the structures ``chosen`` (Q,), in its order, from those of ``PackedStructures``.
+    chosen, offsets, sequence, species, positions, cells, first, neighbor, image, first_image, shifts, n_species, block,
+    threaded,
+):  # fmt: skip
+    """The ``Batch`` of the structures ``chosen`` (Q,), from the arrays of ``PackedStructures``; and its bytes.
 
     block : about so many atoms of one element make a block.
     """
@@ -46,10 +48,11 @@ def drawn(
             image_of_batch[p] = of_images + image[before + p]
     blocks = _blocks(segments, block)
     row, block_first, atom_first, atom_rows = _rows_of_blocks(blocks, first_of_batch, neighbor_of_batch)
-    return (
-        order, structure, species_of_batch, positions_of_batch, first_of_batch, neighbor_of_batch, image_of_batch,
-        images, blocks, row, block_first, atom_first, atom_rows, segments,
+    batch = Batch(
+        chosen.size, order, structure, species_of_batch, positions_of_batch, first_of_batch, neighbor_of_batch,
+        image_of_batch, images, blocks, row, block_first, atom_first, atom_rows, segments, threaded,
     )  # fmt: skip
+    return batch, bytes_of(batch)
 
 
 @helper

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eann_lite.batches import draw_batch, pack_structures
+from eann_lite.batches import draw_placed_batch, pack_structures
 from eann_lite.errors import InputError
 from eann_lite.model.parameters import Layout, default_constants
 
@@ -116,7 +116,7 @@ class Model:
 
         def compute(sweeps, piece, threaded):
             nonlocal packed
-            batch = draw_batch(packed, piece, len(self.specification.elements), threaded)
+            batch = draw_placed_batch(packed, piece, len(self.specification.elements), threaded)
             if piece.size == packed.n_structures:
                 packed = packed.without_pairs()  # All are in the batch: of a large structure they take much memory.
             return _results(sweeps, packed, piece, batch, descriptors, self.bounds)
@@ -143,7 +143,7 @@ def _volumes(cells, pbc):
 
 def _results(sweeps, packed, chosen, batch, descriptors, bounds):
     """List of ``Result`` for consecutive structures (indices ``chosen``) of packed ones, drawn into a batch."""
-    energies = sweeps.forward(batch, all_densities=descriptors)
+    energies, batch = sweeps.forward(batch, all_densities=descriptors), batch.value
     if bounds is not None:
         distances = bounds.distances(sweeps.values.density[-1], batch)
     forces, virials = sweeps.reverse()

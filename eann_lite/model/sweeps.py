@@ -229,12 +229,14 @@ class Sweeps:
         """
         sweeps = _kernels()
         self.take(batch, keep, all_densities)
-        energies = np.empty(batch.species.size)
-        sweeps.forward(batch.threaded, *self._placed("potential", "batch", "values"), energies)
+        energies = np.empty(self.batch.species.size)
+        sweeps.forward(self.batch.threaded, *self._placed("potential", "batch", "values"), energies)
         return energies
 
     def take(self, batch, keep=False, all_densities=False):
         """Make ``batch`` the one that is worked on, with arrays for what ``forward`` and what follows it will leave."""
+        if isinstance(batch, Placed):
+            self._places["batch"], batch = batch, batch.value
         self.batch = batch
         sizes = batch.species.size, batch.neighbor.size, batch.atom_rows.size
         if self._sizes != sizes:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eann_lite.batches import PackedStructures, draw_batch, pack_structures
+from eann_lite.batches import PackedStructures, draw_batch, draw_placed_batch, pack_structures
 from eann_lite.model.pool import SweepPool, pieces_of
 
 #: Atoms of one piece of a gradient, of a prediction: large enough to keep a thread busy, small enough for its caches.
@@ -79,8 +79,9 @@ def batch_loss_and_gradient(sweeps, labelled, chosen, loss, threaded=None):
     """Sum of the losses of the structures ``chosen``, and its gradient (flat) with respect to all parameters."""
     from eann_lite.kernels.losses import has_derivatives
 
-    batch = draw_batch(labelled.packed, chosen, len(sweeps.specification.elements), threaded)
-    energies = sum_by_structure(batch, sweeps.forward(batch, keep=True))
+    placed = draw_placed_batch(labelled.packed, chosen, len(sweeps.specification.elements), threaded)
+    batch, atom_energies = placed.value, sweeps.forward(placed, keep=True)
+    energies = sum_by_structure(batch, atom_energies)
     moving = has_derivatives(chosen, batch.order, labelled.forces, labelled.strains)
     if moving:
         forces, virials = sweeps.reverse()
@@ -96,8 +97,8 @@ def batch_loss_and_gradient(sweeps, labelled, chosen, loss, threaded=None):
 
 def batch_predictions(sweeps, labelled, chosen, threaded=None):
     """(energies, forces, strains, batch) of the structures ``chosen``; forces are in the batch's own order of atoms."""
-    batch = draw_batch(labelled.packed, chosen, len(sweeps.specification.elements), threaded)
-    atom_energies = sweeps.forward(batch)
+    placed = draw_placed_batch(labelled.packed, chosen, len(sweeps.specification.elements), threaded)
+    batch, atom_energies = placed.value, sweeps.forward(placed)
     forces, virials = sweeps.reverse()
     return sum_by_structure(batch, atom_energies), forces, sum_by_structure(batch, virials), batch
 
