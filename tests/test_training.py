@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.calculators.lj import LennardJones
 
 import eann_lite
+from eann_lite.batches import draw_batch
 from eann_lite.config import read_config, settings_from
 from eann_lite.errors import InputError
 from eann_lite.kernels.preconditioner import turn_bases
@@ -24,7 +25,7 @@ from eann_lite.training.checkpoint import load_checkpoint, save_checkpoint
 from eann_lite.training.copies import displaced_copies
 from eann_lite.training.loss import Loss
 from eann_lite.training.metrics import error_metrics
-from eann_lite.training.objective import GRADIENT_ATOMS, Evaluator, Predictions, labelled_set
+from eann_lite.training.objective import GRADIENT_ATOMS, Evaluator, Predictions, labelled_set, sum_by_structure
 from eann_lite.training.resolve import resolve
 from eann_lite.training.run import Run
 from eann_lite.training.settings import FitSettings
@@ -156,6 +157,27 @@ def test_loss_of_forces_is_the_square_of_small_errors_and_linear_in_large_ones()
     np.testing.assert_allclose(squares, [0.25, 25.0 / 2.0])
     with pytest.raises(InputError, match="forces_huber = 0 eV/Angstrom: expected a positive number"):
         Loss(forces_huber=0)
+
+
+def test_the_loss_of_a_batch_is_that_of_its_structures():
+    rng, loss = np.random.default_rng(0), Loss(1.5, 2.0, 3.0, huber=0.5, forces_huber=0.5)
+    positions, cell = rng.normal(size=(4, 5, 3)), 9.0 * np.eye(3)
+    structures = [
+        Structure(np.array([6, 1, 1, 1, 1]), x, cell, np.ones(3, bool), 0.1 * n, 0.2 * x, 0.01 * cell)
+        for n, x in enumerate(positions)
+    ]
+    specification = Specification(elements=("C", "H"), cutoff=3.0)
+    labelled, chosen = labelled_set(structures, specification), np.array([2, 0, 3])
+    labelled.forces[7] = np.nan
+    batch = draw_batch(labelled.packed, chosen, 2)
+    atom_energies, forces = rng.normal(size=15), rng.normal(size=(15, 3))
+    virials = rng.normal(size=(15, 3, 3))
+    total, *found = loss.of_batch(labelled, chosen, batch, atom_energies, forces, virials)
+    energies, strains = (sum_by_structure(batch, atomic) for atomic in (atom_energies, virials))
+    losses, *expected = loss.terms(labelled, chosen, batch.order, batch.structure, energies, forces, strains)
+    assert total == pytest.approx(losses.sum(), rel=1e-14) and total > 0.0
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("what", ["energies", "forces", "strains"])

@@ -2,8 +2,11 @@
 
 import math
 
-from eann_lite.compiled import compile_loops
+import numpy as np
+
+from eann_lite.compiled import compile_loops, helper
 from eann_lite.formulas import huber
+from eann_lite.kernels.arrays import empty, full
 
 
 @compile_loops
@@ -16,7 +19,45 @@ def sums_of_structures(structure, atomic, total):
 
 
 @compile_loops
+def loss_of_batch(
+    settings, offsets, labels, chosen, order, structure, atom_energies, forces, virials, energy_weights, force_weights,
+    strain_weights,
+):  # fmt: skip
+    """Sum of the losses of ``losses_and_derivatives``, whose weights it fills in, from what atoms give.
+
+    atom_energies (N,), forces (N, 3), virials (N, 3, 3).
+    """
+    n_structures = chosen.size
+    energies, strains = full(n_structures, 0.0, np.float64), full((n_structures, 3, 3), 0.0, np.float64)
+    for n in range(structure.size):
+        energies[structure[n]] += atom_energies[n]
+        for x in range(3):
+            for y in range(3):
+                strains[structure[n], x, y] += virials[n, x, y]
+    losses, total = empty(n_structures, np.float64), 0.0
+    _losses_and_derivatives(
+        settings, offsets, labels, chosen, order, structure, energies, forces, strains, losses, energy_weights,
+        force_weights, strain_weights,
+    )  # fmt: skip
+    for q in range(n_structures):
+        total += losses[q]
+    return total
+
+
+@compile_loops
 def losses_and_derivatives(
+    settings, offsets, labels, chosen, order, structure, energies, forces, strains, losses, energy_weights,
+    force_weights, strain_weights,
+):  # fmt: skip
+    """``_losses_and_derivatives`` of what structures give."""
+    _losses_and_derivatives(
+        settings, offsets, labels, chosen, order, structure, energies, forces, strains, losses, energy_weights,
+        force_weights, strain_weights,
+    )  # fmt: skip
+
+
+@helper
+def _losses_and_derivatives(
     settings, offsets, labels, chosen, order, structure, energies, forces, strains, losses, energy_weights,
     force_weights, strain_weights,
 ):  # fmt: skip

@@ -144,6 +144,7 @@ class Sweeps:
         self.buffers = Buffers(self.dtype)
         self.batch = self.values = self.tangents = None
         self._places = {}
+        self._work = None
         self._reversed = False
         # Arrays of the last batch serve the next one of the same size.
         self._sizes, self._values = None, {}
@@ -365,33 +366,36 @@ class Sweeps:
         direction) ``forward`` is enough.
         """
         sweeps = _kernels()
-        batch, spec = self.batch, self.specification
         moving = direction is not None
         self._check_kept()
         if moving:
             self.tangent(direction, strain)
         else:
             self._provide_tangents()
-        gradient, n_blocks = np.empty(self.layout.size, self.dtype), len(batch.blocks)
+        gradient = np.empty(self.layout.size, self.dtype)
         sweeps.reverse_tangent(
-            batch.threaded,
+            self.batch.threaded,
             moving,
             *self._placed("potential", "batch", "values", "tangents"),
             np.asarray(energy_weights, dtype=float),
             *self._work_of_reverse_tangent(),
-            *(self.buffers(name, n_blocks, len(spec.elements), spec.radial) for name in ("by_exponent", "by_center")),
             gradient,
         )
         return gradient
 
     def _work_of_reverse_tangent(self):
-        """Places for what the blocks give to the gradients of activations and contraction."""
-        n_blocks, width = len(self.batch.blocks), max(stage.row_width for stage in self.stages)
-        n_degrees, n_radial, n_densities = self.potential.contraction.shape
-        return (
-            self.buffers("by_unit", n_blocks, 2, width - self.specification.densities),
-            self.buffers("by_contraction", n_blocks, len(self.products) or n_degrees * n_radial, n_densities),
-        )
+        """Places for what the blocks give to the gradients of activations, contraction, exponents and centers."""
+        n_blocks = len(self.batch.blocks)
+        if not self._work or len(self._work[0]) != n_blocks:
+            spec, width = self.specification, max(stage.row_width for stage in self.stages)
+            rows = len(self.products) or (spec.max_degree + 1) * spec.radial
+            self._work = (
+                self.buffers("by_unit", n_blocks, 2, width - spec.densities),
+                self.buffers("by_contraction", n_blocks, rows, spec.densities),
+                self.buffers("by_exponent", n_blocks, len(spec.elements), spec.radial),
+                self.buffers("by_center", n_blocks, len(spec.elements), spec.radial),
+            )
+        return self._work
 
     def forces_along(self, direction):
         """Derivative (N, 3) of the forces along ``direction`` (N, 3) of the batch's atoms: minus Hessian times direction.
@@ -410,7 +414,7 @@ class Sweeps:
         forces_dot = np.empty((n_atoms, 3))
         sweeps.forces_along(
             batch.threaded, *self._placed("potential", "batch", "values", "tangents"),
-            *self._work_of_reverse_tangent(), *np.empty((2, n_pairs, self.specification.radial)),
+            *self._work_of_reverse_tangent()[:2], *np.empty((2, n_pairs, self.specification.radial)),
             np.empty((3, n_pairs)), forces_dot,
         )  # fmt: skip
         return forces_dot

@@ -1,6 +1,7 @@
 """The loss: what a fit makes small."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -36,6 +37,11 @@ class Loss:
                     f"{name} = {getattr(self, name)!r} {unit}: expected a positive number (inf for plain squares)."
                 )
 
+    @cached_property
+    def _settings(self):
+        settings = self.energy_weight, self.forces_weight, self.stress_weight, self.huber, self.forces_huber
+        return tuple(map(float, settings))
+
     def terms(self, labelled, chosen, order, structure, energies, forces, strains):
         """Losses (Q,) of the structures ``chosen`` (Q,) of a ``LabelledSet``, and their derivatives.
 
@@ -47,14 +53,28 @@ class Loss:
         """
         from eann_lite.kernels.losses import losses_and_derivatives
 
-        settings = (self.energy_weight, self.forces_weight, self.stress_weight, self.huber, self.forces_huber)
-        labels = (labelled.energies, labelled.forces, labelled.strains, labelled.weights)
         found = (np.empty(chosen.size), np.empty(chosen.size), np.empty(forces.shape), np.empty(strains.shape))
         losses_and_derivatives(
-            tuple(map(float, settings)), labelled.packed.offsets, labels, chosen, order, structure, energies, forces,
-            strains, *found,
+            self._settings, labelled.packed.offsets, labelled[1:], chosen, order, structure, energies, forces, strains,
+            *found,
         )  # fmt: skip
         return found
+
+    def of_batch(self, labelled, chosen, batch, atom_energies, forces, virials):
+        """Sum of the losses of the structures ``chosen`` of a ``LabelledSet``, drawn into ``batch``, with derivatives.
+
+        atom_energies (N,), forces (N, 3), virials (N, 3, 3) : what is predicted for the batch's atoms.
+
+        Returns (loss, by energies (Q,), by forces (N, 3), by strain derivatives (Q, 3, 3)), as ``terms`` does.
+        """
+        from eann_lite.kernels.losses import loss_of_batch
+
+        found = np.empty(chosen.size), np.empty(forces.shape), np.empty((chosen.size, 3, 3))
+        loss = loss_of_batch(
+            self._settings, labelled.packed.offsets, labelled[1:], chosen, batch.order, batch.structure, atom_energies,
+            forces, virials, *found,
+        )  # fmt: skip
+        return loss, *found
 
     def by_structure(self, labelled, predictions):
         """Loss (Q,) of each structure of a whole ``LabelledSet``."""

@@ -81,18 +81,14 @@ def batch_loss_and_gradient(sweeps, labelled, chosen, loss, threaded=None):
 
     placed = draw_placed_batch(labelled.packed, chosen, len(sweeps.specification.elements), threaded)
     batch, atom_energies = placed.value, sweeps.forward(placed, keep=True)
-    energies = sum_by_structure(batch, atom_energies)
     moving = has_derivatives(chosen, batch.order, labelled.forces, labelled.strains)
     if moving:
         forces, virials = sweeps.reverse()
-        strains = sum_by_structure(batch, virials)
     else:
-        forces, strains = np.zeros((batch.order.size, 3)), np.zeros((batch.n_structures, 3, 3))
-    losses, by_energy, by_force, by_strain = loss.terms(
-        labelled, chosen, batch.order, batch.structure, energies, forces, strains
-    )
+        forces, virials = np.zeros((batch.order.size, 3)), np.zeros((batch.order.size, 3, 3))
+    total, by_energy, by_force, by_strain = loss.of_batch(labelled, chosen, batch, atom_energies, forces, virials)
     gradient = sweeps.gradient(by_energy, -by_force, by_strain) if moving else sweeps.gradient(by_energy)
-    return float(losses.sum()), gradient
+    return total, gradient
 
 
 def batch_predictions(sweeps, labelled, chosen, threaded=None):
