@@ -177,6 +177,31 @@ def test_gradients_in_single_precision_are_those_of_double_precision_to_round_of
     assert np.linalg.norm(found[1] - found[0]) < 1e-4 * np.linalg.norm(found[0])
 
 
+@given(models(layer_norms=False), st.lists(structures(most=3), min_size=2, max_size=4), st.booleans(), seeds)
+@settings(max_examples=30)
+def test_batches_in_turn_leave_nothing_for_one_another(model, structures, spread, seed):
+    """Arrays are kept, also those with room for more pairs than the next batch has."""
+    rng, specification, found = np.random.default_rng(seed), model.specification, []
+    if spread:  # The same atoms with fewer and fewer neighbours.
+        one = structures[0]
+        structures = [replace(one, positions=n * one.positions, cell=n * one.cell) for n in (1.0, 1.3, 3.0, 1.2)]
+    packed = pack_structures(structures, specification.elements, specification.reach)
+    batches = [draw_batch(packed, np.array([q]), len(specification.elements)) for q in range(len(structures))]
+    direction = rng.normal(size=(max(batch.species.size for batch in batches), 3))
+    for sweeps in (model.sweeps, *(Sweeps(specification, model.constants) for _ in batches)):
+        sweeps.set_parameters(model.vector)
+        found.append([])
+        for batch in batches if sweeps is model.sweeps else batches[len(found) - 2 : len(found) - 1]:
+            energies, along = sweeps.forward(batch, keep=True), direction[: batch.species.size]
+            forces, _ = sweeps.reverse()
+            gradient = sweeps.gradient(np.ones(1), along, np.zeros((1, 3, 3)))
+            found[-1].append((energies, forces, gradient, sweeps.forces_along(along)))
+    in_turn, *alone = found
+    for one, (other,) in zip(in_turn, alone, strict=True):
+        for a, b in zip(one, other):
+            np.testing.assert_array_equal(a, b)
+
+
 @given(models(), structures(), st.booleans())
 def test_forces_asked_for_twice_are_the_same(model, structure, keep):
     sweeps = Sweeps(model.specification, model.constants)

@@ -110,6 +110,7 @@ class Values(NamedTuple):
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores, of which lin alone has
         rows of map 0.
 
+    Arrays of pairs, and of rows of the batch, may have room for more.
     Unless the densities of all steps are asked for, density has one part that serves all steps in turn.
     Where only energies and forces are asked for, distance, radial_bar, power_bar and the network stores but act_slope (and
     pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then has

@@ -147,7 +147,7 @@ class Sweeps:
         self._work = None
         self._reversed = False
         # Arrays of the last batch serve the next one of the same size.
-        self._sizes, self._values = None, {}
+        self._sizes, self._values = (-1, 0, 0), {}
 
     def set_parameters(self, vector):
         """Use the flat parameter vector from now on (a copy of it).
@@ -239,9 +239,11 @@ class Sweeps:
         if isinstance(batch, Placed):
             self._places["batch"], batch = batch, batch.value
         self.batch = batch
-        sizes = batch.species.size, batch.neighbor.size, batch.atom_rows.size
-        if self._sizes != sizes:
-            self._sizes = sizes
+        n_atoms, *others = batch.species.size, batch.neighbor.size, batch.atom_rows.size
+        had_atoms, *room = self._sizes
+        if n_atoms != had_atoms or others[0] > room[0] or others[1] > room[1]:
+            # The same atoms in other places may have fewer pairs next time: then everything has its place already.
+            self._sizes = n_atoms, *(map(max, others, room) if n_atoms == had_atoms else others)
             self._values, self.tangents = {}, None
             for name in ("values", "tangents"):
                 self._places.pop(name, None)  # It would keep arrays that have become too small.
@@ -291,7 +293,7 @@ class Sweeps:
         return [self._places[name] for name in names]
 
     def _shapes(self):
-        """Shapes of the arrays of ``Values`` and ``Tangents`` for the present batch."""
+        """Shapes of the arrays of ``Values`` and ``Tangents``, with room for the present batch."""
         spec = self.specification
         n_atoms, n_pairs, n_rows, n_steps = (*self._sizes, spec.recursions + 1)
         shapes = dict.fromkeys(("distance", "log_slope"), (n_pairs,))
