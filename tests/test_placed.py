@@ -13,11 +13,13 @@ import pytest
 from ase.build import molecule
 
 from eann_lite import EANNCalculator, Model, Specification, compiled
+from eann_lite.batches import draw_batch, pack_structures
 from eann_lite.compilation import placed as placed_module
 from eann_lite.compilation.placed import Placed, kind_of
 from eann_lite.compiled import Kernel, helper
 from eann_lite.kernels.arrays import bytes_of
 from eann_lite.model.initial import initial_parameters
+from eann_lite.structures import as_structures
 
 
 class Mixed(NamedTuple):
@@ -121,6 +123,18 @@ def test_what_compiled_code_lays_out_is_read_like_what_python_does_and_is_held()
         read_one(False, one, found)
         np.testing.assert_array_equal(found, expected)
     assert len(others) == 50
+
+
+def test_a_copy_of_used_sweeps_takes_new_parameters():
+    specification = Specification(elements=("C", "H"), cutoff=4.0, radial=3, densities=5, recursions=1)
+    first, second = (Model(specification, initial_parameters(specification, seed=n)) for n in (0, 1))
+    packed = pack_structures(as_structures(molecule("CH4")), specification.elements, specification.reach)
+    batch = draw_batch(packed, np.arange(1), 2)
+    before, expected = (model.sweeps.forward(batch).copy() for model in (first, second))
+    copied = copy.deepcopy(first.sweeps)
+    copied.set_parameters(second.vector)
+    np.testing.assert_array_equal(copied.forward(batch), expected)
+    np.testing.assert_array_equal(first.sweeps.forward(batch), before)
 
 
 def test_calculators_and_models_can_be_copied_after_they_were_used():

@@ -69,7 +69,7 @@ def products_of_sums(specification):
     if specification.radial != 8 or saved < 128 * monomials:
         return np.zeros((0, 3), np.int64)
     apart = [(k, (k + d) % 8) for d in range(5) for k in range(8 if d < 4 else 4)]
-    return np.array([(l, *pair) for l in range(degrees) for pair in apart])
+    return np.array([(l, *pair) for l in range(degrees) for pair in apart], np.int64)
 
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need.
@@ -121,8 +121,8 @@ class Sweeps:
 
     ``set_parameters`` first; then ``forward``, ``reverse``, ``tangent`` and ``gradient`` in this order on one batch.
     What they leave in ``values`` and ``tangents`` (``kernels.arguments``) lives until the next batch.  Unless
-    ``forward`` was to keep them, orbital sums and densities live only until ``reverse``; densities are those
-    of the last step alone.  Not for use from several threads at once.
+    ``forward`` was to keep them, orbital sums and densities live only until ``reverse``.  Densities are those of the
+    last step alone, unless those of all were asked for.  Not for use from several threads at once.
 
     precision : float64 or float32: then pairs, networks and all between them are of single precision; distances are
         taken from positions, and energies and forces summed up, in double precision.  Hessians need float64.
@@ -159,7 +159,8 @@ class Sweeps:
         self.vector[:] = vector
         self.transposed[:] = self.vector
         transpose_matrices(self.weights, self.vector, self.transposed)
-        if self.potential is None or self.potential.vector is not self.vector:
+        # That of other sweeps, and a copy's, is made of other arrays.
+        if self.potential is None or not np.may_share_memory(self.potential.exponents, self.vector):
             self.potential = self._new_potential()
         # All else in it is a part of these vectors, or stays as it is.
         self.potential.contraction_transposed[:] = self.potential.contraction.transpose(0, 2, 1)
@@ -325,7 +326,7 @@ class Sweeps:
         return forces, virials
 
     def _check_kept(self):
-        if len(self.values.act_gate) == 0:
+        if self.values is None or len(self.values.act_gate) == 0:
             raise ValueError(
                 "derivatives of energies and forces: call forward(batch, keep=True) before, not forward(batch)"
             )
