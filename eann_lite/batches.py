@@ -173,7 +173,8 @@ def draw_placed_batch(packed, chosen, n_species, threaded=None):
         block = min(BLOCK, max(SMALL_BLOCK, n_atoms // SHARED_BLOCKS))
     batch, memory = packing.drawn(
         chosen, packed.offsets, packed.sequence, packed.species, packed.positions, packed.cells, packed.first,
-        packed.neighbor, packed.image, packed.first_image, packed.shifts, n_species, block, threaded,
+        packed.neighbor, packed.image, packed.first_image, packed.shifts, n_species, block,
+        bool(threaded),
     )  # fmt: skip
     return Placed.made(batch, memory)
 

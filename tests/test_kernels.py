@@ -1,6 +1,7 @@
 """The compiled CPU kernels against the NumPy reference, and how batches are drawn for them."""
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from strategies import (
     structures,
 )
 
-from eann_lite import Specification, reference
+from eann_lite import Model, Specification, reference
 from eann_lite.batches import batches_of_atoms, draw_batch, pack_structures
+from eann_lite.model.specification import NetworkSpecification
 from eann_lite.model.sweeps import Sweeps, products_of_sums
 from eann_lite.neighbors import neighbor_pairs
 from eann_lite.training.objective import loss_gradient
@@ -94,6 +96,69 @@ def test_with_power_spectra_all_is_as_in_the_reference(max_degree, densities):
         scale = max(np.abs(gradient).max() for gradient in expected.values())
         for name in expected:
             assert deviation(found[name], expected[name], floor=1e-3 * scale) < 1e-10, name
+
+
+def test_power_spectra_give_what_monomials_do():
+    """Also for energies alone, in products with the Hessian and in single precision."""
+    network = NetworkSpecification(widths=(5, 4), blocks=1, layer_norm=True)
+    specification = Specification(elements=("H", "C"), cutoff=3.5, densities=32, recursions=1, network=network)
+    model, rng = random_model(specification, seed=0), np.random.default_rng(0)
+    structure = random_structure(rng, "cell", [1, 6, 1, 6, 6], np.ones(3, bool))
+    packed = pack_structures([structure], specification.elements, specification.reach)
+    batch, direction, strain = draw_batch(packed, np.arange(1), 2), rng.normal(size=(5, 3)), np.eye(3)[None]
+
+    def everything(precision):
+        sweeps = Sweeps(specification, model.constants, precision)
+        sweeps.set_parameters(model.vector)
+        found = [sweeps.forward(batch, keep=True), sweeps.gradient(np.ones(1))]
+        found += [*sweeps.reverse(), sweeps.gradient(np.ones(1), direction, strain)]
+        if precision == "float64":
+            found.append(sweeps.forces_along(direction))
+        return found, len(sweeps.products)
+
+    with mock.patch("eann_lite.model.sweeps.products_of_sums", return_value=np.zeros((0, 3), np.int64)):
+        expected, n_products = everything("float64")
+        assert n_products == 0
+    for precision, tolerance in (("float64", 1e-12), ("float32", 1e-4)):
+        found, n_products = everything(precision)
+        assert n_products == 108
+        for a, b in zip(found, expected):
+            assert np.linalg.norm(a - b) < tolerance * np.linalg.norm(b)
+
+
+def test_tangents_of_all_densities_come_with_gradients_in_turn():
+    specification = Specification(elements=("H", "C"), cutoff=3.5, densities=4, recursions=2)
+    model, rng = random_model(specification, seed=0), np.random.default_rng(0)
+    structure = random_structure(rng, "cluster", [1, 6, 1, 6], np.zeros(3, bool))
+    packed = pack_structures([structure], specification.elements, specification.reach)
+    batch, direction, strain = draw_batch(packed, np.arange(1), 2), rng.normal(size=(4, 3)), np.zeros((1, 3, 3))
+
+    def gradient(sweeps):
+        sweeps.forward(batch, keep=True)
+        sweeps.reverse()
+        return sweeps.gradient(np.ones(1), direction, strain)
+
+    def densities_dot(sweeps):
+        sweeps.forward(batch, keep=True, all_densities=True)
+        sweeps.tangent(direction, strain)
+        return sweeps.tangents.density.copy()
+
+    fresh = [Model(specification, model.parameters, model.constants).sweeps for _ in range(2)]
+    gradient_alone, densities_alone = gradient(fresh[0]), densities_dot(fresh[1])
+    assert len(densities_alone) == 3
+    for _ in range(2):
+        np.testing.assert_array_equal(gradient(model.sweeps), gradient_alone)
+        np.testing.assert_array_equal(densities_dot(model.sweeps), densities_alone)
+
+
+def test_gradients_of_no_atoms_are_zero():
+    specification = Specification(elements=("H", "C"), cutoff=3.5, densities=32, recursions=1)
+    model = random_model(specification, seed=0)
+    structure = random_structure(np.random.default_rng(0), "cluster", [1, 6], np.zeros(3, bool))
+    packed = pack_structures([structure], specification.elements, specification.reach)
+    for chosen in ([0], []):
+        model.sweeps.forward(draw_batch(packed, np.array(chosen, int), 2), keep=True)
+        assert model.sweeps.gradient(np.ones(len(chosen))).any() == bool(chosen)
 
 
 def test_power_spectra_are_taken_only_where_they_save_work():

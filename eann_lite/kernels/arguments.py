@@ -1,10 +1,9 @@
 """What crosses from Python into the kernels: arrays that belong together as one NamedTuple.
 
 Shapes: N atoms of the batch, P ordered pairs, R rows of ``Batch``, S elements, Q structures, T recursions, K Gaussians,
-L largest degree, A monomials, D derivatives of monomials that are not zero everywhere, M densities, C products of power spectra, B blocks.  Network
-stores are flat,
-(T + 1, N * the sum of widths): the rows (N, width) of map n of step t begin at N * (sum of the widths of maps 1 to
-n - 1), those of map 0, where there are any, after all others.
+L largest degree, A monomials, D derivatives of monomials that are not zero everywhere, M densities, C products of
+power spectra, B blocks.  Network stores are flat, (T + 1, N * the sum of widths): the rows (N, width) of map n of a step
+t begin at N * (sum of the widths of maps 1 to n - 1), those of map 0, where there are any, after all others.
 Arrays of floats in ``Values``, and what they meet of ``Potential``, are float64 or float32.  A field of another shape,
 or a new one, changes compiled code, so this file belongs to the sources that the cache watches.
 """
@@ -105,17 +104,16 @@ class Values(NamedTuple):
     radial (P, K); radial_bar (P, K): see ``kernels.pair_gradients``;
     message (R, K) and recoil (R, 3): what pairs pass back to orbital coefficients and to forces, in the rows of
         ``Batch``: see ``kernels.orbitals`` and ``kernels.pair_gradients``; recoil is float64 always;
-    coefficients (T + 1, N, K), sums and sums_bar (T + 1, N, A, K), density (T + 1, N, M);
-    power_bar (T + 1, N, C);
+    coefficients (T + 1, N, K), sums and sums_bar (T + 1, N, A, K), power_bar (T + 1, N, C);
+    density (1, N, M), which serves all steps in turn, or (T + 1, N, M) where those of all steps are asked for;
     output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores, of which lin alone has
         rows of map 0.
 
     Arrays of pairs, and of rows of the batch, may have room for more.
-    Unless the densities of all steps are asked for, density has one part that serves all steps in turn.
-    Where only energies and forces are asked for, distance, radial_bar, power_bar and the network stores but act_slope (and
-    pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then has
-    one part that serves all steps in turn and is density, too, unless densities of all steps are asked for, and sums_bar
-    is sums.
+    Where only energies and forces are asked for, distance, radial_bar, power_bar and the network stores but act_slope
+    (and pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then
+    has one part that serves all steps in turn and is density, too, unless densities of all steps are asked for, and
+    sums_bar is sums.
     """
 
     vector: np.ndarray
@@ -145,8 +143,8 @@ class Values(NamedTuple):
 class Tangents(NamedTuple):
     """Derivatives of ``Values`` along a direction of positions and strain; fields and shapes as there.
 
-    But pre_bar, lin_bar and density_bar have one part that serves all steps in turn, sums_bar, too, for gradients, and
-    lin_bar has length 0 along its first axis without layer normalisation: nobody reads it later.
+    But pre_bar, lin_bar and density_bar have one part that serves all steps in turn, sums_bar one or all, which
+    Hessians need, and lin_bar has length 0 along its first axis without layer normalisation: nobody reads it later.
     """
 
     vector: np.ndarray

@@ -133,14 +133,20 @@ def _reverse_tangent_by_monomials(start, stop, t, moving, potential, values, tan
 
 
 @helper
-def contraction_gradient(potential, contraction_bar_dot, gradient):
-    """Fill in gradient (flat) that with respect to W from what the blocks give, contraction_bar_dot (B, .., M), whose
-    first part takes up the others."""
-    contraction, total = potential.contraction, contraction_bar_dot[0]
+def contraction_gradient(begin, potential, contraction_bar_dot, gradient):
+    """Fill in gradient (flat), from ``begin`` on, that with respect to W from what the blocks give.
+
+    That is contraction_bar_dot (B, .., M), whose first part takes up the others.
+    """
+    contraction = potential.contraction
+    n_degrees, n_radial, n_densities = contraction.shape
+    found = matrix(gradient, begin, n_degrees * n_radial, n_densities)
+    if contraction_bar_dot.shape[0] == 0:  # No atoms.
+        fill_rows(0, found.shape[0], found, 0.0)
+        return
+    total = contraction_bar_dot[0]
     for b in range(1, contraction_bar_dot.shape[0]):
         add_rows(0, total.shape[0], contraction_bar_dot[b], total)
-    n_degrees, n_radial, n_densities = contraction.shape
-    found = matrix(gradient, potential.places[3], n_degrees * n_radial, n_densities)
     if potential.products.shape[0] > 0:
         fill_rows(0, found.shape[0], found, 0.0)
         add_through_power_contraction(potential.products, contraction, total, found)

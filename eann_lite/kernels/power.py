@@ -74,7 +74,7 @@ def power_spectra_reverse(power_bar, x, weight, fresh, y):
 def fill_power_contraction(products, contraction, v, v_transposed):
     """Fill v (C, M) = V^l_kk'm and v_transposed (M, C), for the rows (l, k, k') of products (C, 3)."""
     for c in range(products.shape[0]):
-        l, k, other = products[c]
+        l, k, other = products[c, 0], products[c, 1], products[c, 2]
         for m in range(v.shape[1]):
             product = contraction[l, k, m] * contraction[l, other, m]
             v[c, m] = v_transposed[m, c] = product if k == other else product + product

@@ -287,7 +287,7 @@ def _collect(potential, batch, tangents, contraction_bar_dot, exponents_bar_dot,
             for i in range(batch.segments[s, 0], batch.segments[s, 1]):
                 gradient[coefficients + n] += tangents.coefficients_bar[0, i, k]
     if learned_contraction >= 0:
-        contraction.contraction_gradient(potential, contraction_bar_dot, gradient)
+        contraction.contraction_gradient(learned_contraction, potential, contraction_bar_dot, gradient)
 
 
 @Kernel

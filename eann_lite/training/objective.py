@@ -141,10 +141,11 @@ class Evaluator(SweepPool):
         """
 
         def gradient(sweeps, piece, threaded):
-            batch = draw_batch(labelled.packed, piece, len(self.specification.elements), threaded)
+            batch = draw_placed_batch(labelled.packed, piece, len(self.specification.elements), threaded)
             sweeps.forward(batch, keep=True)
             sweeps.reverse()
-            return 0.0, sweeps.gradient(energy_weights[piece], -force_weights[batch.order], strain_weights[piece])
+            direction = -force_weights[batch.value.order]
+            return 0.0, sweeps.gradient(energy_weights[piece], direction, strain_weights[piece])
 
         return self._sum(gradient, labelled, np.arange(labelled.packed.n_structures))[1]
 

@@ -35,9 +35,10 @@ class Work(NamedTuple):
 #:   networks' likewise.
 PASSES = {"energy": (1, 1, 1), "forces": (3, 3, 2), "gradient": (8, 7, 6)}
 #: The contraction may also take products of two Gaussians' sums, which densities are linear in (power spectra), in all
-#: but the forward sweep: passes of K (K + 1) / 2 products of every degree to M densities (in reverse; for the gradient the
-#: tangent forward and in reverse, and two outer products, too), and K^2 multiply-adds per monomial from products to sums.
-POWER_PASSES = {"energy": (0, 0), "forces": (1, 1), "gradient": (5, 3)}
+#: but the forward sweep: so many passes from the K (K + 1) / 2 products of every degree to M densities or back (in
+#: reverse; for the gradient the tangent forward and in reverse, and two outer products, too), and so many times K^2
+#: multiply-adds per monomial between sums and products (products half of one, their tangents one, back to sums one).
+POWER_PASSES = {"energy": (0, 0), "forces": (1, 1), "gradient": (5, 5.5)}
 
 
 def network_work(network, inputs, outputs):
@@ -51,9 +52,9 @@ def network_work(network, inputs, outputs):
 def contraction_work(spec, what):
     """Multiply-adds of the contraction of one step, in the way that takes fewer."""
     once, radial = spec.monomials * spec.radial * spec.densities, spec.radial
-    passes, reverses = POWER_PASSES[what]
+    passes, squares = POWER_PASSES[what]
     products = (spec.max_degree + 1) * radial * (radial + 1) // 2
-    by_power = once + passes * products * spec.densities + reverses * spec.monomials * radial**2
+    by_power = once + passes * products * spec.densities + squares * spec.monomials * radial**2
     return min(PASSES[what][1] * once, by_power)
 
 
