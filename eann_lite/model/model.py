@@ -116,10 +116,10 @@ class Model:
 
         def compute(sweeps, piece, threaded):
             nonlocal packed
-            batch = draw_placed_batch(packed, piece, len(self.specification.elements), threaded)
+            placed = draw_placed_batch(packed, piece, len(self.specification.elements), threaded)
             if piece.size == packed.n_structures:
                 packed = packed.without_pairs()  # All are in the batch: of a large structure they take much memory.
-            return _results(sweeps, packed, piece, batch, descriptors, self.bounds)
+            return _results(sweeps, packed, piece, placed, descriptors, self.bounds)
 
         pool = self.pool(threads)
         _, results = pool.run(compute, packed.offsets, everything, ATOMS_PER_PIECE)
@@ -141,9 +141,9 @@ def _volumes(cells, pbc):
     return np.where(pbc.any(axis=1) & (volumes > FLATTEST * boxes), volumes, 0.0)
 
 
-def _results(sweeps, packed, chosen, batch, descriptors, bounds):
-    """List of ``Result`` for consecutive structures (indices ``chosen``) of packed ones, drawn into a batch."""
-    energies, batch = sweeps.forward(batch, all_densities=descriptors), batch.value
+def _results(sweeps, packed, chosen, placed, descriptors, bounds):
+    """List of ``Result`` for consecutive structures (indices ``chosen``) of packed ones, drawn into a placed batch."""
+    energies, batch = sweeps.forward(placed, all_densities=descriptors), placed.value
     if bounds is not None:
         distances = bounds.distances(sweeps.values.density[-1], batch)
     forces, virials = sweeps.reverse()

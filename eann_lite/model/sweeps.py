@@ -146,7 +146,7 @@ class Sweeps:
         self._places = {}
         self._work = None
         self._reversed = False
-        # Arrays of the last batch serve the next one of the same size.
+        # Arrays of the last batch serve the next one of as many atoms, if they have room for its pairs.
         self._sizes, self._values = (-1, 0, 0), {}
 
     def set_parameters(self, vector):

@@ -141,10 +141,10 @@ class Evaluator(SweepPool):
         """
 
         def gradient(sweeps, piece, threaded):
-            batch = draw_placed_batch(labelled.packed, piece, len(self.specification.elements), threaded)
-            sweeps.forward(batch, keep=True)
+            placed = draw_placed_batch(labelled.packed, piece, len(self.specification.elements), threaded)
+            sweeps.forward(placed, keep=True)
             sweeps.reverse()
-            direction = -force_weights[batch.value.order]
+            direction = -force_weights[placed.value.order]
             return 0.0, sweeps.gradient(energy_weights[piece], direction, strain_weights[piece])
 
         return self._sum(gradient, labelled, np.arange(labelled.packed.n_structures))[1]
