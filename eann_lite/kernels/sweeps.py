@@ -142,7 +142,6 @@ def reverse(threads, potential, batch, values, forces, virials):
 def _begin_tangent(b, potential, batch, values, tangents, direction, strain):
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
     geometry.pair_directions(start, stop, potential, batch, values, tangents, direction, strain)
-    fill_rows(start, stop, tangents.coefficients[0], 0.0)
 
 
 @helper
@@ -168,13 +167,11 @@ def _step_tangent(b, t, potential, batch, values, tangents):
 @helper
 def _forward_tangent(worker, counts, potential, batch, values, tangents, direction, strain):
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    b = next_block(counts, steps, worker, n_blocks, -1)
-    while b >= 0:
-        _begin_tangent(b, potential, batch, values, tangents, direction, strain)
-        b = next_block(counts, steps, worker, n_blocks, b)
     for t in range(steps):
         b = next_block(counts, t, worker, n_blocks, -1)
         while b >= 0:
+            if t == 0:
+                _begin_tangent(b, potential, batch, values, tangents, direction, strain)
             _step_tangent(b, t, potential, batch, values, tangents)
             b = next_block(counts, t, worker, n_blocks, b)
 
@@ -183,7 +180,8 @@ def _forward_tangent(worker, counts, potential, batch, values, tangents, directi
 def forward_tangent(threads, potential, batch, values, tangents, direction, strain):
     """Tangents of everything ``forward`` computes along direction (N, 3) and strain (Q, 3, 3)."""
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(steps + 1, threads, n_blocks)
+    counts = nothing_taken(steps, threads, n_blocks)
+    fill_rows(0, batch.species.size, tangents.coefficients[0], 0.0)
     run_workers(
         _forward_tangent, threads, counts.shape[1] - 1, counts, potential, batch, values, tangents, direction, strain,
     )  # fmt: skip
