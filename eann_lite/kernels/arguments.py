@@ -2,8 +2,8 @@
 
 Shapes: N atoms of the batch, P ordered pairs, R rows of ``Batch``, S elements, Q structures, T recursions, K Gaussians,
 L largest degree, A monomials, D derivatives of monomials that are not zero everywhere, M densities, C products of
-power spectra, B blocks.  Network stores are flat, (T + 1, N * the sum of widths): the rows (N, width) of map n of a step
-t begin at N * (sum of the widths of maps 1 to n - 1), those of map 0, where there are any, after all others.
+power spectra, B blocks.  Network stores are flat, (T + 1, N * the sum of widths): the rows (N, width) of map n > 0 of a
+step t begin at N * (sum of the widths of maps 1 to n - 1).
 Arrays of floats in ``Values``, and what they meet of ``Potential``, are float64 or float32.  A field of another shape,
 or a new one, changes compiled code, so this file belongs to the sources that the cache watches.
 """
@@ -106,14 +106,15 @@ class Values(NamedTuple):
         ``Batch``: see ``kernels.orbitals`` and ``kernels.pair_gradients``; recoil is float64 always;
     coefficients (T + 1, N, K), sums and sums_bar (T + 1, N, A, K), power_bar (T + 1, N, C);
     density (1, N, M), which serves all steps in turn, or (T + 1, N, M) where those of all steps are asked for;
-    output_bar (N, 1); pre, act_gate, act_slope, lin, pre_bar, act_bar, lin_bar : network stores, of which lin alone has
-        rows of map 0.
+    output_bar (N, 1); inputs (T + 1, N * M) : what the networks take; pre, act_gate, act_slope, lin, pre_bar, act_bar,
+        lin_bar : network stores; those of lin and pre_bar have one part that serves all steps in turn, where the
+        forward sweep leaves lin of the energies' networks.
 
     Arrays of pairs, and of rows of the batch, may have room for more.
-    Where only energies and forces are asked for, distance, radial_bar, power_bar and the network stores but act_slope
-    (and pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``; density_bar then
-    has one part that serves all steps in turn and is density, too, unless densities of all steps are asked for, and
-    sums_bar is sums.
+    Where only energies and forces are asked for, distance, radial_bar, power_bar, inputs and the network stores but
+    act_slope (and pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``;
+    density_bar then has one part that serves all steps in turn and is density, too, unless densities of all steps are
+    asked for, and sums_bar is sums.  Where derivatives are asked for, act_slope has length 0.
     """
 
     vector: np.ndarray
@@ -129,6 +130,7 @@ class Values(NamedTuple):
     pre: np.ndarray
     act_gate: np.ndarray
     act_slope: np.ndarray
+    inputs: np.ndarray
     lin: np.ndarray
     output_bar: np.ndarray
     coefficients_bar: np.ndarray
@@ -143,8 +145,8 @@ class Values(NamedTuple):
 class Tangents(NamedTuple):
     """Derivatives of ``Values`` along a direction of positions and strain; fields and shapes as there.
 
-    But pre_bar, lin_bar and density_bar have one part that serves all steps in turn, sums_bar one or all, which
-    Hessians need, and lin_bar has length 0 along its first axis without layer normalisation: nobody reads it later.
+    But lin_bar and density_bar, too, have one part that serves all steps in turn, sums_bar one or all, which Hessians
+    need, and lin_bar has length 0 along its first axis without layer normalisation: nobody reads it later.
     """
 
     vector: np.ndarray
@@ -156,6 +158,7 @@ class Tangents(NamedTuple):
     sums: np.ndarray
     density: np.ndarray
     pre: np.ndarray
+    inputs: np.ndarray
     lin: np.ndarray
     output_bar: np.ndarray
     coefficients_bar: np.ndarray

@@ -7,10 +7,15 @@ where asked, its layer normalisation) of what came before:
                                   lin_n = [LN] act(pre_n)  for n >= 1
 
 Table ``maps`` (one row per map, columns below) holds widths and offsets into the flat parameter vector, counted from
-the network's own start.  Stored arrays are flat: the rows (N, width) of map n stand at N * row_offset, those of map 0
-last, since most stores have none.  What no later sweep reads has no place in a store (length 0): then the rows of the
-block at hand are made and forgotten, which saves memory and its traffic.  Arguments that all functions share: atoms
-start to stop of element s; step t with its maps.
+the network's own start.  Stored arrays are flat: the rows (N, width) of map n > 0 stand at N * row_offset; lin_0 stands
+in a store of its own, ``inputs``.
+
+Memory takes longer than arithmetic here, so little is kept.  What no later sweep reads has no place in a store (length
+0): the rows of the block at hand are made and forgotten.  What a later sweep can make of what it reads anyway is made
+there once more.  So is all that the gradients of weights read of a step, just before they do: such a store has one part
+that serves all steps in turn.
+
+Arguments that all functions share: atoms start to stop of element s; step t with its maps.
 """
 
 import math
@@ -22,7 +27,8 @@ from eann_lite.kernels.arrays import empty, full, matrix
 from eann_lite.kernels.dense import product
 from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows
 
-# Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.
+# Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.  ROW of
+# map 0, whose rows stand in another store, is the sum of the widths of all others.
 IN, OUT, ROW, RESIDUAL, KIND, WEIGHT, BIAS, ALPHA, BETA, SCALE, SHIFT = range(11)
 COLUMNS = 11
 EPSILON = 1e-5  # of the layer normalisation
@@ -30,8 +36,17 @@ EPSILON = 1e-5  # of the layer normalisation
 
 @borrowing
 @helper
+def _inputs(store, place, maps):
+    """Rows (stop - start, M) of lin_0 for some atoms."""
+    t, start, stop, _ = place
+    width = maps[0, IN]
+    return matrix(store[t % store.shape[0]], start * width, stop - start, width)
+
+
+@borrowing
+@helper
 def _rows(store, place, maps, n):
-    """Rows (stop - start, width) of map n for some atoms; place: step, atoms start and stop of all in the store.
+    """Rows (stop - start, width) of map n > 0 for some atoms; place: step, atoms start and stop of all in the store.
 
     A store may have one part that serves all steps in turn.
     """
@@ -42,12 +57,19 @@ def _rows(store, place, maps, n):
 
 
 @helper
-def _kept_or_new(store, place, maps):
-    """The store with the place of these atoms in it or, where there is none, a new one for these atoms alone."""
+def _kept_or_new(store, place, width):
+    """The store with the place of these atoms in it or, where there is none, a new one for these atoms alone, ``width``
+    numbers each."""
     if store.shape[0] > 0:
         return store, place
+    return _new(place, width, store.dtype)
+
+
+@helper
+def _new(place, width, dtype):
+    """A new store for these atoms alone, ``width`` numbers each, with their place in it."""
     n_atoms = place[2] - place[1]
-    return empty((1, n_atoms * (maps[0, ROW] + maps[0, IN])), store.dtype), (0, 0, n_atoms, n_atoms)
+    return empty((1, n_atoms * width), dtype), (0, 0, n_atoms, n_atoms)
 
 
 @borrowing
@@ -120,41 +142,51 @@ def _activate(kind, alpha, beta, pre, lin, slope):
 
 
 @helper_on_separate_arrays
-def _activate_for_derivatives(kind, alpha, beta, pre, gate, lin, slope):
-    """The same, and their gates."""
+def _activate_for_derivatives(kind, alpha, beta, pre, gate, lin):
+    """Activations of some rows and their gates."""
     for i in range(lin.shape[0]):
         for u in range(lin.shape[1]):
             g = activation_gate(kind, pre[i, u], beta[u])
-            lin[i, u], slope[i, u] = activation(kind, pre[i, u], g, alpha[u], beta[u])
+            lin[i, u], _ = activation(kind, pre[i, u], g, alpha[u], beta[u])
             gate[i, u] = g
 
 
+@helper_on_separate_arrays
+def _times_slopes(kind, alpha, beta, pre, gate, x, y):
+    """Rows y = x times the slopes of the activations: their tangents, and adjoints of what they were taken of."""
+    for i in range(x.shape[0]):
+        for u in range(alpha.size):
+            _, slope = activation(kind, pre[i, u], gate[i, u], alpha[u], beta[u])
+            y[i, u] = slope * x[i, u]
+
+
 @helper
-def forward(start, stop, s, t, maps, potential, values, output):
-    """output (N, out) += result of every atom's network, and the stored pre, act_gate, act_slope, lin of all maps."""
+def forward(start, stop, s, t, maps, potential, values, lin_store, output):
+    """output (N, out) += result of every atom's network, and the stored inputs, pre, act_gate and act_slope; and lin,
+    where ``lin_store`` has place for it.
+    """
     place = (t, start, stop, output.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]
     shift, scale = potential.density_shift[t, s], potential.density_scale[t, s]
     density = values.density[t % values.density.shape[0], start:stop]
-    lin_store, lin_place = _kept_or_new(values.lin, place, maps)
-    pre_store, pre_place = _kept_or_new(values.pre, place, maps)
-    inputs = _rows(lin_store, lin_place, maps, 0)
+    pre_store, pre_place = _kept_or_new(values.pre, place, maps[0, ROW])
+    input_store, input_place = _kept_or_new(values.inputs, place, maps[0, IN])
+    inputs = _inputs(input_store, input_place, maps)
     for i in range(n_rows):
         for m in range(density.shape[1]):
             inputs[i, m] = (density[i, m] - shift[m]) * scale[m]
     for n in range(last + 1):
         width, out = maps[n, IN], maps[n, OUT]
-        lin = _rows(lin_store, lin_place, maps, n)
+        lin = inputs
         if n > 0:
-            pre, slope = _rows(pre_store, pre_place, maps, n), _rows(values.act_slope, place, maps, n)
-            kind, (alpha, beta) = maps[n, KIND], _unit_parameters(theta, maps, n)
+            lin = _rows(lin_store, place, maps, n) if lin_store.shape[0] > 0 else empty((n_rows, width), theta.dtype)
+            pre, kind = _rows(pre_store, pre_place, maps, n), maps[n, KIND]
+            alpha, beta = _unit_parameters(theta, maps, n)
             if values.act_gate.shape[0] > 0:
-                _activate_for_derivatives(
-                    kind, alpha, beta, pre, _rows(values.act_gate, place, maps, n), lin, slope
-                )  # fmt: skip
+                _activate_for_derivatives(kind, alpha, beta, pre, _rows(values.act_gate, place, maps, n), lin)
             else:
-                _activate(kind, alpha, beta, pre, lin, slope)
+                _activate(kind, alpha, beta, pre, lin, _rows(values.act_slope, place, maps, n))
             if maps[n, SCALE] >= 0:
                 norm_scale, norm_shift = _vector(theta, maps[n, SCALE], width), _vector(theta, maps[n, SHIFT], width)
                 for i in range(n_rows):
@@ -176,26 +208,24 @@ def forward(start, stop, s, t, maps, potential, values, output):
 
 @helper
 def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output_dot):
-    """output_dot (N, out) += derivative along the densities' tangent, and the tangents of pre, lin of all maps."""
+    """output_dot (N, out) += derivative along the densities' tangent, and the tangents of inputs and pre."""
     place = (t, start, stop, output_dot.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]
     scale, density_dot = potential.density_scale[t, s], tangents.density[t % tangents.density.shape[0], start:stop]
-    inputs = _rows(tangents.lin, place, maps, 0)
+    inputs = _inputs(tangents.inputs, place, maps)
     for i in range(n_rows):
         for m in range(density_dot.shape[1]):
             inputs[i, m] = density_dot[i, m] * scale[m]
     for n in range(last + 1):
         width = maps[n, IN]
-        lin_dot = _rows(tangents.lin, place, maps, n)
+        lin_dot = inputs
         if n > 0:
-            slope, pre_dot = _rows(values.act_slope, place, maps, n), _rows(tangents.pre, place, maps, n)
-            for i in range(n_rows):
-                for u in range(width):
-                    lin_dot[i, u] = slope[i, u] * pre_dot[i, u]
+            lin_dot = empty((n_rows, width), theta.dtype)
+            pre, gate = _rows(values.pre, place, maps, n), _rows(values.act_gate, place, maps, n)
+            alpha, beta = _unit_parameters(theta, maps, n)
+            _times_slopes(maps[n, KIND], alpha, beta, pre, gate, _rows(tangents.pre, place, maps, n), lin_dot)
             if maps[n, SCALE] >= 0:
-                pre = _rows(values.pre, place, maps, n)
-                alpha, beta = _unit_parameters(theta, maps, n)
                 norm_scale = _vector(theta, maps[n, SCALE], width)
                 for i in range(n_rows):
                     unit, inverse = _unit_row(maps[n, KIND], alpha, beta, pre[i])
@@ -215,7 +245,7 @@ def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output
 
 @helper
 def backward(start, stop, s, t, maps, potential, values, output_bar):
-    """rhobar of step t from output_bar (N, out), and the stored pre_bar, act_bar, lin_bar of all maps.
+    """rhobar of step t from output_bar (N, out), and the stored act_bar and lin_bar of all maps.
 
     Without layer normalisation anywhere act_bar and lin_bar may be the same array.
     """
@@ -223,8 +253,8 @@ def backward(start, stop, s, t, maps, potential, values, output_bar):
     n_rows, last = stop - start, maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]
     density_bar = values.density_bar[t % values.density_bar.shape[0], start:stop]
-    pre_bar_store, pre_bar_place = _kept_or_new(values.pre_bar, place, maps)
-    lin_bar_store, lin_bar_place = _kept_or_new(values.lin_bar, place, maps)
+    pre_bar_store, pre_bar_place = _new(place, maps[0, ROW], theta.dtype)
+    lin_bar_store, lin_bar_place = _kept_or_new(values.lin_bar, place, maps[0, ROW])
     for n in range(last, -1, -1):
         width = maps[n, IN]
         source = output_bar[start:stop] if n == last else _rows(pre_bar_store, pre_bar_place, maps, n + 1)
@@ -232,12 +262,10 @@ def backward(start, stop, s, t, maps, potential, values, output_bar):
         lin_bar = _rows(lin_bar_store, lin_bar_place, maps, n) if n > 0 else empty((n_rows, width), theta.dtype)
         _back_through_map(s, t, maps, n, potential, source, lin_bar, density_bar)
         if n > 0:
-            slope, pre_bar = _rows(values.act_slope, place, maps, n), _rows(pre_bar_store, pre_bar_place, maps, n)
+            pre_bar, (alpha, beta) = _rows(pre_bar_store, pre_bar_place, maps, n), _unit_parameters(theta, maps, n)
             act_bar = _rows(values.act_bar, place, maps, n) if values.act_bar.shape[0] > 0 else lin_bar
             if maps[n, SCALE] >= 0:
-                pre = _rows(values.pre, place, maps, n)
-                alpha, beta = _unit_parameters(theta, maps, n)
-                norm_scale = _vector(theta, maps[n, SCALE], width)
+                pre, norm_scale = _rows(values.pre, place, maps, n), _vector(theta, maps[n, SCALE], width)
                 for i in range(n_rows):
                     unit, inverse = _unit_row(maps[n, KIND], alpha, beta, pre[i])
                     for u in range(width):
@@ -245,9 +273,14 @@ def backward(start, stop, s, t, maps, potential, values, output_bar):
                     _project(act_bar[i], unit, inverse)
             elif lin_bar.ctypes.data != act_bar.ctypes.data:
                 copy_rows(0, n_rows, lin_bar, act_bar)
-            for i in range(n_rows):
-                for u in range(width):
-                    pre_bar[i, u] = slope[i, u] * act_bar[i, u]
+            if values.act_gate.shape[0] > 0:
+                pre, gate = _rows(values.pre, place, maps, n), _rows(values.act_gate, place, maps, n)
+                _times_slopes(maps[n, KIND], alpha, beta, pre, gate, act_bar, pre_bar)
+            else:
+                slope = _rows(values.act_slope, place, maps, n)
+                for i in range(n_rows):
+                    for u in range(width):
+                        pre_bar[i, u] = slope[i, u] * act_bar[i, u]
         _add_residual(maps, n, pre_bar_store, pre_bar_place)
 
 
@@ -279,26 +312,33 @@ def _add_residual(maps, n, pre_bar_store, place):
 
 
 @helper_on_separate_arrays
-def _activation_reverse_tangent(kind, alpha, beta, pre, gate, slope, pre_dot, act_bar, act_bar_dot, pre_bar_dot):
-    """pre_bar_dot of some rows."""
+def _activation_reverse_tangent(
+    kind, alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, pre_bar_dot, pre_bar, act, act_dot
+):
+    """pre_bar_dot of some rows, and once more their activations, their tangents and pre_bar."""
     for i in range(pre.shape[0]):
         for u in range(alpha.size):
+            act[i, u], slope = activation(kind, pre[i, u], gate[i, u], alpha[u], beta[u])
+            act_dot[i, u], pre_bar[i, u] = slope * pre_dot[i, u], slope * act_bar[i, u]
             curvature = activation_curvature(kind, pre[i, u], gate[i, u], alpha[u], beta[u])
-            pre_bar_dot[i, u] = slope[i, u] * act_bar_dot[i, u] + curvature * (pre_dot[i, u] * act_bar[i, u])
+            pre_bar_dot[i, u] = slope * act_bar_dot[i, u] + curvature * (pre_dot[i, u] * act_bar[i, u])
 
 
 @helper_on_separate_arrays
 def _learned_activation_reverse_tangent(
-    kind, alpha, beta, pre, gate, slope, pre_dot, act_bar, act_bar_dot, pre_bar_dot, alpha_bar_dot, beta_bar_dot
-):
+    kind, alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, pre_bar_dot, pre_bar, act, act_dot, alpha_bar_dot,
+    beta_bar_dot,
+):  # fmt: skip
     """The same, and what these rows give to the gradients of alpha and beta (width,)."""
     _clear(alpha_bar_dot)
     _clear(beta_bar_dot)
     for i in range(pre.shape[0]):
         for u in range(alpha.size):
             x, g, along, bar_dot = pre[i, u], gate[i, u], pre_dot[i, u] * act_bar[i, u], act_bar_dot[i, u]
+            act[i, u], slope = activation(kind, x, g, alpha[u], beta[u])
+            act_dot[i, u], pre_bar[i, u] = slope * pre_dot[i, u], slope * act_bar[i, u]
             curvature = activation_curvature(kind, x, g, alpha[u], beta[u])
-            pre_bar_dot[i, u] = slope[i, u] * bar_dot + curvature * along
+            pre_bar_dot[i, u] = slope * bar_dot + curvature * along
             by_alpha, by_beta, by_alpha_slope, by_beta_slope = activation_parameter_slopes(kind, x, g, alpha[u], beta[u])
             alpha_bar_dot[u] += bar_dot * by_alpha + along * by_alpha_slope
             beta_bar_dot[u] += bar_dot * by_beta + along * by_beta_slope
@@ -308,24 +348,28 @@ def _learned_activation_reverse_tangent(
 def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangents, output_bar_dot, unit_bar_dot):
     """Tangent of ``backward``: that of rhobar and the stored tangents of pre_bar and lin_bar.
 
-    Fills in unit_bar_dot (2, ..) what these atoms give to the gradients of alpha and beta of all maps, if they are
-    learned; numbers of a map stand where its rows stand in a store of one atom.  Without ``moving`` the atoms stand
-    still, and only the tangents of the seeds' adjoints count.
+    For the gradients of weights it leaves lin, its tangent and pre_bar of this step, too.  Fills in unit_bar_dot (2, ..)
+    what these atoms give to the gradients of alpha and beta of all maps, if they are learned; numbers of a map stand
+    where its rows stand in a store of one atom.  Without ``moving`` the atoms stand still, and only the tangents of the
+    seeds' adjoints count.
     """
     place = (t, start, stop, output_bar_dot.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
     theta, density_bar_dot = potential.vector[potential.starts[t, s] :], tangents.density_bar
     density_bar_dot = density_bar_dot[t % density_bar_dot.shape[0], start:stop]
-    lin_bar_store, lin_bar_place = _kept_or_new(tangents.lin_bar, place, maps)
     for n in range(last, -1, -1):
         width = maps[n, IN]
         source = output_bar_dot[start:stop] if n == last else _rows(tangents.pre_bar, place, maps, n + 1)
-        act_bar_dot = _rows(lin_bar_store, lin_bar_place, maps, n) if n > 0 else empty((n_rows, width), theta.dtype)
+        if n > 0 and tangents.lin_bar.shape[0] > 0:
+            act_bar_dot = _rows(tangents.lin_bar, place, maps, n)
+        else:
+            act_bar_dot = empty((n_rows, width), theta.dtype)
         _back_through_map(s, t, maps, n, potential, source, act_bar_dot, density_bar_dot)
         if n > 0:
-            pre, slope = _rows(values.pre, place, maps, n), _rows(values.act_slope, place, maps, n)
+            pre, pre_dot = _rows(values.pre, place, maps, n), _rows(tangents.pre, place, maps, n)
             gate, act_bar = _rows(values.act_gate, place, maps, n), _rows(values.act_bar, place, maps, n)
-            pre_dot, pre_bar_dot = _rows(tangents.pre, place, maps, n), _rows(tangents.pre_bar, place, maps, n)
+            pre_bar, pre_bar_dot = _rows(values.pre_bar, place, maps, n), _rows(tangents.pre_bar, place, maps, n)
+            lin, lin_dot = _rows(values.lin, place, maps, n), _rows(tangents.lin, place, maps, n)
             kind, (alpha, beta) = maps[n, KIND], _unit_parameters(theta, maps, n)
             if maps[n, SCALE] >= 0:
                 lin_bar, lin_bar_dot = _rows(values.lin_bar, place, maps, n), act_bar_dot
@@ -334,7 +378,7 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
                 still = full(width, 0, theta.dtype)
                 for i in range(n_rows):
                     _norm_reverse_tangent(
-                        kind, alpha, beta, norm_scale, pre[i], slope[i], pre_dot[i] if moving else still,
+                        kind, alpha, beta, norm_scale, pre[i], pre_dot[i] if moving else still,
                         lin_bar[i], act_bar[i], lin_bar_dot[i], act_bar_dot[i], moving,
                     )  # fmt: skip
             if not moving:
@@ -342,35 +386,46 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
                 pre_dot = act_bar = full((n_rows, width), 0, theta.dtype)
             if maps[n, ALPHA] >= 0:
                 _learned_activation_reverse_tangent(
-                    kind, alpha, beta, pre, gate, slope, pre_dot, act_bar, act_bar_dot, pre_bar_dot,
+                    kind, alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, pre_bar_dot, pre_bar, lin, lin_dot,
                     _vector(unit_bar_dot[0], maps[n, ROW], width), _vector(unit_bar_dot[1], maps[n, ROW], width),
                 )  # fmt: skip
             else:
                 _activation_reverse_tangent(
-                    kind, alpha, beta, pre, gate, slope, pre_dot, act_bar, act_bar_dot, pre_bar_dot
+                    kind, alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, pre_bar_dot, pre_bar, lin, lin_dot
                 )  # fmt: skip
+            if maps[n, SCALE] >= 0:
+                norm_scale, norm_shift = _vector(theta, maps[n, SCALE], width), _vector(theta, maps[n, SHIFT], width)
+                for i in range(n_rows):
+                    inverse = _normalise(lin[i])
+                    _project(lin_dot[i], lin[i], inverse)
+                    for u in range(width):
+                        lin[i, u] = lin[i, u] * norm_scale[u] + norm_shift[u]
+                        lin_dot[i, u] *= norm_scale[u]
         _add_residual(maps, n, tangents.pre_bar, place)
+        _add_residual(maps, n, values.pre_bar, place)
 
 
 @helper
-def _unit_tangent(kind, alpha, beta, pre_row, slope_row, pre_dot_row):
+def _unit_tangent(kind, alpha, beta, pre_row, pre_dot_row):
     """Normalised row, its tangent, 1 / sqrt(variance + eps), and the relative tangent of that."""
-    unit, inverse = _unit_row(kind, alpha, beta, pre_row)
-    unit_dot = empty(unit.size, unit.dtype)
+    unit, unit_dot = empty(pre_row.size, pre_row.dtype), empty(pre_row.size, pre_row.dtype)
     for u in range(unit.size):
-        unit_dot[u] = slope_row[u] * pre_dot_row[u]
+        gate = activation_gate(kind, pre_row[u], beta[u])
+        unit[u], slope = activation(kind, pre_row[u], gate, alpha[u], beta[u])
+        unit_dot[u] = slope * pre_dot_row[u]
+    inverse = _normalise(unit)
     along = _project(unit_dot, unit, inverse)
     return unit, unit_dot, inverse, -inverse * along
 
 
 @helper
 def _norm_reverse_tangent(
-    kind, alpha, beta, norm_scale, pre_row, slope_row, pre_dot_row, lin_bar_row, act_bar_row, lin_bar_dot_row,
-    act_bar_dot_row, moving,
+    kind, alpha, beta, norm_scale, pre_row, pre_dot_row, lin_bar_row, act_bar_row, lin_bar_dot_row, act_bar_dot_row,
+    moving,
 ):  # fmt: skip
     """Tangent of the reverse of one normalised row: fills act_bar_dot_row."""
     width, number = pre_row.size, pre_row.dtype.type(pre_row.size)
-    unit, unit_dot, inverse, relative = _unit_tangent(kind, alpha, beta, pre_row, slope_row, pre_dot_row)
+    unit, unit_dot, inverse, relative = _unit_tangent(kind, alpha, beta, pre_row, pre_dot_row)
     along = 0.0
     along_dot = 0.0
     mean_dot = 0.0
@@ -410,10 +465,12 @@ def weight_gradients(
     if maps[n, WEIGHT] >= 0:
         target_dot = output_bar_dot[start:stop] if n == last else _rows(tangents.pre_bar, place, maps, n + 1)
         weight = matrix(grad, maps[n, WEIGHT], maps[n, IN], maps[n, OUT])[row:row_end]
-        _outer(_rows(values.lin, place, maps, n)[:, row:row_end], target_dot, weight, True)
+        lin = _rows(values.lin, place, maps, n) if n > 0 else _inputs(values.inputs, place, maps)
+        _outer(lin[:, row:row_end], target_dot, weight, True)
         if moving:
             target = output_bar[start:stop] if n == last else _rows(values.pre_bar, place, maps, n + 1)
-            _outer(_rows(tangents.lin, place, maps, n)[:, row:row_end], target, weight, False)
+            lin_dot = _rows(tangents.lin, place, maps, n) if n > 0 else _inputs(tangents.inputs, place, maps)
+            _outer(lin_dot[:, row:row_end], target, weight, False)
         if row == 0:
             bias = _vector(grad, maps[n, BIAS], maps[n, OUT])
             _clear(bias)
@@ -462,14 +519,13 @@ def _norm_gradients(place, maps, n, moving, theta, values, tangents, grad):
     width, kind = maps[n, IN], maps[n, KIND]
     alpha, beta = _unit_parameters(theta, maps, n)
     pre, pre_dot = _rows(values.pre, place, maps, n), _rows(tangents.pre, place, maps, n)
-    slope = _rows(values.act_slope, place, maps, n)
     lin_bar, lin_bar_dot = _rows(values.lin_bar, place, maps, n), _rows(tangents.lin_bar, place, maps, n)
     scale_bar, shift_bar = _vector(grad, maps[n, SCALE], width), _vector(grad, maps[n, SHIFT], width)
     _clear(scale_bar)
     _clear(shift_bar)
     still = full(width, 0, theta.dtype)
     for i in range(pre.shape[0]):
-        unit, unit_dot, _, _ = _unit_tangent(kind, alpha, beta, pre[i], slope[i], pre_dot[i] if moving else still)
+        unit, unit_dot, _, _ = _unit_tangent(kind, alpha, beta, pre[i], pre_dot[i] if moving else still)
         for u in range(width):
             scale_bar[u] += lin_bar_dot[i, u] * unit[u]
             shift_bar[u] += lin_bar_dot[i, u]

@@ -31,13 +31,13 @@ def _step(b, t, potential, batch, values, energies):
     if t + 1 < values.coefficients.shape[0]:
         copy_rows(start, stop, values.coefficients[t], values.coefficients[t + 1])
         networks.forward(
-            start, stop, s, t, potential.recursion_maps, potential, values,
+            start, stop, s, t, potential.recursion_maps, potential, values, values.lin[:0],
             values.coefficients[t + 1],
         )  # fmt: skip
     else:
         # Nobody needs the outputs of the energy networks but this line, so their adjoints' place may hold them.
         fill_rows(start, stop, values.output_bar, 0.0)
-        networks.forward(start, stop, s, t, potential.energy_maps, potential, values, values.output_bar)
+        networks.forward(start, stop, s, t, potential.energy_maps, potential, values, values.lin, values.output_bar)
         for i in range(start, stop):
             energies[i] += potential.energy_scale * values.output_bar[i, 0]
 

@@ -14,13 +14,13 @@ class NetworkStage(NamedTuple):
     """The networks of one recursion step (or the energy networks), one per element, all of one shape.
 
     maps (n, 11): table of the linear maps (columns in ``kernels.networks``); starts (S,): where each element's network
-    begins in the parameter vector; row_width: sum of input widths; tasks (n, 4): pieces of the weight gradient; normed:
-    whether there is layer normalisation.
+    begins in the parameter vector; hidden_width: what all maps but the first
+    take, added up; tasks (n, 4): pieces of the weight gradient; normed: whether there is layer normalisation.
     """
 
     maps: np.ndarray
     starts: np.ndarray
-    row_width: int
+    hidden_width: int
     tasks: np.ndarray
     normed: bool
 
@@ -42,9 +42,8 @@ def network_stages(specification, layout):
             for s in range(n_elements)
             for row in range(0, int(widths[n]), ROWS_PER_TASK)
         ]
-        stages.append(
-            NetworkStage(maps, starts, int(widths.sum()), np.array(tasks), bool(network.layer_norm))  # fmt: skip
-        )
+        hidden_width = int(widths[1:].sum())
+        stages.append(NetworkStage(maps, starts, hidden_width, np.array(tasks), bool(network.layer_norm)))
     return stages
 
 
@@ -81,14 +80,12 @@ def _map_table(specification, layout, name, network, outputs):
         "weight": kernel.WEIGHT, "bias": kernel.BIAS, "alpha": kernel.ALPHA, "beta": kernel.BETA,
         "scale": kernel.SCALE, "shift": kernel.SHIFT,
     }  # fmt: skip
-    # The scaled densities, which map 0 takes, stand last: most stores have no place for them.
-    row = -specification.densities
     for n, (part, width, out, residual, kind, leaves) in enumerate(rows):
-        table[n, [kernel.IN, kernel.OUT, kernel.ROW, kernel.RESIDUAL, kernel.KIND]] = width, out, row, residual, kind
+        table[n, [kernel.IN, kernel.OUT, kernel.RESIDUAL, kernel.KIND]] = width, out, residual, kind
         for leaf in leaves:
             table[n, columns[leaf]] = offset(f"{part}.{leaf}")
-        row += width
-    table[0, kernel.ROW] = row
+    ends = np.cumsum(table[1:, kernel.IN])
+    table[:, kernel.ROW] = [ends[-1], 0, *ends[:-1]]
     return table
 
 

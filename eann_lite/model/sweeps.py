@@ -73,7 +73,7 @@ def products_of_sums(specification):
 
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need.
-FOR_DERIVATIVES = ("distance", "radial_bar", "act_gate", "lin", "power_bar", "pre_bar", "act_bar", "lin_bar")
+FOR_DERIVATIVES = ("distance", "radial_bar", "act_gate", "inputs", "lin", "power_bar", "pre_bar", "act_bar", "lin_bar")
 #: Arrays that are float64 whatever the precision, as what they are sums of goes into forces.
 ALWAYS_DOUBLE = ("recoil",)
 #: Parameters that belong to no network; the contraction may be fixed.
@@ -259,11 +259,13 @@ class Sweeps:
         from eann_lite.kernels.arguments import Values
 
         shapes = self._shapes()
-        if not keep:
+        if keep:
+            unused = ["act_slope"]  # They are made of gates, which others need, too.
+        else:
             # The reverse of a layer normalisation takes what came before its activations.
             unused = FOR_DERIVATIVES if self._normed else (*FOR_DERIVATIVES, "pre")
-            shapes |= {name: (0, *shapes[name][1:]) for name in unused}
             shapes["density_bar"] = (1, *shapes["density_bar"][1:])
+        shapes |= {name: (0, *shapes[name][1:]) for name in unused}
         if not all_densities:
             shapes["density"] = (1, *shapes["density"][1:])
         # Without layer normalisation the adjoints before and after it are the same.
@@ -278,7 +280,7 @@ class Sweeps:
         return Values(**stores, **{name: stores[other] for name, other in shared.items()})
 
     def last_hidden(self):
-        """Activations (N, width) that the last map of the energy networks takes, after ``forward`` with ``keep``."""
+        """Activations (N, width) that the last map of the energy networks takes, right after ``forward`` with keep."""
         from eann_lite.kernels.networks import IN, ROW
 
         n_atoms, last = self.batch.species.size, self.stages[-1].maps[-1]
@@ -300,10 +302,10 @@ class Sweeps:
         shapes = dict.fromkeys(("distance", "log_slope"), (n_pairs,))
         shapes |= dict.fromkeys(("radial", "radial_bar"), (n_pairs, spec.radial))
         shapes |= {"vector": (3, n_pairs), "message": (n_rows, spec.radial), "recoil": (n_rows, 3)}
-        width = max(stage.row_width for stage in self.stages)
-        shapes["lin"] = (n_steps, n_atoms * width)
-        hidden = (n_steps, n_atoms * (width - spec.densities))
-        shapes |= dict.fromkeys(("pre", "act_gate", "act_slope", "pre_bar", "act_bar", "lin_bar"), hidden)
+        shapes["inputs"] = (n_steps, n_atoms * spec.densities)
+        hidden = n_atoms * max(stage.hidden_width for stage in self.stages)
+        shapes |= dict.fromkeys(("pre", "act_gate", "act_slope", "act_bar", "lin_bar"), (n_steps, hidden))
+        shapes |= dict.fromkeys(("lin", "pre_bar"), (1, hidden))
         shapes |= dict.fromkeys(("coefficients", "coefficients_bar"), (n_steps, n_atoms, spec.radial))
         shapes |= dict.fromkeys(("sums", "sums_bar"), (n_steps, n_atoms, spec.monomials, spec.radial))
         shapes |= dict.fromkeys(("density", "density_bar"), (n_steps, n_atoms, spec.densities))
@@ -390,10 +392,10 @@ class Sweeps:
         """Places for what the blocks give to the gradients of activations, contraction, exponents and centers."""
         n_blocks = len(self.batch.blocks)
         if not self._work or len(self._work[0]) != n_blocks:
-            spec, width = self.specification, max(stage.row_width for stage in self.stages)
+            spec, width = self.specification, max(stage.hidden_width for stage in self.stages)
             rows = len(self.products) or (spec.max_degree + 1) * spec.radial
             self._work = (
-                self.buffers("by_unit", n_blocks, 2, width - spec.densities),
+                self.buffers("by_unit", n_blocks, 2, width),
                 self.buffers("by_contraction", n_blocks, rows, spec.densities),
                 self.buffers("by_exponent", n_blocks, len(spec.elements), spec.radial),
                 self.buffers("by_center", n_blocks, len(spec.elements), spec.radial),
