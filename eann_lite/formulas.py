@@ -188,7 +188,8 @@ def activation(kind, x, gate, alpha, beta):
     if kind == SILU:
         return x * gate, gate * (1.0 + x * (1.0 - gate))
     y = beta * x
-    return alpha * y * gate, alpha * beta * gate * (1.0 + y * (1.0 - gate))
+    # Bracketed as in the derivatives by alpha and beta, so that compilers see what is the same: they do not reassociate.
+    return alpha * (y * gate), alpha * beta * (gate * (1.0 + y * (1.0 - gate)))
 
 
 @formula
@@ -203,7 +204,7 @@ def activation_curvature(kind, x, gate, alpha, beta):
     if kind == SILU:
         return gate * (1.0 - gate) * (2.0 + x * (1.0 - 2.0 * gate))
     y = beta * x
-    return alpha * beta * beta * gate * (1.0 - gate) * (2.0 + y * (1.0 - 2.0 * gate))
+    return alpha * beta * beta * (gate * (1.0 - gate) * (2.0 + y * (1.0 - 2.0 * gate)))
 
 
 @formula

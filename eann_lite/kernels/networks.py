@@ -22,7 +22,17 @@ import math
 
 from eann_lite.compilation.borrowed import borrowing
 from eann_lite.compiled import helper, helper_on_separate_arrays
-from eann_lite.formulas import activation, activation_curvature, activation_gate, activation_parameter_slopes
+from eann_lite.formulas import (
+    IDENTITY,
+    RELU_LIKE,
+    SILU,
+    TANH,
+    TANH_LIKE,
+    activation,
+    activation_curvature,
+    activation_gate,
+    activation_parameter_slopes,
+)
 from eann_lite.kernels.arrays import empty, full, matrix
 from eann_lite.kernels.dense import product
 from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows
@@ -311,37 +321,59 @@ def _add_residual(maps, n, pre_bar_store, place):
             add_rows(0, pre_bar.shape[0], _rows(pre_bar_store, place, maps, end + 1), pre_bar)
 
 
-@helper_on_separate_arrays
-def _activation_reverse_tangent(
-    kind, alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, pre_bar_dot, pre_bar, act, act_dot
-):
-    """pre_bar_dot of some rows, and once more their activations, their tangents and pre_bar."""
-    for i in range(pre.shape[0]):
-        for u in range(alpha.size):
-            act[i, u], slope = activation(kind, pre[i, u], gate[i, u], alpha[u], beta[u])
-            act_dot[i, u], pre_bar[i, u] = slope * pre_dot[i, u], slope * act_bar[i, u]
-            curvature = activation_curvature(kind, pre[i, u], gate[i, u], alpha[u], beta[u])
-            pre_bar_dot[i, u] = slope * act_bar_dot[i, u] + curvature * (pre_dot[i, u] * act_bar[i, u])
+def _reverse_tangent_of_rows(kind, learned):
+    """Helper: ``_activation_reverse_tangent`` of one kind of activations."""
+
+    @helper_on_separate_arrays
+    def of_rows(
+        alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, pre_bar_dot, pre_bar, act, act_dot, alpha_bar_dot,
+        beta_bar_dot,
+    ):  # fmt: skip
+        if learned:
+            _clear(alpha_bar_dot)
+            _clear(beta_bar_dot)
+        for i in range(pre.shape[0]):
+            for u in range(alpha.size):
+                x, g, along, bar_dot = pre[i, u], gate[i, u], pre_dot[i, u] * act_bar[i, u], act_bar_dot[i, u]
+                act[i, u], slope = activation(kind, x, g, alpha[u], beta[u])
+                act_dot[i, u], pre_bar[i, u] = slope * pre_dot[i, u], slope * act_bar[i, u]
+                curvature = activation_curvature(kind, x, g, alpha[u], beta[u])
+                pre_bar_dot[i, u] = slope * bar_dot + curvature * along
+                if learned:
+                    by_alpha, by_beta, by_alpha_slope, by_beta_slope = activation_parameter_slopes(
+                        kind, x, g, alpha[u], beta[u]
+                    )
+                    alpha_bar_dot[u] += bar_dot * by_alpha + along * by_alpha_slope
+                    beta_bar_dot[u] += bar_dot * by_beta + along * by_beta_slope
+
+    return of_rows
 
 
-@helper_on_separate_arrays
-def _learned_activation_reverse_tangent(
-    kind, alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, pre_bar_dot, pre_bar, act, act_dot, alpha_bar_dot,
-    beta_bar_dot,
-):  # fmt: skip
-    """The same, and what these rows give to the gradients of alpha and beta (width,)."""
-    _clear(alpha_bar_dot)
-    _clear(beta_bar_dot)
-    for i in range(pre.shape[0]):
-        for u in range(alpha.size):
-            x, g, along, bar_dot = pre[i, u], gate[i, u], pre_dot[i, u] * act_bar[i, u], act_bar_dot[i, u]
-            act[i, u], slope = activation(kind, x, g, alpha[u], beta[u])
-            act_dot[i, u], pre_bar[i, u] = slope * pre_dot[i, u], slope * act_bar[i, u]
-            curvature = activation_curvature(kind, x, g, alpha[u], beta[u])
-            pre_bar_dot[i, u] = slope * bar_dot + curvature * along
-            by_alpha, by_beta, by_alpha_slope, by_beta_slope = activation_parameter_slopes(kind, x, g, alpha[u], beta[u])
-            alpha_bar_dot[u] += bar_dot * by_alpha + along * by_alpha_slope
-            beta_bar_dot[u] += bar_dot * by_beta + along * by_beta_slope
+_relu_like, _tanh_like = (_reverse_tangent_of_rows(kind, True) for kind in (RELU_LIKE, TANH_LIKE))
+_silu, _tanh, _identity = (_reverse_tangent_of_rows(kind, False) for kind in (SILU, TANH, IDENTITY))
+
+
+@helper
+def _activation_reverse_tangent(kind, *arrays):
+    """pre_bar_dot of some rows, and once more their activations, their tangents and pre_bar.
+
+    arrays : alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, and then what is filled in: pre_bar_dot, pre_bar,
+        act, act_dot and, where they are learned, alpha_bar_dot and beta_bar_dot (width,), what these rows give to the
+        gradients of alpha and beta.
+
+    Each kind has a loop of its own: in one for all of them LLVM would work out the formulas of every kind for each
+    number, and choose by masks.
+    """
+    if kind == RELU_LIKE:
+        _relu_like(*arrays)
+    elif kind == TANH_LIKE:
+        _tanh_like(*arrays)
+    elif kind == SILU:
+        _silu(*arrays)
+    elif kind == TANH:
+        _tanh(*arrays)
+    else:
+        _identity(*arrays)
 
 
 @helper
@@ -384,15 +416,10 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
             if not moving:
                 # Tangents of pre and adjoints of the activations were not computed: zeros in their place.
                 pre_dot = act_bar = full((n_rows, width), 0, theta.dtype)
-            if maps[n, ALPHA] >= 0:
-                _learned_activation_reverse_tangent(
-                    kind, alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, pre_bar_dot, pre_bar, lin, lin_dot,
-                    _vector(unit_bar_dot[0], maps[n, ROW], width), _vector(unit_bar_dot[1], maps[n, ROW], width),
-                )  # fmt: skip
-            else:
-                _activation_reverse_tangent(
-                    kind, alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, pre_bar_dot, pre_bar, lin, lin_dot
-                )  # fmt: skip
+            _activation_reverse_tangent(
+                kind, alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, pre_bar_dot, pre_bar, lin, lin_dot,
+                _vector(unit_bar_dot[0], maps[n, ROW], width), _vector(unit_bar_dot[1], maps[n, ROW], width),
+            )  # fmt: skip
             if maps[n, SCALE] >= 0:
                 norm_scale, norm_shift = _vector(theta, maps[n, SCALE], width), _vector(theta, maps[n, SHIFT], width)
                 for i in range(n_rows):
