@@ -13,6 +13,7 @@ import eann_lite
 from eann_lite.batches import draw_batch
 from eann_lite.config import read_config, settings_from
 from eann_lite.errors import InputError
+from eann_lite.kernels.parameter_steps import add_to_average, scale_gradient
 from eann_lite.kernels.preconditioner import turn_bases
 from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
 from eann_lite.model.parameters import Layout
@@ -249,6 +250,35 @@ def test_bases_of_soap_turn_as_by_qr(shape, precision):
     np.testing.assert_allclose(turned, bases[0] @ momentum @ bases[1].transpose(0, 2, 1), atol=accuracy)
     for n in range(2):
         assert (arrays[5][n] == variance[n].astype(precision)[np.ix_(places[0][n], places[1][n])]).all()
+
+
+def test_adam_moves_what_is_no_matrix_as_its_paper_says():
+    rng = np.random.default_rng(6)
+    places = np.array([0, 3, 4])
+    solver = Soap(5, [(1, 3, (1, 2))], decayed=[(3, 4, None)], beta1=0.9, beta2=0.99, decay=0.1, epsilon=1e-3)
+    x = rng.normal(size=5)
+    expected, m, v, decay = x[places], np.zeros(3), np.zeros(3), np.array([0.0, 0.1, 0.0])
+    for step in range(1, 8):
+        gradient = rng.normal(size=5)
+        solver.step(x, gradient, 0.05)
+        m, v = 0.9 * m + 0.1 * gradient[places], 0.99 * v + 0.01 * gradient[places] ** 2
+        root = np.sqrt(v / (1.0 - 0.99**step)) + 1e-3
+        expected = expected - 0.05 * (decay * expected + m / (1.0 - 0.9**step) / root)
+    np.testing.assert_allclose(x[places], expected, rtol=1e-13)
+
+
+def test_gradients_are_scaled_and_parameters_averaged_and_what_is_not_finite_is_seen():
+    rng = np.random.default_rng(7)
+    gradient, scales, average = rng.normal(size=(3, 21))
+    found, again = gradient.copy(), average.copy()
+    assert scale_gradient(found, scales, 7)
+    np.testing.assert_allclose(found, gradient * scales / 7, rtol=1e-15)
+    add_to_average(again, gradient, 0.25)
+    np.testing.assert_allclose(again, 0.75 * average + 0.25 * gradient, rtol=1e-14)
+    for n, wrong in [(0, np.nan), (9, np.inf), (20, -np.inf)]:
+        broken = gradient.copy()
+        broken[n] = wrong
+        assert not scale_gradient(broken, scales, 7)
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])

@@ -76,6 +76,7 @@ def dynamics(atoms, calculator, steps, seed=0):
 
 def training_steps(n_structures, batch, steps, precision):
     """``steps`` steps of SOAP on batches of CH4 with forces, going on from call to call, as a fit does them."""
+    from eann_lite.kernels.parameter_steps import add_to_average, scale_gradient
     from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
     from eann_lite.training.loss import Loss
     from eann_lite.training.objective import Evaluator, labelled_set
@@ -93,6 +94,7 @@ def training_steps(n_structures, batch, steps, precision):
     evaluator, loss = Evaluator(spec, constants, 1, precision), Loss()
     scales = evaluator.layout.pack(scales)
     vector = evaluator.layout.pack(parameters) / scales
+    average = vector.copy()
     matrices = matrix_places(spec, evaluator.layout)
     solver = Soap(vector.size, matrices, decayed=matrices, decay=0.1, precision=precision)
     rng = np.random.default_rng(0)
@@ -102,7 +104,9 @@ def training_steps(n_structures, batch, steps, precision):
             chosen = rng.choice(everything, batch, replace=False)
             evaluator.set_parameters(vector * scales)
             value, gradient = evaluator.loss_and_gradient(data, chosen, loss)
-            solver.step(vector, gradient * scales / batch, 1e-3, evaluator.map)
+            scale_gradient(gradient, scales, batch)
+            solver.step(vector, gradient, 1e-3, evaluator.map)
+            add_to_average(average, vector, 1e-3)
         if not np.isfinite(value):
             raise FloatingPointError(f"the loss became {value}")
 

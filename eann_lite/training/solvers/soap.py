@@ -43,10 +43,9 @@ class _Stack:
             self.q_right = np.linalg.eigh(self.right)[1][:, :, ::-1].copy()
             self._transpose()
         direction = np.empty_like(self.momentum)
-        m_factor, v_factor = (1.0 / (1.0 - beta**soap.steps) for beta in (soap.beta1, soap.beta2))
         preconditioner.directions(
             gradient, self.starts, self.q_left, self.q_right, self.q_right_transposed, self.momentum, self.variance,
-            *map(number, (soap.beta1, soap.beta2, m_factor, v_factor, soap.epsilon)), direction,
+            *map(number, (soap.beta1, soap.beta2, *soap.corrections, soap.epsilon)), direction,
         )  # fmt: skip
         if soap.steps % soap.refresh == 0:
             preconditioner.turn_bases(
@@ -95,22 +94,23 @@ class Soap:
         for start, stop, _ in decayed:
             self.decay_factor[start:stop] = decay
 
-    def root(self, variance):
-        """What a step is divided by; also holds the bias corrections of both averages."""
-        corrected = np.sqrt(variance / (1.0 - self.beta2**self.steps))
-        return (corrected + self.epsilon) * (1.0 - self.beta1**self.steps)
+    @property
+    def corrections(self):
+        """Factors that correct the averages of gradients and of their squares for their start at zero."""
+        return [1.0 / (1.0 - beta**self.steps) for beta in (self.beta1, self.beta2)]
 
     def step(self, parameters, gradient, step_size, map=map):
         """Change ``parameters`` (flat) in place by one step along ``gradient``; ``map`` may use threads."""
+        from eann_lite.kernels.parameter_steps import adam_step
+
         self.steps += 1
-        matrices, vector = gradient.astype(self.dtype, copy=False), self.vector_index
+        matrices = gradient.astype(self.dtype, copy=False)
         # Each stack changes parameters of its own, so threads change nothing in the result.
         list(map(lambda stack: stack.step(parameters, matrices, float(step_size), self), self.stacks))
-        g = gradient[vector]
-        self.momentum += (1.0 - self.beta1) * (g - self.momentum)
-        self.variance += (1.0 - self.beta2) * (g * g - self.variance)
-        change = self.decay_factor[vector] * parameters[vector] + self.momentum / self.root(self.variance)
-        parameters[vector] -= step_size * change
+        adam_step(
+            parameters, gradient, self.vector_index, self.momentum, self.variance, self.beta1, self.beta2,
+            *self.corrections, self.epsilon, float(step_size), self.decay_factor,
+        )  # fmt: skip
 
     def state(self):
         """Arrays that ``restore`` needs to go on as if never stopped."""

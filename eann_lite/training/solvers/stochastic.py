@@ -50,22 +50,23 @@ class StochasticTrainer(Trainer):
 
     def advance(self):
         """One step on one batch."""
+        from eann_lite.kernels.parameter_steps import add_to_average, scale_gradient
+
         epoch, position = divmod(self.step, self.steps_per_epoch)
         if position == 0:
             self.loss_sum = 0.0
         chosen = self._order(epoch)[position * self.batch : (position + 1) * self.batch]
         self.evaluator.set_parameters(self.parameters * self.scales)
         value, gradient = self.evaluator.loss_and_gradient(self.train, chosen, self.loss)
-        if not np.isfinite(value) or not np.all(np.isfinite(gradient)):
+        if not scale_gradient(gradient, self.scales, chosen.size) or not np.isfinite(value):
             raise InputError(
                 f"the loss became {value} at step {self.step} (epoch {epoch + 1}). The checkpoint and its best "
                 f"parameters are kept. Try a smaller step_size (now {self.settings.step_size:g})."
             )
         self.loss_sum += value / chosen.size
-        gradient *= self.scales / chosen.size
         self.solver.step(self.parameters, gradient, self.step_size(), self.evaluator.map)
         factor = min(AVERAGE, (1.0 + self.step) / (10.0 + self.step))
-        self.average += (1.0 - factor) * (self.parameters - self.average)
+        add_to_average(self.average, self.parameters, 1.0 - factor)
         self.step += 1
         if self.step % self.steps_per_epoch == 0:
             return self.end_epoch(self.current(), self.mean_loss(), self.step_size())
