@@ -17,9 +17,12 @@ from eann_lite.compiled import compile_loops
 from eann_lite.kernels import dense
 from eann_lite.kernels.columns import (
     SECOND_DEGREE,
+    add_along,
+    lengths,
     products_of_three_rows,
     recursive_products,
     recursive_products_tangent,
+    scaled_rows,
     second_degree_products,
     second_degree_products_tangent,
 )
@@ -445,3 +448,25 @@ def test_products_of_three_rows_are_those_of_numpy_in_double_precision(begin, co
     x, y = x[:, begin:end].astype(float), y[:, :count].astype(float)
     assert z == pytest.approx(x @ y.T, rel=1e-13, abs=1e-13)
     assert sums == pytest.approx(y.sum(axis=1), rel=1e-13, abs=1e-13)
+
+
+@compile_loops
+def jitted_columns_of_vectors(x, begin, end, y, distance, rows, factors, z):
+    lengths(x, begin, end, distance)
+    add_along(y, x, begin, end, distance, z)
+    scaled_rows(y, rows, factors, end - begin, z[3:])
+
+
+@given(st.integers(0, 3), st.integers(0, 46), PRECISIONS, seeds)
+def test_lengths_what_is_added_along_vectors_and_multiples_of_rows_are_those_of_numpy(begin, count, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    x, y = (rng.normal(size=(n, begin + count + 1)).astype(dtype) for n in (3, 4))
+    distance, z = np.full((1, count + 1), 7.0, dtype), np.full((5, count + 1), 7.0, dtype)
+    rows, factors = np.array([3, 1]), np.array([0.5, -3.0], dtype)
+    jitted_columns_of_vectors(x, begin, begin + count, y, distance, rows, factors, z)
+    x, y = x[:, begin : begin + count].astype(float), y[:, :count].astype(float)
+    length = np.linalg.norm(x, axis=0)
+    assert distance[0, :count] == pytest.approx(length, rel=tolerance)
+    assert z[:3, :count] == pytest.approx(y[:3] + y[3] * x / length, rel=tolerance, abs=20 * tolerance)
+    assert z[3:, :count] == pytest.approx(factors[:, None] * y[rows], rel=tolerance)
+    assert np.all(distance[:, count:] == 7.0) and np.all(z[:, count:] == 7.0)

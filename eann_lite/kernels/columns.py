@@ -13,6 +13,8 @@ from eann_lite.kernels.vectors import (
     multiply,
     multiply_add,
     opened,
+    repeated,
+    square_root,
     sum_of_lanes,
 )
 
@@ -169,6 +171,75 @@ def recursive_products_tangent(typing_context, x, x_dot, begin, end, parent, axi
         return context.get_dummy_value()
 
     return types.void(x, x_dot, types.intp, types.intp, parent, axis, z, z_dot), generate
+
+
+@intrinsic
+def scaled_rows(typing_context, x, rows, factors, count, z):
+    """z[d] = factors[d] x[rows[d]] in columns 0 to ``count``; rows of x and z are contiguous."""
+
+    def generate(context, builder, signature, arguments):
+        x, z = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 4))
+        row_of, n_rows = _tables(context, builder, signature, arguments, (1,))
+        base, strides, _ = opened(context, builder, signature.args[2], arguments[2])
+        element = element_of(signature.args[0])[0]
+        with cgutils.for_range(builder, n_rows) as loop:
+            (row,) = row_of(loop.index)
+            factor = builder.load(at(builder, address_of(builder, base, (loop.index, strides[0])), element))
+
+            def body(kind, c):
+                factors = repeated(builder, factor, kind.count) if isinstance(kind, ir.VectorType) else factor
+                z.store(multiply(builder, factors, x.load(kind, row, c)), loop.index, c)
+
+            _over_columns(builder, arguments[3], element, body)
+        return context.get_dummy_value()
+
+    return types.void(x, rows, factors, types.intp, z), generate
+
+
+@intrinsic
+def lengths(typing_context, x, begin, end, z):
+    """z[0] = lengths of the columns begin to end of x (3, P), from column 0 on; rows are contiguous."""
+
+    def generate(context, builder, signature, arguments):
+        begin, zero = arguments[1], ir.Constant(INDEX, 0)
+        x, z = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 3))
+
+        def body(kind, c):
+            along = [x.load(kind, ir.Constant(INDEX, axis), builder.add(begin, c)) for axis in range(3)]
+            square = multiply(builder, along[0], along[0])
+            for value in along[1:]:
+                square = multiply_add(builder, value, value, square)
+            z.store(square_root(builder, square), zero, c)
+
+        _over_columns(builder, builder.sub(arguments[2], begin), element_of(signature.args[0])[0], body)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp, z), generate
+
+
+@intrinsic
+def add_along(typing_context, y, x, begin, end, distance, z):
+    """z[a] = y[a] + y[3] x[a, begin:end] / distance[0] for a = 0, 1, 2; columns of y, distance and z from 0 on.
+
+    Rows are contiguous.
+    """
+
+    def generate(context, builder, signature, arguments):
+        begin = arguments[2]
+        y, x, distance, z = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 4, 5))
+        zero, last = ir.Constant(INDEX, 0), ir.Constant(INDEX, 3)
+
+        def body(kind, c):
+            central = builder.fdiv(y.load(kind, last, c), distance.load(kind, zero, c))
+            for axis in range(3):
+                row = ir.Constant(INDEX, axis)
+                along = x.load(kind, row, builder.add(begin, c))
+                z.store(multiply_add(builder, central, along, y.load(kind, row, c)), row, c)
+
+        _over_columns(builder, builder.sub(arguments[3], begin), element_of(signature.args[0])[0], body)
+        return context.get_dummy_value()
+
+    return types.void(y, x, types.intp, types.intp, distance, z), generate
 
 
 #: (parent, axis) of the monomials of degree 1 and 2, as tables of ``model.sweeps.Monomials`` have them.

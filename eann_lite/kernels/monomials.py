@@ -10,6 +10,7 @@ from eann_lite.kernels.columns import (
     SECOND_DEGREE,
     recursive_products,
     recursive_products_tangent,
+    scaled_rows,
     second_degree_products,
     second_degree_products_tangent,
 )
@@ -56,7 +57,4 @@ def monomials_and_tangents(i, potential, batch, values, tangents, angular, angul
 @helper
 def monomial_slopes(n_pairs, potential, angular, slopes):
     """slopes (D, ..): all dA_a/dx that are not zero everywhere, as powers times lower monomials, rows of ``angular``."""
-    for d in range(potential.slope_of.size):
-        a, power = potential.slope_of[d], potential.slope_power[d]
-        for c in range(n_pairs):
-            slopes[d, c] = power * angular[a, c]
+    scaled_rows(angular, potential.slope_of, potential.slope_power, n_pairs, slopes)

@@ -37,8 +37,8 @@ from eann_lite.kernels.arrays import empty, full, matrix
 from eann_lite.kernels.dense import product
 from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows
 
-# Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.  ROW of
-# map 0, whose rows stand in another store, is the sum of the widths of all others.
+# Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.  Map 0,
+# whose rows stand in another store, has as ROW the sum of the widths of all others.
 IN, OUT, ROW, RESIDUAL, KIND, WEIGHT, BIAS, ALPHA, BETA, SCALE, SHIFT = range(11)
 COLUMNS = 11
 EPSILON = 1e-5  # of the layer normalisation

@@ -15,9 +15,8 @@ import numpy as np
 
 from eann_lite.compiled import helper
 from eann_lite.kernels.arrays import empty
-from eann_lite.kernels.columns import products_of_three_rows
+from eann_lite.kernels.columns import add_along, lengths, products_of_three_rows
 from eann_lite.kernels.dense import LONG_VECTORS
-from eann_lite.kernels.geometry import length
 from eann_lite.kernels.monomials import columns_of_pairs, monomial_slopes, monomials
 from eann_lite.kernels.pair_tiles import pair_tile
 from eann_lite.kernels.repulsion import add_zbl_slopes
@@ -89,6 +88,7 @@ def pair_gradients(b, potential, batch, values, forces, virials):
     angular = columns_of_pairs(n_monomials, start, stop, first, radial)
     slopes = columns_of_pairs(potential.slope_of.size, start, stop, first, radial)
     distance, sums = columns_of_pairs(1, start, stop, first, radial), columns_of_pairs(4, start, stop, first, radial)
+    gradient = columns_of_pairs(3, start, stop, first, radial)
     products, total = empty((3, 3), np.float64), empty(3, np.float64)
     # One tuple for all atoms: to pass arrays one by one down to the tiles takes a second longer to compile.
     arrays = (
@@ -99,26 +99,21 @@ def pair_gradients(b, potential, batch, values, forces, virials):
         begin, end = first[i], first[i + 1]
         monomials(i, potential, batch, values, angular)
         monomial_slopes(end - begin, potential, angular, slopes)
-        for p in range(begin, end):
-            distance[0, p - begin] = length(vector, p)
+        lengths(vector, begin, end, distance)
         sums_over_gaussians(begin, end, i, keep, arrays)
-        for c in range(end - begin):
-            sums[3, c] /= distance[0, c]
         if potential.repulsion_cutoff > 0.0:
             add_zbl_slopes(i, potential, batch, values, sums[3])
-        for x in range(3):
-            for c in range(end - begin):
-                sums[x, c] += sums[3, c] * vector[x, begin + c]
-        products_of_three_rows(vector, begin, end, sums, products, total)
+        add_along(sums, vector, begin, end, distance, gradient)
+        products_of_three_rows(vector, begin, end, gradient, products, total)
         for x in range(3):
             forces[i, x] = total[x]
             for y in range(3):
                 virials[i, x, y] = 0.5 * (products[x, y] + products[y, x])
         for c in range(end - begin):
             n = np.uint64(row[begin + c])  # Without a sign, as in ``geometry``.
-            recoil[n, 0] -= sums[0, c]
-            recoil[n, 1] -= sums[1, c]
-            recoil[n, 2] -= sums[2, c]
+            recoil[n, 0] -= gradient[0, c]
+            recoil[n, 1] -= gradient[1, c]
+            recoil[n, 2] -= gradient[2, c]
 
 
 @helper

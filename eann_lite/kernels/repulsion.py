@@ -20,11 +20,11 @@ def add_zbl(start, stop, potential, batch, values, energies):
 
 @helper
 def add_zbl_slopes(i, potential, batch, values, central):
-    """central (..) += half of the slope of each repulsion, over r, for the pairs of atom i from place 0 on."""
+    """central (..) += half of the slope of each repulsion, for the pairs of atom i from place 0 on."""
     species, cutoff, begin = batch.species, potential.repulsion_cutoff, batch.first[i]
     z_i = potential.numbers[species[i]]
     for p in range(begin, batch.first[i + 1]):
         r = length(values.vector, p)
         if r < cutoff:
             _, slope = zbl_pair(r, z_i, potential.numbers[species[batch.neighbor[p]]], cutoff)
-            central[p - begin] += 0.5 * slope / r
+            central[p - begin] += 0.5 * slope

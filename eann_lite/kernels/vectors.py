@@ -79,10 +79,20 @@ def multiply_add(builder, a, b, c):
 
     Said so, not allowed: what is only allowed depends on the code around it, and so would the last bit.
     """
-    kind = a.type
-    name = f"v{kind.count}{kind.element.intrinsic_name}" if isinstance(kind, ir.VectorType) else kind.intrinsic_name
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fmuladd.{name}")
-    return builder.call(function, [a, b, c])
+    return _built_in(builder, "fmuladd", a, b, c)
+
+
+def square_root(builder, x):
+    """The square root of x."""
+    return _built_in(builder, "sqrt", x)
+
+
+def _built_in(builder, name, *arguments):
+    """What a function of LLVM gives for arguments of one kind."""
+    kind = arguments[0].type
+    of = f"v{kind.count}{kind.element.intrinsic_name}" if isinstance(kind, ir.VectorType) else kind.intrinsic_name
+    function_type = ir.FunctionType(kind, [kind] * len(arguments))
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.{of}"), arguments)
 
 
 def repeated(builder, number, width):
