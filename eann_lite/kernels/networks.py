@@ -37,8 +37,8 @@ from eann_lite.kernels.arrays import empty, full, matrix
 from eann_lite.kernels.dense import product
 from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows
 
-# Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.  Map 0,
-# whose rows stand in another store, has as ROW the sum of the widths of all others.
+# Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.
+# Map 0, whose rows stand in another store, has as ROW the sum of the widths of all others.
 IN, OUT, ROW, RESIDUAL, KIND, WEIGHT, BIAS, ALPHA, BETA, SCALE, SHIFT = range(11)
 COLUMNS = 11
 EPSILON = 1e-5  # of the layer normalisation
@@ -380,10 +380,10 @@ def _activation_reverse_tangent(kind, *arrays):
 def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangents, output_bar_dot, unit_bar_dot):
     """Tangent of ``backward``: that of rhobar and the stored tangents of pre_bar and lin_bar.
 
-    For the gradients of weights it leaves lin, its tangent and pre_bar of this step, too.  Fills in unit_bar_dot (2, ..)
-    what these atoms give to the gradients of alpha and beta of all maps, if they are learned; numbers of a map stand
-    where its rows stand in a store of one atom.  Without ``moving`` the atoms stand still, and only the tangents of the
-    seeds' adjoints count.
+    For the gradients of weights it leaves lin, its tangent and pre_bar of this step, too.  Fills in unit_bar_dot
+    (2, ..) what these atoms give to the gradients of alpha and beta of all maps, if they are learned; numbers of a map
+    stand where its rows stand in a store of one atom.  Without ``moving`` the atoms stand still, and only the tangents
+    of the seeds' adjoints count.
     """
     place = (t, start, stop, output_bar_dot.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
