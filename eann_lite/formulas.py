@@ -188,7 +188,7 @@ def activation(kind, x, gate, alpha, beta):
     if kind == SILU:
         return x * gate, gate * (1.0 + x * (1.0 - gate))
     y = beta * x
-    # Bracketed as in the derivatives by alpha and beta, so that compilers see what is the same: they do not reassociate.
+    # Here and below bracketed so that compilers, which do not reassociate, see what formulas have in common.
     return alpha * (y * gate), alpha * beta * (gate * (1.0 + y * (1.0 - gate)))
 
 

@@ -61,6 +61,41 @@ def test_loss_gradient_is_that_of_the_reference(model, structure, seed):
         assert deviation(found[name], expected[name], floor=1e-3 * scale) < 1e-9, name
 
 
+@pytest.mark.parametrize("layer_norm", [False, True, "before"])
+@pytest.mark.parametrize("activation", ["relu_like", "tanh_like", "silu", "tanh"])
+def test_gradients_through_all_kinds_of_networks_are_those_of_the_reference(activation, layer_norm):
+    network, other = (
+        NetworkSpecification(widths, 2, activation, layer_norm, residual)
+        for widths, residual in [((5, 9), True), ((7, 3), False)]
+    )
+    specification = Specification(
+        ("H", "C"), 3.5, radial=3, densities=6, recursions=2, network=network, recursion_network=other
+    )  # fmt: skip
+    model, rng = random_model(specification, seed=11), np.random.default_rng(12)
+    structure = random_structure(rng, "cluster", [1, 6, 1, 6, 6], np.zeros(3, bool))
+    force_weights, strain_weights = rng.normal(size=(5, 3)), rng.normal(size=(3, 3))
+    found = loss_gradient(model, structure, 1.1, force_weights, strain_weights)
+    expected = reference.loss_gradient(*reference_arguments(model, structure), 1.1, force_weights, strain_weights)
+    scale = max(np.abs(gradient).max() for gradient in expected.values())
+    for name in expected:
+        assert deviation(found[name], expected[name], floor=1e-3 * scale) < 1e-11, name
+
+
+@pytest.mark.parametrize("layer_norm", [False, True, "before"])
+def test_energies_are_the_last_map_of_the_last_hidden_activations(layer_norm):
+    """The networks of the recursion are wider: the same stores serve both."""
+    network, wide = (NetworkSpecification((5, 3), layer_norm=layer_norm), NetworkSpecification((8, 11)))
+    specification = Specification(("H",), 3.5, densities=6, recursions=2, network=network, recursion_network=wide)
+    model = random_model(specification, seed=1)
+    structure = random_structure(np.random.default_rng(2), "cluster", [1] * 6, np.zeros(3, bool))
+    batch = draw_batch(pack_structures([structure], ("H",), 3.5), np.arange(1), 1)
+    energies = model.sweeps.forward(batch, keep=True)
+    weight, bias = (model.parameters[f"network.H.output.{name}"] for name in ("weight", "bias"))
+    expected = model.sweeps.last_hidden() @ weight[:, 0] + bias
+    scale, reference_energies = (model.constants[name] for name in ("energy_scale", "reference_energies"))
+    np.testing.assert_allclose(energies, scale * expected + reference_energies, rtol=1e-13)
+
+
 @given(models(), structures(), seeds)
 @settings(max_examples=30)
 def test_the_gradient_for_energies_alone_is_that_of_atoms_that_stand_still(model, structure, seed):

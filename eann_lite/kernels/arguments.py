@@ -98,7 +98,7 @@ class Batch(NamedTuple):
 
 
 class Values(NamedTuple):
-    """What the forward and the reverse sweep leave: "x_bar" is the derivative of the energy with respect to x.
+    """What the sweeps leave: "x_bar" is the derivative of the energy with respect to x.
 
     vector (3, P); distance and log_slope = f_c'/f_c (P,);
     radial (P, K); radial_bar (P, K): see ``kernels.pair_gradients``;
@@ -106,9 +106,10 @@ class Values(NamedTuple):
         ``Batch``: see ``kernels.orbitals`` and ``kernels.pair_gradients``; recoil is float64 always;
     coefficients (T + 1, N, K), sums and sums_bar (T + 1, N, A, K), power_bar (T + 1, N, C);
     density (1, N, M), which serves all steps in turn, or (T + 1, N, M) where those of all steps are asked for;
-    output_bar (N, 1); inputs (T + 1, N * M) : what the networks take; pre, act_gate, act_slope, lin, pre_bar, act_bar,
-        lin_bar : network stores; those of lin and pre_bar have one part that serves all steps in turn, where the
-        forward sweep leaves lin of the energies' networks.
+    output_bar (N, 1); inputs (T + 1, N * M) : what the networks take; pre, act_gate, act_slope, act_bar, lin_bar :
+        network stores;
+    lin and pre_bar : network stores with one part that serves all steps in turn.  The forward sweep leaves in lin that
+        of the energy networks; then both are the reverse tangent sweep's own.
 
     Arrays of pairs, and of rows of the batch, may have room for more.
     Where only energies and forces are asked for, distance, radial_bar, power_bar, inputs and the network stores but
@@ -145,8 +146,9 @@ class Values(NamedTuple):
 class Tangents(NamedTuple):
     """Derivatives of ``Values`` along a direction of positions and strain; fields and shapes as there.
 
-    But lin_bar and density_bar, too, have one part that serves all steps in turn, sums_bar one or all, which Hessians
-    need, and lin_bar has length 0 along its first axis without layer normalisation: nobody reads it later.
+    But of pre_bar, lin_bar and density_bar there is one part that serves all steps in turn, of sums_bar one or all,
+    which Hessians need, and lin_bar has length 0 along its first axis without layer normalisation: nobody reads it
+    later.  lin is the reverse tangent sweep's own.
     """
 
     vector: np.ndarray

@@ -11,9 +11,9 @@ the network's own start.  Stored arrays are flat: the rows (N, width) of map n >
 in a store of its own, ``inputs``.
 
 Memory takes longer than arithmetic here, so little is kept.  What no later sweep reads has no place in a store (length
-0): the rows of the block at hand are made and forgotten.  What a later sweep can make of what it reads anyway is made
-there once more.  So is all that the gradients of weights read of a step, just before they do: such a store has one part
-that serves all steps in turn.
+0): the rows of the block at hand are made and forgotten.  lin, its tangent and pre_bar, which the gradients of weights
+take, are made once more just before, where the networks go back (``backward_tangent``): their stores have one part that
+serves all steps in turn.
 
 Arguments that all functions share: atoms start to stop of element s; step t with its maps.
 """
@@ -23,7 +23,6 @@ import math
 from eann_lite.compilation.borrowed import borrowing
 from eann_lite.compiled import helper, helper_on_separate_arrays
 from eann_lite.formulas import (
-    IDENTITY,
     RELU_LIKE,
     SILU,
     TANH,
@@ -68,8 +67,7 @@ def _rows(store, place, maps, n):
 
 @helper
 def _kept_or_new(store, place, width):
-    """The store with the place of these atoms in it or, where there is none, a new one for these atoms alone, ``width``
-    numbers each."""
+    """The store with the place of these atoms in it, or a new one for them alone, ``width`` numbers each."""
     if store.shape[0] > 0:
         return store, place
     return _new(place, width, store.dtype)
@@ -350,7 +348,7 @@ def _reverse_tangent_of_rows(kind, learned):
 
 
 _relu_like, _tanh_like = (_reverse_tangent_of_rows(kind, True) for kind in (RELU_LIKE, TANH_LIKE))
-_silu, _tanh, _identity = (_reverse_tangent_of_rows(kind, False) for kind in (SILU, TANH, IDENTITY))
+_silu, _tanh = (_reverse_tangent_of_rows(kind, False) for kind in (SILU, TANH))
 
 
 @helper
@@ -368,12 +366,11 @@ def _activation_reverse_tangent(kind, *arrays):
         _relu_like(*arrays)
     elif kind == TANH_LIKE:
         _tanh_like(*arrays)
-    elif kind == SILU:
-        _silu(*arrays)
     elif kind == TANH:
         _tanh(*arrays)
     else:
-        _identity(*arrays)
+        # The identity, too: its gate is 1, and x / (1 + exp(-x)) is x times the gate.
+        _silu(*arrays)
 
 
 @helper
@@ -420,7 +417,7 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
                 kind, alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, pre_bar_dot, pre_bar, lin, lin_dot,
                 _vector(unit_bar_dot[0], maps[n, ROW], width), _vector(unit_bar_dot[1], maps[n, ROW], width),
             )  # fmt: skip
-            if maps[n, SCALE] >= 0:
+            if maps[n, SCALE] >= 0 and maps[n, WEIGHT] >= 0:
                 norm_scale, norm_shift = _vector(theta, maps[n, SCALE], width), _vector(theta, maps[n, SHIFT], width)
                 for i in range(n_rows):
                     inverse = _normalise(lin[i])
@@ -482,7 +479,8 @@ def weight_gradients(
 
     tasks (n, 4): element, map, first and last row of the weight matrix; each writes its own part, so the order of
     threads does not matter.  A task that starts at row 0 also writes the bias and the parameters of the map's
-    activation and normalisation.  Without ``moving`` only the tangents of the seeds' adjoints count.
+    activation and normalisation.  Without ``moving`` only the tangents of the seeds' adjoints count.  After
+    ``backward_tangent`` of all blocks at step t, and before that of the step before it: both share stores.
     """
     last = maps.shape[0] - 1
     s, n, row, row_end = tasks[task, 0], tasks[task, 1], tasks[task, 2], tasks[task, 3]

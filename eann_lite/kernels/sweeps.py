@@ -30,6 +30,7 @@ def _step(b, t, potential, batch, values, energies):
     contraction.densities(start, stop, t, potential, values)
     if t + 1 < values.coefficients.shape[0]:
         copy_rows(start, stop, values.coefficients[t], values.coefficients[t + 1])
+        # No place for lin, which nobody reads later.
         networks.forward(
             start, stop, s, t, potential.recursion_maps, potential, values, values.lin[:0],
             values.coefficients[t + 1],
@@ -178,7 +179,7 @@ def _forward_tangent(worker, counts, potential, batch, values, tangents, directi
 
 @Kernel
 def forward_tangent(threads, potential, batch, values, tangents, direction, strain):
-    """Tangents of everything ``forward`` computes along direction (N, 3) and strain (Q, 3, 3)."""
+    """Tangents of all but lin that ``forward`` computes along direction (N, 3) and strain (Q, 3, 3)."""
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     counts = nothing_taken(steps, threads, n_blocks)
     fill_rows(0, batch.species.size, tangents.coefficients[0], 0.0)
@@ -358,7 +359,7 @@ def forces_along(
     """forces_dot (N, 3): derivative of the forces along the direction of ``forward_tangent``, after it and ``reverse``.
 
     The tangents of output_bar are zero; slope and slope_dot (P, K), pair_gradient_dot (3, P), and unit_bar_dot and
-    contraction_bar_dot as in ``reverse_tangent``, are places to work in; values.recoil is lost.
+    contraction_bar_dot as in ``reverse_tangent``, are places to work in; values.recoil and values.lin are lost.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     counts = nothing_taken(2 * steps + 2, threads, n_blocks)

@@ -14,8 +14,8 @@ class NetworkStage(NamedTuple):
     """The networks of one recursion step (or the energy networks), one per element, all of one shape.
 
     maps (n, 11): table of the linear maps (columns in ``kernels.networks``); starts (S,): where each element's network
-    begins in the parameter vector; hidden_width: what all maps but the first
-    take, added up; tasks (n, 4): pieces of the weight gradient; normed: whether there is layer normalisation.
+    begins in the parameter vector; hidden_width: sum of the input widths of all maps but the first; tasks (n, 4):
+    pieces of the weight gradient; normed: whether there is layer normalisation.
     """
 
     maps: np.ndarray

@@ -260,7 +260,7 @@ class Sweeps:
 
         shapes = self._shapes()
         if keep:
-            unused = ["act_slope"]  # They are made of gates, which others need, too.
+            unused = ["act_slope"]  # Slopes are made of gates, which are kept for more than that.
         else:
             # The reverse of a layer normalisation takes what came before its activations.
             unused = FOR_DERIVATIVES if self._normed else (*FOR_DERIVATIVES, "pre")
@@ -280,7 +280,10 @@ class Sweeps:
         return Values(**stores, **{name: stores[other] for name, other in shared.items()})
 
     def last_hidden(self):
-        """Activations (N, width) that the last map of the energy networks takes, right after ``forward`` with keep."""
+        """Activations (N, width) that the last map of the energy networks takes, right after ``forward`` with keep.
+
+        They live until the next sweep of any kind.
+        """
         from eann_lite.kernels.networks import IN, ROW
 
         n_atoms, last = self.batch.species.size, self.stages[-1].maps[-1]
