@@ -304,6 +304,58 @@ def test_helpers_get_tuples_by_their_address(empty_cache):
         assert [isinstance(kind, ByAddress) for kind in own.fndesc.argtypes] == [True, False]
 
 
+@helper
+def note(arrays, n, found):
+    for a in range(len(found[n])):
+        found[n, a] = arrays[a][n]
+
+
+@helper
+def turn(arrays):
+    return arrays[1], arrays[2], arrays[0]
+
+
+def turned(x, y, z, found):
+    arrays = (x, y, z)
+    for n in range(0, found.shape[0], 2):
+        before = arrays
+        arrays = turn(arrays)
+        note(before, n, found)
+        note(arrays, n + 1, found)
+
+
+def swapped(x, y, z, found):
+    arrays, others = (x, y, z), (z, x, y)
+    for n in range(found.shape[0]):
+        arrays, others = others, arrays
+        note(arrays, n, found)
+
+
+def changed_at_times(x, y, z, found):
+    arrays = (x, y, z)
+    for n in range(found.shape[0]):
+        before = arrays
+        if n % 3 == 0:
+            arrays = (z, y, x)
+        note(before, n, found)
+
+
+@pytest.mark.parametrize("function", [turned, swapped, changed_at_times])
+def test_helpers_get_tuples_in_variables_as_they_are_at_every_call(function, empty_cache):
+    called, numbers = helper(function), np.random.default_rng(0).normal(size=(3, 8))
+    found, expected = np.empty((2, 8, 3))
+
+    @compile_loops
+    def run(x, y, z, found):
+        called(x, y, z, found)
+
+    run(*numbers, found)
+    with mock.patch.dict(globals(), {"note": note.py_func, "turn": turn.py_func}):
+        function(*numbers, expected)
+    assert found.tolist() == expected.tolist()
+    assert isinstance(next(iter(note.overloads.values())).fndesc.argtypes[0], ByAddress)
+
+
 @borrowing
 @helper
 def rest_of(x, n):

@@ -128,10 +128,22 @@ class LoweringByAddress(Lower):
         super().lower_inst(inst)
 
     def loadvar(self, name):
-        """As Numba's; an argument is loaded from where it stands."""
-        if name not in self._given:
-            return super().loadvar(name)
-        return load(self.builder, self._given[name])
+        """As Numba's; an argument is loaded from where it stands, and so is a tuple that stands in a variable.
+
+        A helper that is called again and again, in a loop, then gets the variable's address, not one of a new copy.
+        """
+        if name in self._given:
+            return load(self.builder, self._given[name])
+        value = super().loadvar(name)
+        if name in self.varmap and goes_by_address(self.typeof(name)):
+            setattr(value, STANDS_AT, self.varmap[name])
+        return value
+
+    def storevar(self, value, name, argidx=None):
+        """As Numba's; what gets a second name no longer stands where the first one may be given something else."""
+        if getattr(value, STANDS_AT, None) in self.varmap.values():
+            delattr(value, STANDS_AT)
+        super().storevar(value, name, argidx)
 
     def delvar(self, name):
         """As Numba's; an argument stays."""

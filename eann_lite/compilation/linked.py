@@ -269,7 +269,7 @@ if not (
     KernelCompiler = PlacedKernelCompiler = None
 if not (
     _has(JITCodeLibrary, "_finalize_dynamic_globals", "_finalize_final_module", "_get_module_for_linking")
-    and _has(Lower, "extract_function_arguments", "lower_inst", "lower_expr", "loadvar", "delvar")
+    and _has(Lower, "extract_function_arguments", "lower_inst", "lower_expr", "loadvar", "storevar", "delvar")
     and _has(NRTContext, "incref", "decref")
 ):
     HelperCompiler = SeparateArraysCompiler = KernelCompiler = PlacedKernelCompiler = None
