@@ -233,7 +233,12 @@ def test_single_precision_gives_the_energy_and_forces_of_double_precision_to_its
     values, potential, s = double.sweeps.values, double.sweeps.potential, double._batch.species[double._batch.neighbor]
     apart = values.distance[:, None] - potential.centers[s]
     slope = values.radial * (values.log_slope[:, None] - 2.0 * potential.exponents[s] * apart)
-    along_pairs = np.abs(values.radial_bar * slope).sum(axis=1)
+    i, j, angular = np.repeat(np.arange(len(atoms)), np.diff(double._batch.first)), double._batch.neighbor, [1.0]
+    for parent, axis in zip(potential.parent[1:], potential.axis[1:]):
+        angular.append(angular[parent] * values.vector[axis])
+    angular = np.array([np.broadcast_to(a, i.shape) for a in angular])
+    radial_bar = np.einsum("tpk,ap,tpak->pk", values.coefficients[:, j], angular, values.sums_bar[:, i])
+    along_pairs = np.abs(radial_bar * slope).sum(axis=1)
     largest = max(np.abs(values.recoil).max(initial=0.01 * scale), along_pairs.max(initial=0.0))
     assert np.abs(single.results["forces"] - double.results["forces"]).max() < 1e-4 * largest
     assert single.results["energies"] == pytest.approx(double.results["energies"], abs=1e-4 * scale)

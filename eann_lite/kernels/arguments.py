@@ -101,7 +101,7 @@ class Values(NamedTuple):
     """What the sweeps leave: "x_bar" is the derivative of the energy with respect to x.
 
     vector (3, P); distance and log_slope = f_c'/f_c (P,);
-    radial (P, K); radial_bar (P, K): see ``kernels.pair_gradients``;
+    radial (P, K);
     message (R, K) and recoil (R, 3): what pairs pass back to orbital coefficients and to forces, in the rows of
         ``Batch``: see ``kernels.orbitals`` and ``kernels.pair_gradients``; recoil is float64 always;
     coefficients (T + 1, N, K), sums and sums_bar (T + 1, N, A, K), power_bar (T + 1, N, C);
@@ -112,7 +112,7 @@ class Values(NamedTuple):
         of the energy networks; then both are the reverse tangent sweep's own.
 
     Arrays of pairs, and of rows of the batch, may have room for more.
-    Where only energies and forces are asked for, distance, radial_bar, power_bar, inputs and the network stores but
+    Where only energies and forces are asked for, distance, power_bar, inputs and the network stores but
     act_slope (and pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``;
     density_bar then has one part that serves all steps in turn and is density, too, unless densities of all steps are
     asked for, and sums_bar is sums.  Where derivatives are asked for, act_slope has length 0.
@@ -123,7 +123,6 @@ class Values(NamedTuple):
     log_slope: np.ndarray
     radial: np.ndarray
     message: np.ndarray
-    radial_bar: np.ndarray
     recoil: np.ndarray
     coefficients: np.ndarray
     sums: np.ndarray
@@ -153,9 +152,7 @@ class Tangents(NamedTuple):
 
     vector: np.ndarray
     distance: np.ndarray
-    radial: np.ndarray
     message: np.ndarray
-    radial_bar: np.ndarray
     coefficients: np.ndarray
     sums: np.ndarray
     density: np.ndarray

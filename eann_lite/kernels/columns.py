@@ -10,6 +10,7 @@ from eann_lite.kernels.vectors import (
     address_of,
     at,
     element_of,
+    filled,
     multiply,
     multiply_add,
     opened,
@@ -114,10 +115,6 @@ def _tables(context, builder, signature, arguments, places):
     )
 
 
-def _filled(kind, number):
-    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
-
-
 @intrinsic
 def recursive_products(typing_context, x, begin, end, parent, axis, z):
     """z[0] = 1 and z[a] = z[parent[a]] x[axis[a]] for a = 1, 2, ...; columns begin to end of x, in z from 0 on.
@@ -130,7 +127,7 @@ def recursive_products(typing_context, x, begin, end, parent, axis, z):
         count, element = builder.sub(arguments[2], begin), element_of(signature.args[0])[0]
         x, z = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 5))
         row_of, n_rows = _tables(context, builder, signature, arguments, (3, 4))
-        _over_columns(builder, count, element, lambda kind, c: z.store(_filled(kind, 1.0), zero, c))
+        _over_columns(builder, count, element, lambda kind, c: z.store(filled(kind, 1.0), zero, c))
         with cgutils.for_range_slice(builder, one, n_rows, one) as (a, _):
             row, component = row_of(a)
 
@@ -156,7 +153,7 @@ def recursive_products_tangent(typing_context, x, x_dot, begin, end, parent, axi
         count, element = builder.sub(arguments[3], begin), element_of(signature.args[0])[0]
         x, x_dot, z, z_dot = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 6, 7))
         row_of, n_rows = _tables(context, builder, signature, arguments, (4, 5))
-        _over_columns(builder, count, element, lambda kind, c: z_dot.store(_filled(kind, 0.0), zero, c))
+        _over_columns(builder, count, element, lambda kind, c: z_dot.store(filled(kind, 0.0), zero, c))
         with cgutils.for_range_slice(builder, one, n_rows, one) as (a, _):
             row, component = row_of(a)
 
@@ -257,7 +254,7 @@ def second_degree_products(typing_context, x, begin, end, z):
 
         def body(kind, c):
             along = [x.load(kind, ir.Constant(INDEX, axis), builder.add(begin, c)) for axis in range(3)]
-            rows = [_filled(kind, 1.0)]
+            rows = [filled(kind, 1.0)]
             for parent, axis in SECOND_DEGREE:
                 rows.append(multiply(builder, rows[parent], along[axis]) if parent else along[axis])
             for a, row in enumerate(rows):
@@ -283,7 +280,7 @@ def second_degree_products_tangent(typing_context, x, x_dot, begin, end, z, z_do
             along, along_dot = (
                 [array.load(kind, ir.Constant(INDEX, axis), p) for axis in range(3)] for array in (x, x_dot)
             )
-            rows, rows_dot = [_filled(kind, 1.0)], [_filled(kind, 0.0)]
+            rows, rows_dot = [filled(kind, 1.0)], [filled(kind, 0.0)]
             for parent, axis in SECOND_DEGREE:
                 if parent:
                     product = multiply(builder, rows[parent], along_dot[axis])

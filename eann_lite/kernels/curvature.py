@@ -59,6 +59,7 @@ def pair_gradients_tangent(start, stop, potential, batch, values, tangents, slop
     # bars_dot are their tangents.
     bars, bars_dot = empty((2, *angular.shape), np.float64), empty((2, *angular.shape), np.float64)
     sums_bar, sums_bar_dot = empty((n_monomials, n_orbitals), np.float64), empty((n_monomials, n_orbitals), np.float64)
+    # The tangent of R_k is dR_k/dr times that of r, so what it gives to Abar's tangent is made of Cbar below.
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
         _sums_of_all_steps(i, values.sums_bar, sums_bar)
@@ -66,13 +67,13 @@ def pair_gradients_tangent(start, stop, potential, batch, values, tangents, slop
         orbitals = scratch[:, : end - begin]
         for kind in range(2):
             radial = values.radial if kind == 0 else slope
-            radial_dot = tangents.radial if kind == 0 else slope_dot
             bar, bar_dot = bars[kind, :, : end - begin], bars_dot[kind, :, : end - begin]
             _orbitals_of_all_steps(begin, end, radial, coefficients, neighbor, orbitals)
             product(sums_bar, orbitals, bar, True)
             product(sums_bar_dot, orbitals, bar_dot, True)
-            _orbitals_of_all_steps(begin, end, radial_dot, coefficients, neighbor, orbitals)
-            product(sums_bar, orbitals, bar_dot, False)
+            if kind == 1:
+                _orbitals_of_all_steps(begin, end, slope_dot, coefficients, neighbor, orbitals)
+                product(sums_bar, orbitals, bar_dot, False)
             _orbitals_of_all_steps(begin, end, radial, coefficients_dot, neighbor, orbitals)
             product(sums_bar, orbitals, bar_dot, False)
         monomials_and_tangents(i, potential, batch, values, tangents, angular, angular_dot)
@@ -87,13 +88,13 @@ def _chain_rule_tangent(begin, end, parent, axis, values, tangents, angular, ang
     """Tangent of sum_a [Abar_a grad A_a + A_a Cbar_a r_p / r]; bars[0] and bars_dot[0] are lost."""
     vector, vector_dot = values.vector, tangents.vector
     for p in range(begin, end):
-        n = p - begin
+        n, r, r_dot = p - begin, values.distance[p], tangents.distance[p]
         central = 0.0
         central_dot = 0.0
         for a in range(parent.size):
+            bars_dot[0, a, n] += bars[1, a, n] * r_dot
             central += angular[a, n] * bars[1, a, n]
             central_dot += angular_dot[a, n] * bars[1, a, n] + angular[a, n] * bars_dot[1, a, n]
-        r, r_dot = values.distance[p], tangents.distance[p]
         for x in range(3):
             gradient_dot[x, p] = (central_dot - central * r_dot / r) / r * vector[x, p] + central / r * vector_dot[x, p]
         # Monomial a is its parent times a component: what it means for both, the highest degree first.

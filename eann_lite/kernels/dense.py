@@ -9,14 +9,16 @@ import numpy as np
 from llvmlite.binding import get_host_cpu_features
 
 from eann_lite.compiled import helper
+from eann_lite.kernels.orbital_tiles import (
+    messages_tangent_tile,
+    messages_tile,
+    orbital_sums_tangent_tile,
+    orbital_sums_tile,
+)
 from eann_lite.kernels.tiles import (
-    gathered_product_tangent_tile,
-    gathered_product_tile,
-    product_and_use_tangent_tile,
     product_tile,
     scaled_product_tangent_tile,
     scaled_product_tile,
-    scattered_product_tile,
     squared_product_tangent_tile,
     squared_products_tile,
 )
@@ -28,10 +30,12 @@ from eann_lite.kernels.vectors import any_layout, line
 #: for the sums of each of its rows and lines.  Eight sums keep two units for multiply-adds busy while each waits for its
 #: own last one; as many rows as lines make the most of what is loaded.
 LONG_VECTORS = bool(get_host_cpu_features().get("avx512f"))
+#: Number i of a product (``tiles``) where there is one alone.
+ONE = np.int64(0)
 
 
 def _in_tiles(make_tile, n_bytes, *heights):
-    """Helper columns(n, end, o, arguments): rows n to end of the columns from o on that are as wide as ``n_bytes``.
+    """Helper columns(n, end, o, i, arguments): rows n to end of the columns from o on that are as wide as ``n_bytes``.
 
     heights : rows of the tiles, at most two numbers, tallest first; what they leave is done row by row.
     """
@@ -43,17 +47,17 @@ def _in_tiles(make_tile, n_bytes, *heights):
     low = make_tile(lower, n_bytes) if any_low else one
 
     @helper
-    def columns(n, end, o, arguments):
+    def columns(n, end, o, i, arguments):
         if any_tall:
             while n + tallest <= end:
-                tall(n, o, arguments)
+                tall(n, o, i, arguments)
                 n += tallest
         if any_low:
             while n + lower <= end:
-                low(n, o, arguments)
+                low(n, o, i, arguments)
                 n += lower
         while n < end:
-            one(n, o, arguments)
+            one(n, o, i, arguments)
             n += 1
 
     return columns
@@ -65,21 +69,21 @@ def _line_of_products():
     tall, four, three, two, one = (product_tile(rows, 64) for rows in (tallest, 4, 3, 2, 1))
 
     @helper
-    def columns(n, end, o, arguments):
+    def columns(n, end, o, i, arguments):
         # Eight rows that are left are better two times four than six and two.
         while n + tallest <= end and (tallest == 8 or n + 8 != end):
-            tall(n, o, arguments)
+            tall(n, o, i, arguments)
             n += tallest
         while n + 4 <= end:
-            four(n, o, arguments)
+            four(n, o, i, arguments)
             n += 4
         # Not one by one: a single row has too few sums to keep the processor busy while each waits for itself.
         if end - n == 3:
-            three(n, o, arguments)
+            three(n, o, i, arguments)
         elif end - n == 2:
-            two(n, o, arguments)
+            two(n, o, i, arguments)
         elif end - n == 1:
-            one(n, o, arguments)
+            one(n, o, i, arguments)
 
     return columns
 
@@ -93,7 +97,7 @@ _quarter_of_product, _one_of_product = _in_tiles(product_tile, 16, 4, 2), _in_ti
 
 
 def _all_columns(make_tile, sizes):
-    """Helper rows(n, end, n_out, wide, arguments): rows n to end of all ``n_out`` columns, ``wide`` to a cache line.
+    """Helper rows(n, end, n_out, wide, i, arguments): rows n to end of all ``n_out`` columns, ``wide`` to a cache line.
 
     sizes : for tiles of so many bytes their numbers of rows: of a cache line, 64, and of one number, 1, and there may be
         128 or 256, 32 and 16.
@@ -105,25 +109,25 @@ def _all_columns(make_tile, sizes):
     lines = many // 64
 
     @helper
-    def rows(n, end, n_out, wide, arguments):
+    def rows(n, end, n_out, wide, i, arguments):
         o = np.int64(0)
         if any_many:
             while o + lines * wide <= n_out:
-                of_many(n, end, o, arguments)
+                of_many(n, end, o, i, arguments)
                 o += lines * wide
         while o + wide <= n_out:
-            of_line(n, end, o, arguments)
+            of_line(n, end, o, i, arguments)
             o += wide
         if any_half:
             while o + wide // 2 <= n_out:
-                of_half(n, end, o, arguments)
+                of_half(n, end, o, i, arguments)
                 o += wide // 2
         if any_quarter:
             while o + wide // 4 <= n_out:
-                of_quarter(n, end, o, arguments)
+                of_quarter(n, end, o, i, arguments)
                 o += wide // 4
         while o < n_out:
-            of_one(n, end, o, arguments)
+            of_one(n, end, o, i, arguments)
             o += 1
 
     return rows
@@ -131,25 +135,25 @@ def _all_columns(make_tile, sizes):
 
 # Squares need two sums a row, and products with their derivative, too.  Several cache lines together with AVX-512:
 # eight rows by two lines of squares are faster than four, though some totals leave the registers between monomials.
-# Gathered products have a row for each monomial: ten up to degree 2.
+# Orbital sums have a row for each monomial: ten up to degree 2.
 if LONG_VECTORS:
     _squared = _all_columns(squared_products_tile, {128: (8, 4), 64: (8, 4), 1: (4, 2)})
     _scaled = _all_columns(scaled_product_tile, {256: (4, 2), 64: (8, 4), 32: (8, 2), 1: (4, 2)})
     _squared_tangent = _all_columns(squared_product_tangent_tile, {128: (4,), 64: (4,), 1: (4,)})
     _scaled_tangent = _all_columns(scaled_product_tangent_tile, {128: (4,), 64: (4,), 1: (4,)})
-    _gathered = _all_columns(gathered_product_tile, {64: (10,), 32: (10,), 16: (5,), 1: ()})
-    _gathered_tangent = _all_columns(gathered_product_tangent_tile, {64: (10,), 32: (10,), 1: (2,)})
-    _used_tangent = _all_columns(product_and_use_tangent_tile, {64: (8,), 32: (6,), 1: (2,)})
-    _scattered = _all_columns(scattered_product_tile, {64: (8,), 32: (8,), 1: (2,)})
+    _sums = _all_columns(orbital_sums_tile, {64: (10,), 32: (10,), 16: (5,), 1: ()})
+    _sums_tangent = _all_columns(orbital_sums_tangent_tile, {64: (10,), 32: (10,), 1: (2,)})
+    _messages_tangent = _all_columns(messages_tangent_tile, {64: (8, 4), 32: (6,), 1: (2,)})
+    _messages = _all_columns(messages_tile, {64: (8, 4), 32: (8,), 1: (2,)})
 else:
     _squared = _all_columns(squared_products_tile, {64: (3, 2), 1: (4, 2)})
     _scaled = _all_columns(scaled_product_tile, {64: (4, 2), 32: (8, 2), 1: (4, 2)})
     _squared_tangent = _all_columns(squared_product_tangent_tile, {64: (2,), 1: (2,)})
     _scaled_tangent = _all_columns(scaled_product_tangent_tile, {64: (2,), 1: (2,)})
-    _gathered = _all_columns(gathered_product_tile, {64: (5,), 32: (5,), 16: (5,), 1: ()})
-    _gathered_tangent = _all_columns(gathered_product_tangent_tile, {64: (5,), 32: (5,), 1: (2,)})
-    _used_tangent = _all_columns(product_and_use_tangent_tile, {64: (3,), 32: (6,), 1: (2,)})
-    _scattered = _all_columns(scattered_product_tile, {64: (4,), 32: (8,), 1: (2,)})
+    _sums = _all_columns(orbital_sums_tile, {64: (5,), 32: (5,), 16: (5,), 1: ()})
+    _sums_tangent = _all_columns(orbital_sums_tangent_tile, {64: (5,), 32: (5,), 1: (2,)})
+    _messages_tangent = _all_columns(messages_tangent_tile, {64: (3,), 32: (6,), 1: (2,)})
+    _messages = _all_columns(messages_tile, {64: (4,), 32: (8,), 1: (2,)})
 
 
 @helper
@@ -164,23 +168,23 @@ def product(x, w, y, fresh):
 
 @helper
 def _product(x, w, y, fresh):
-    n, end, o, n_out, wide = np.int64(0), y.shape[0], np.int64(0), w.shape[1], line(y)
+    n, end, o, i, n_out, wide = np.int64(0), y.shape[0], np.int64(0), ONE, w.shape[1], line(y)
     arguments = x, w, y, fresh
     if LONG_VECTORS or end == 1:
         while o + 4 * wide <= n_out:
-            _four_lines_of_product(n, end, o, arguments)
+            _four_lines_of_product(n, end, o, i, arguments)
             o += 4 * wide
     while o + wide <= n_out:
-        _line_of_product(n, end, o, arguments)
+        _line_of_product(n, end, o, i, arguments)
         o += wide
     while o + wide // 2 <= n_out:
-        _half_of_product(n, end, o, arguments)
+        _half_of_product(n, end, o, i, arguments)
         o += wide // 2
     while o + wide // 4 <= n_out:
-        _quarter_of_product(n, end, o, arguments)
+        _quarter_of_product(n, end, o, i, arguments)
         o += wide // 4
     while o < n_out:
-        _one_of_product(n, end, o, arguments)
+        _one_of_product(n, end, o, i, arguments)
         o += 1
 
 
@@ -191,31 +195,21 @@ def squared_products(x, w, kind, weight, y):
     Here and below tables of whole numbers, as kind, are contiguous, and factors are floats.
     """
     arguments = any_layout(x), any_layout(w), any_layout(kind), any_layout(weight), any_layout(y)
-    _squared(np.int64(0), y.shape[0], y.shape[1], line(y), arguments)
+    _squared(np.int64(0), y.shape[0], y.shape[1], line(y), ONE, arguments)
 
 
 @helper
 def scaled_product(x, w, factor, z, y):
     """y = factor z (x @ w), element by element with z (n, o); x (n, i) of any strides, w (i, o), y (n, o)."""
     arguments = any_layout(x), any_layout(w), factor, any_layout(z), any_layout(y)
-    _scaled(np.int64(0), y.shape[0], y.shape[1], line(y), arguments)
-
-
-@helper
-def add_scattered_product(x, w, z, m, y):
-    """Row m[n] of y += z[n] (x.T @ w)[n], row by row, element by element with z (n, o); as many rows count as z has.
-
-    Rows of x (i, ..), too, are contiguous.
-    """
-    arguments = any_layout(x), any_layout(w), any_layout(z), any_layout(m), any_layout(y)
-    _scattered(np.int64(0), z.shape[0], y.shape[1], line(y), arguments)
+    _scaled(np.int64(0), y.shape[0], y.shape[1], line(y), ONE, arguments)
 
 
 @helper
 def add_squared_product_tangent(x, x_dot, w, factor, y):
     """y += factor (x @ w) (x_dot @ w), element by element; x, x_dot (n, i) of any strides, w (i, o), y (n, o)."""
     arguments = any_layout(x), any_layout(x_dot), any_layout(w), factor, any_layout(y)
-    _squared_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), arguments)
+    _squared_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), ONE, arguments)
 
 
 @helper
@@ -225,39 +219,36 @@ def scaled_product_tangent(x, x_dot, w, factor, z, z_dot, y, y_dot):
         any_layout(x), any_layout(x_dot), any_layout(w), factor, any_layout(z), any_layout(z_dot), any_layout(y),
         any_layout(y_dot),
     )  # fmt: skip
-    _scaled_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), arguments)
+    _scaled_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), ONE, arguments)
 
 
 @helper
-def gathered_product(x, columns, u, p, v, m, y):
-    """y = x[:, :columns] @ w where row c of w is u[p + c] v[m[p + c]], element by element.
+def orbital_sums(i, arguments):
+    """Orbital sums of atom i: ``orbital_tiles.orbital_sums_tile``.
 
-    x (n, ..) of any strides, y (n, o) and rows of u and v (.., o) contiguous, m: rows of v.
+    Here and below the arguments serve all atoms of a block: to put them together takes as long as the work for a few
+    pairs.
     """
-    arguments = any_layout(x)[:, :columns], any_layout(u), p, any_layout(v), any_layout(m), any_layout(y)
-    _gathered(np.int64(0), y.shape[0], y.shape[1], line(y), arguments)
+    y = arguments[0]
+    _sums(np.int64(0), y.shape[1], y.shape[2], line(y), i, arguments)
 
 
 @helper
-def gathered_product_tangent(x, x_dot, columns, u, u_dot, p, v, v_dot, m, y):
-    """Derivative y of ``gathered_product`` along x_dot, u_dot and v_dot, whose rows are as far apart as those of u."""
-    arguments = (
-        any_layout(x)[:, :columns], any_layout(x_dot)[:, :columns], any_layout(u), any_layout(u_dot), p, any_layout(v),
-        any_layout(v_dot), any_layout(m), any_layout(y),
-    )  # fmt: skip
-    _gathered_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), arguments)
+def orbital_sums_tangent(i, arguments):
+    """Their tangents: ``orbital_tiles.orbital_sums_tangent_tile``."""
+    y = arguments[0]
+    _sums_tangent(np.int64(0), y.shape[1], y.shape[2], line(y), i, arguments)
 
 
 @helper
-def product_and_uses_tangent(begin, end, x, x_dot, w, w_dot, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving):
-    """Derivatives of u p, added to rows z[h], and sums of v[m] p, with p = x.T @ w in rows begin to end, along all dots.
+def messages(i, first, arguments):
+    """What the pairs first[i] to first[i + 1] of atom i pass back: ``orbital_tiles.messages_tile``."""
+    w = arguments[0]
+    _messages(first[i], first[i + 1], w.shape[2], line(w), i, arguments)
 
-    sums = or (not fresh) +=; products with u and v are element by element; all rows are contiguous, and those of all
-    arrays but x and x_dot equally far apart.
-    Without ``moving`` only w_dot counts; the others with a dot may then hold anything.
-    """
-    arguments = (
-        any_layout(x), any_layout(x_dot), begin, any_layout(w), any_layout(w_dot), any_layout(u), any_layout(u_dot),
-        any_layout(v), any_layout(v_dot), any_layout(m), any_layout(h), any_layout(z), any_layout(sums), fresh, moving,
-    )  # fmt: skip
-    _used_tangent(begin, end, w.shape[1], line(w), arguments)
+
+@helper
+def messages_tangent(i, first, arguments):
+    """Its tangent: ``orbital_tiles.messages_tangent_tile``."""
+    w = arguments[0]
+    _messages_tangent(first[i], first[i + 1], w.shape[2], line(w), i, arguments)

@@ -14,7 +14,7 @@ import numpy as np
 from eann_lite.compiled import formula, helper
 from eann_lite.formulas import cutoff_function, exponential
 from eann_lite.kernels.arrays import empty
-from eann_lite.kernels.radial import gaussian_arguments, radial_tangents
+from eann_lite.kernels.radial import gaussian_arguments
 from eann_lite.kernels.rows import scale_row
 
 
@@ -71,7 +71,7 @@ def _radial_functions(neighbor, species, potential, distance, radial, log_slope)
 
 @helper
 def pair_directions(start, stop, potential, batch, values, tangents, direction, strain):
-    """Tangents of vector, distance and radial functions of the pairs of atoms start to stop.
+    """Tangents of vector and distance of the pairs of atoms start to stop; radial functions': ``orbital_tiles``.
 
     Atoms move along direction (N, 3) and structure q is strained by strain (Q, 3, 3), symmetric:
     r_p_dot = direction_j - direction_i + r_p strain.
@@ -90,9 +90,3 @@ def pair_directions(start, stop, potential, batch, values, tangents, direction, 
             z = direction[j, 2] - own[2] + r[0] * strained[0, 2] + r[1] * strained[1, 2] + r[2] * strained[2, 2]
             vector_dot[0, p], vector_dot[1, p], vector_dot[2, p] = x, y, z
             distance_dot[p] = (x * r[0] + y * r[1] + z * r[2]) / distance[p]
-    for p in range(first[start], first[stop]):
-        s = batch.species[neighbor[p]]
-        radial_tangents(
-            values.radial, p, potential.centers, s, potential.exponents, s, distance[p], values.log_slope[p],
-            distance_dot[p], tangents.radial, p,
-        )  # fmt: skip

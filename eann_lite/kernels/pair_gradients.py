@@ -29,26 +29,26 @@ def pairs_in_tiles(n_bytes, height):
     one = pair_tile(1, n_bytes)
 
     @helper
-    def pair_by_pair(begin, end, o, i, fresh, keep, arrays):
+    def pair_by_pair(begin, end, o, i, fresh, arrays):
         for p in range(begin, end):
-            one(p, p - begin, o, i, fresh, keep, arrays)
+            one(p, p - begin, o, i, fresh, arrays)
 
     if height == 1:
         return pair_by_pair
     tall = pair_tile(height, n_bytes)
 
     @helper
-    def pairs(begin, end, o, i, fresh, keep, arrays):
+    def pairs(begin, end, o, i, fresh, arrays):
         p = begin
         while p + height <= end:
-            tall(p, p - begin, o, i, fresh, keep, arrays)
+            tall(p, p - begin, o, i, fresh, arrays)
             p += height
         if p < end and fresh and end - begin >= height:
             # Where sums are set, not added to, pairs may be done twice; that is faster than the last ones one by one.
-            tall(end - height, end - height - begin, o, i, fresh, keep, arrays)
+            tall(end - height, end - height - begin, o, i, fresh, arrays)
             p = end
         while p < end:
-            one(p, p - begin, o, i, fresh, keep, arrays)
+            one(p, p - begin, o, i, fresh, arrays)
             p += 1
 
     return pairs
@@ -60,18 +60,18 @@ _one_gaussian = pairs_in_tiles(1, 1)
 
 
 @helper
-def sums_over_gaussians(begin, end, i, keep, arrays):
-    """sums (4, ..) of the pairs begin to end of atom i, and radial_bar where ``keep``; arrays as in ``pair_tiles``."""
+def sums_over_gaussians(begin, end, i, arrays):
+    """sums (4, ..) of the pairs begin to end of atom i; arrays as in ``pair_tiles``."""
     radial = arrays[0]
     o, n_radial, wide = np.int64(0), radial.shape[1], line(radial)
     while o + wide <= n_radial:
-        _line_of_gaussians(begin, end, o, i, o == 0, keep, arrays)
+        _line_of_gaussians(begin, end, o, i, o == 0, arrays)
         o += wide
     while o + wide // 2 <= n_radial:
-        _half_of_gaussians(begin, end, o, i, o == 0, keep, arrays)
+        _half_of_gaussians(begin, end, o, i, o == 0, arrays)
         o += wide // 2
     while o < n_radial:
-        _one_gaussian(begin, end, o, i, o == 0, keep, arrays)
+        _one_gaussian(begin, end, o, i, o == 0, arrays)
         o += 1
 
 
@@ -79,12 +79,12 @@ def sums_over_gaussians(begin, end, i, keep, arrays):
 def pair_gradients(b, potential, batch, values, forces, virials):
     """forces (N, 3) = sum_p g_p and virials (N, 3, 3) = sum_p r_p (x) g_p, symmetrised, of each atom of block b.
 
-    Its rows of recoil are -sum_p g_p over its pairs with the same neighbour.  Where radial_bar has place, it is Rbar_pk.
+    Its rows of recoil are -sum_p g_p over its pairs with the same neighbour.
     """
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
     first, row, radial, vector, recoil = batch.first, batch.row, values.radial, values.vector, values.recoil
     fill_rows(batch.block_first[b], batch.block_first[b + 1], recoil, 0.0)
-    keep, n_monomials = values.radial_bar.shape[0] > 0, potential.parent.size
+    n_monomials = potential.parent.size
     angular = columns_of_pairs(n_monomials, start, stop, first, radial)
     slopes = columns_of_pairs(potential.slope_of.size, start, stop, first, radial)
     distance, sums = columns_of_pairs(1, start, stop, first, radial), columns_of_pairs(4, start, stop, first, radial)
@@ -93,14 +93,14 @@ def pair_gradients(b, potential, batch, values, forces, virials):
     # One tuple for all atoms: to pass arrays one by one down to the tiles takes a second longer to compile.
     arrays = (
         radial, values.log_slope, distance, angular, slopes, potential.slope_place, values.sums_bar, values.coefficients,
-        batch.neighbor, batch.species, potential.centers, potential.exponents, values.radial_bar, sums,
+        batch.neighbor, batch.species, potential.centers, potential.exponents, sums,
     )  # fmt: skip
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
         monomials(i, potential, batch, values, angular)
         monomial_slopes(end - begin, potential, angular, slopes)
         lengths(vector, begin, end, distance)
-        sums_over_gaussians(begin, end, i, keep, arrays)
+        sums_over_gaussians(begin, end, i, arrays)
         if potential.repulsion_cutoff > 0.0:
             add_zbl_slopes(i, potential, batch, values, sums[3])
         add_along(sums, vector, begin, end, distance, gradient)

@@ -29,27 +29,27 @@ from eann_lite.kernels.vectors import (
 #: The arrays that a tile takes, in this order.
 ARRAYS = (
     "radial", "log_slope", "distance", "angular", "slopes", "slope_place", "sums_bar", "coefficients", "neighbor",
-    "species", "centers", "exponents", "radial_bar", "sums",
+    "species", "centers", "exponents", "sums",
 )  # fmt: skip
 
 
 def pair_tile(pairs, n_bytes):
-    """Intrinsic tile(p, c, o, i, fresh, keep, arrays) for the pairs p:p+pairs of atom i.
+    """Intrinsic tile(p, c, o, i, fresh, arrays) for the pairs p:p+pairs of atom i.
 
     Of the Gaussians from o on that fill ``n_bytes`` (at least one), and of the columns c:c+pairs of what holds the
     pairs of one atom side by side: sums[x] = or (not fresh) += sum_k R_k sum_a Z_ak dA_a/dx and sums[3] likewise sum_k
-    Rbar_k dR_k/dr; with ``keep`` radial_bar = Rbar, too.  slopes (D, ..) holds dA_a/dx in row slope_place[a, x], none
+    Rbar_k dR_k/dr.  slopes (D, ..) holds dA_a/dx in row slope_place[a, x], none
     where that is negative.
     """
 
     @intrinsic
-    def tile(typing_context, p, c, o, i, fresh, keep, arrays):
+    def tile(typing_context, p, c, o, i, fresh, arrays):
         def generate(context, builder, signature, values):
             _TileCode(context, builder, arrays, values, pairs, n_bytes).write()
             return context.get_dummy_value()
 
         index, truth = types.intp, types.boolean
-        return types.void(index, index, index, index, truth, truth, arrays), generate
+        return types.void(index, index, index, index, truth, arrays), generate
 
     return tile
 
@@ -59,7 +59,7 @@ class _TileCode:
 
     def __init__(self, context, builder, kinds, values, pairs, n_bytes):
         self.builder, self.some = builder, range(pairs)
-        p, c, o, i, self.fresh, self.keep, arrays = values
+        p, c, o, i, self.fresh, arrays = values
         self.kinds = dict(zip(ARRAYS, kinds))
         self.arrays = {
             name: opened(context, builder, self.kinds[name], array)
@@ -87,11 +87,6 @@ class _TileCode:
         with builder.if_then(builder.icmp_signed("<", in_twos, n_monomials)):
             self._add_monomials(in_twos, 1)
         self._store_sums()
-        # After the sums: before them it costs 1 of 18 us/atom of energies and forces, though they do not keep it.
-        with builder.if_then(self.keep):
-            for pair, total in zip(self.pairs, self.radial_bar):
-                place = at(builder, self._gaussians_of("radial_bar", pair), self.vector)
-                builder.store(builder.load(total), place, align=4)
 
     def _add_monomials(self, first, count):
         """What the monomials from ``first`` on, ``count`` of them, add to all sums."""

@@ -17,11 +17,11 @@ from eann_lite.kernels.vectors import (
 )
 
 
-def row_operation(formula, targets=1):
+def row_operation(formula):
     """Intrinsic operation(x, p, y, q, ..., numbers, ..., z, n): row z[n] from rows x[p], y[q], ... and numbers.
 
-    Arrays (n, K) with contiguous rows, each followed by the index of its row; numbers are floats.  The last arrays, as
-    many as ``targets``, are written: formula(builder, *rows, *numbers) gives the vectors.
+    Arrays (n, K) with contiguous rows, each followed by the index of its row; numbers are floats.  The last array is
+    written: formula(builder, *rows, *numbers) gives the vector.
     """
 
     @intrinsic
@@ -36,9 +36,7 @@ def row_operation(formula, targets=1):
                     rows.append(address_of(builder, base, (index, strides[0])))
                 elif isinstance(kind, types.Float):
                     numbers.append(context.cast(builder, value, kind, kinds[0].dtype))
-            _along_row(
-                builder, element_of(kinds[0]), shape[1], rows[:-targets], numbers, rows[-targets:], formula
-            )
+            _along_row(builder, element_of(kinds[0]), shape[1], rows[:-1], numbers, rows[-1], formula)
             return context.get_dummy_value()
 
         return types.void(types.StarArgTuple.from_types(arguments)), generate
@@ -46,7 +44,7 @@ def row_operation(formula, targets=1):
     return operation
 
 
-def _along_row(builder, element, length, sources, numbers, targets, formula):
+def _along_row(builder, element, length, sources, numbers, target, formula):
     """Code of ``row_operation``: eight elements at a time, then four, then one by one."""
     element, size = element
     size, begin = ir.Constant(INDEX, size), ir.Constant(INDEX, 0)
@@ -56,11 +54,9 @@ def _along_row(builder, element, length, sources, numbers, targets, formula):
         kind = ir.VectorType(element, width) if width > 1 else element
         constants = [repeated(builder, number, width) if width > 1 else number for number in numbers]
         with cgutils.for_range_slice(builder, begin, end, step) as (k, _):
-            places = [at(builder, address_of(builder, row, (k, size)), kind) for row in (*sources, *targets)]
-            elements = [builder.load(source, align=4) for source in places[: len(sources)]]
-            results = formula(builder, *elements, *constants)
-            for value, place in zip(results if len(targets) > 1 else [results], places[len(sources) :]):
-                builder.store(value, place, align=4)
+            *places, into = (at(builder, address_of(builder, row, (k, size)), kind) for row in (*sources, target))
+            elements = [builder.load(place, align=4) for place in places]
+            builder.store(formula(builder, *elements, *constants), into, align=4)
         begin = end
 
 

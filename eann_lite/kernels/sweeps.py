@@ -189,7 +189,10 @@ def forward_tangent(threads, potential, batch, values, tangents, direction, stra
 
 
 @helper
-def _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot):
+def _step_reverse_tangent(
+    b, t, moving, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, exponents_bar_dot,
+    centers_bar_dot,
+):  # fmt: skip
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     if t + 1 < values.coefficients.shape[0]:
         networks.backward_tangent(
@@ -203,7 +206,9 @@ def _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, unit
         )  # fmt: skip
         fill_rows(0, contraction_bar_dot.shape[1], contraction_bar_dot[b], 0.0)
     contraction.densities_reverse_tangent(start, stop, t, moving, potential, values, tangents, contraction_bar_dot[b])
-    orbitals.messages_tangent(b, t, moving, potential, batch, values, tangents)
+    orbitals.messages_tangent(
+        b, t, moving, potential, batch, values, tangents, exponents_bar_dot[b], centers_bar_dot[b]
+    )  # fmt: skip
 
 
 @helper
@@ -218,16 +223,6 @@ def _seeds(b, potential, batch, tangents, energy_weights):
     """Tangents of output_bar: what the loss changes by with the energy that each atom adds to its structure."""
     for i in range(batch.blocks[b, 0], batch.blocks[b, 1]):
         tangents.output_bar[i, 0] = energy_weights[batch.structure[i]] * potential.energy_scale
-
-
-@helper
-def _radial_gradients(b, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot):
-    fill_rows(0, exponents_bar_dot.shape[1], exponents_bar_dot[b], 0.0)
-    fill_rows(0, centers_bar_dot.shape[1], centers_bar_dot[b], 0.0)
-    orbitals.radial_parameter_gradients(
-        batch.blocks[b, 0], batch.blocks[b, 1], moving, potential, batch, values, tangents, exponents_bar_dot[b],
-        centers_bar_dot[b],
-    )  # fmt: skip
 
 
 @helper
@@ -256,9 +251,10 @@ def _reverse_tangent(
         while b >= 0:
             if t + 1 == steps:
                 _seeds(b, potential, batch, tangents, energy_weights)
-            _step_reverse_tangent(b, t, moving, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot)
-            if t == 0:
-                _radial_gradients(b, moving, potential, batch, values, tangents, exponents_bar_dot, centers_bar_dot)
+            _step_reverse_tangent(
+                b, t, moving, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, exponents_bar_dot,
+                centers_bar_dot,
+            )  # fmt: skip
             b = next_block(counts, t, worker, n_blocks, b)
         n_tasks = (potential.energy_tasks if t + 1 == steps else potential.recursion_tasks).shape[0]
         task = next_block(counts, steps + t, worker, n_tasks, -1)
@@ -282,7 +278,7 @@ def _collect(potential, batch, tangents, contraction_bar_dot, exponents_bar_dot,
             gradient[exponents + n] = gradient[centers + n] = gradient[coefficients + n] = 0.0
             for b in range(batch.blocks.shape[0]):
                 gradient[exponents + n] += exponents_bar_dot[b, s, k]
-                gradient[centers + n] += centers_bar_dot[b, s, k]
+                gradient[centers + n] += 2.0 * potential.exponents[s, k] * centers_bar_dot[b, s, k]
             for i in range(batch.segments[s, 0], batch.segments[s, 1]):
                 gradient[coefficients + n] += tangents.coefficients_bar[0, i, k]
     if learned_contraction >= 0:
@@ -326,14 +322,17 @@ def _pair_gradients_tangent(b, potential, batch, values, tangents, slope, slope_
 
 @helper
 def _forces_along(
-    worker, counts, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, slope, slope_dot,
-    pair_gradient_dot, forces_dot,
+    worker, counts, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, exponents_bar_dot,
+    centers_bar_dot, slope, slope_dot, pair_gradient_dot, forces_dot,
 ):  # fmt: skip
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     for t in range(steps - 1, -1, -1):
         b = next_block(counts, t, worker, n_blocks, -1)
         while b >= 0:
-            _step_reverse_tangent(b, t, True, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot)
+            _step_reverse_tangent(
+                b, t, True, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, exponents_bar_dot,
+                centers_bar_dot,
+            )  # fmt: skip
             b = next_block(counts, t, worker, n_blocks, b)
         b = next_block(counts, steps + t, worker, n_blocks, -1)
         while b >= 0:
@@ -353,17 +352,17 @@ def _forces_along(
 
 @Kernel
 def forces_along(
-    threads, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, slope, slope_dot, pair_gradient_dot,
-    forces_dot,
+    threads, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, exponents_bar_dot, centers_bar_dot,
+    slope, slope_dot, pair_gradient_dot, forces_dot,
 ):  # fmt: skip
     """forces_dot (N, 3): derivative of the forces along the direction of ``forward_tangent``, after it and ``reverse``.
 
-    The tangents of output_bar are zero; slope and slope_dot (P, K), pair_gradient_dot (3, P), and unit_bar_dot and
-    contraction_bar_dot as in ``reverse_tangent``, are places to work in; values.recoil and values.lin are lost.
+    The tangents of output_bar are zero; slope and slope_dot (P, K), pair_gradient_dot (3, P), and unit_bar_dot to
+    centers_bar_dot as in ``reverse_tangent``, are places to work in; values.recoil and values.lin are lost.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     counts = nothing_taken(2 * steps + 2, threads, n_blocks)
     run_workers(
         _forces_along, threads, counts.shape[1] - 1, counts, potential, batch, values, tangents, unit_bar_dot,
-        contraction_bar_dot, slope, slope_dot, pair_gradient_dot, forces_dot,
+        contraction_bar_dot, exponents_bar_dot, centers_bar_dot, slope, slope_dot, pair_gradient_dot, forces_dot,
     )  # fmt: skip

@@ -1,9 +1,12 @@
 """Tiles of dense products, whose results stay in registers; ``dense`` makes whole products of them.
 
-``squared_products_tile(rows, n_bytes)``, say, is an intrinsic tile(n, o, arguments), with a tuple of arguments that its
-definition names: it does what that says for the rows n:n+rows and the columns o:o+width of the result, where width is
-how many numbers stand in ``n_bytes``, at least one.  x and x_dot may have any strides, where nothing else is said; rows
-of other arrays are contiguous; factors are floats.  Sums stay in registers until they are complete.
+Those that know of radial functions stand in ``orbital_tiles``.
+
+``squared_products_tile(rows, n_bytes)``, say, is an intrinsic tile(n, o, i, arguments), with a tuple of arguments that
+its definition names: it does what that says for the rows n:n+rows and the columns o:o+width of the result, where width
+is how many numbers stand in ``n_bytes``, at least one; of product i, where there is one for each atom.  x and x_dot may
+have any strides, where nothing else is said; rows of other arrays are contiguous; factors are floats.  Sums stay in
+registers until they are complete.
 """
 
 from typing import NamedTuple
@@ -23,7 +26,6 @@ from eann_lite.kernels.vectors import (
     multiply_add,
     opened,
     plus,
-    prefetch,
     repeated,
     rolled_range,
 )
@@ -41,11 +43,11 @@ class _Array(NamedTuple):
 class _Tile:
     """Where a tile stands, and what code of tiles is written with."""
 
-    def __init__(self, context, builder, rows, n_bytes, n, o, kind):
+    def __init__(self, context, builder, rows, n_bytes, n, o, i, kind):
         self.context, self.builder, self.kind, self.some = context, builder, kind, range(rows)
         self.element, self.size = element_of(kind)
         self.vector = ir.VectorType(self.element, max(1, n_bytes // self.size))
-        self.first, self.column = n, (o, ir.Constant(INDEX, self.size))
+        self.atom, self.first, self.column = i, n, (o, ir.Constant(INDEX, self.size))
 
     def argument(self, kind, value):
         """An argument as code of a tile gets it: an opened array, an index, a truth, or a factor in every lane."""
@@ -127,19 +129,19 @@ class _Tile:
             self.add(total, self.in_every_lane(number), row)
 
 
-def _tile(write):
+def tile_maker(write):
     """Maker of intrinsics, given the code of a tile: write(tile, *arguments)."""
 
     def make(rows, n_bytes):
         @intrinsic
-        def tile(typing_context, n, o, arguments):
+        def tile(typing_context, n, o, i, arguments):
             def generate(context, builder, signature, values):
-                n, o, packed = values
-                tile = _Tile(context, builder, rows, n_bytes, n, o, arguments[0])
+                n, o, i, packed = values
+                tile = _Tile(context, builder, rows, n_bytes, n, o, i, arguments[0])
                 write(tile, *map(tile.argument, arguments, cgutils.unpack_tuple(builder, packed)))
                 return context.get_dummy_value()
 
-            return types.void(types.intp, types.intp, arguments), generate
+            return types.void(types.intp, types.intp, types.intp, arguments), generate
 
         return tile
 
@@ -147,7 +149,7 @@ def _tile(write):
     return make
 
 
-@_tile
+@tile_maker
 def product_tile(tile, x, w, y, fresh):
     """y = or (not fresh) += x @ w."""
     builder = tile.builder
@@ -169,7 +171,7 @@ def product_tile(tile, x, w, y, fresh):
         builder.store(builder.load(total), place, align=4)
 
 
-@_tile
+@tile_maker
 def squared_products_tile(tile, x, w, kind, weight, y):
     """y = sum_a weight[a] (x[:, a] @ w[kind[a]])^2; x (N, A, i), w (.., i, o).
 
@@ -195,7 +197,7 @@ def squared_products_tile(tile, x, w, kind, weight, y):
         tile.store(value, y, tile.index(r))
 
 
-@_tile
+@tile_maker
 def scaled_product_tile(tile, x, w, factor, z, y):
     """y = factor z (x @ w), element by element with z."""
     (products,) = tile.products(w, x)
@@ -204,20 +206,7 @@ def scaled_product_tile(tile, x, w, factor, z, y):
         tile.store(multiply(tile.builder, factors, product), y, tile.index(r))
 
 
-@_tile
-def scattered_product_tile(tile, x, w, z, m, y):
-    """Row m[n] of y += z[n] (x.T @ w)[n], row by row, element by element with z; rows of x are contiguous."""
-    builder, products = tile.builder, tile.zeros()
-    with rolled_range(builder, x.shape[0]) as loop:
-        tile.add_column(products, tile.column_of(x, tile.first, loop.index), tile.load(w, loop.index))
-    for r, product in enumerate(products):
-        index = tile.index(r)
-        prefetch(builder, tile.address(z, index), z.strides[0])
-        factor, target = tile.load(z, index), tile.chosen(m, index)
-        tile.store(multiply_add(builder, factor, builder.load(product), tile.load(y, target)), y, target)
-
-
-@_tile
+@tile_maker
 def squared_product_tangent_tile(tile, x, x_dot, w, factor, y):
     """y += factor (x @ w) (x_dot @ w), element by element."""
     products, products_dot = tile.products(w, x, x_dot)
@@ -227,7 +216,7 @@ def squared_product_tangent_tile(tile, x, x_dot, w, factor, y):
         tile.store(value, y, tile.index(r))
 
 
-@_tile
+@tile_maker
 def scaled_product_tangent_tile(tile, x, x_dot, w, factor, z, z_dot, y, y_dot):
     """``scaled_product_tile`` and its derivative: y_dot = factor (z_dot (x @ w) + z (x_dot @ w))."""
     builder = tile.builder
@@ -238,82 +227,3 @@ def scaled_product_tangent_tile(tile, x, x_dot, w, factor, z, z_dot, y, y_dot):
         changed = multiply(builder, bar_dot, product)
         tile.store(multiply(builder, bar, product), y, index)
         tile.store(multiply_add(builder, bar, product_dot, changed), y_dot, index)
-
-
-@_tile
-def gathered_product_tile(tile, x, u, p, v, m, y):
-    """y = x @ (u[p:] v[m[p:]]): row c of the second factor is the product of rows u[p + c] and v[m[p + c]], element by
-    element, made in registers."""
-    builder, sums = tile.builder, tile.zeros()
-    x_rows = [address_of(builder, x.base, (tile.index(r), x.strides[0])) for r in tile.some]
-    with rolled_range(builder, x.shape[1]) as loop:
-        pair = builder.add(p, loop.index)
-        prefetch(builder, tile.address(u, pair), u.strides[0])
-        both = multiply(builder, tile.load(u, pair), tile.load(v, tile.chosen(m, pair)))
-        for x_row, total in zip(x_rows, sums):
-            tile.add(total, tile.number(address_of(builder, x_row, (loop.index, x.strides[1]))), both)
-    for r, value in enumerate(tile.sums(sums)):
-        tile.store(value, y, tile.index(r))
-
-
-@_tile
-def gathered_product_tangent_tile(tile, x, x_dot, u, u_dot, p, v, v_dot, m, y):
-    """Derivative of ``gathered_product_tile``: y = x_dot @ (u[p:] v[m[p:]]) + x @ (u_dot[p:] v[m[p:]] + u[p:]
-    v_dot[m[p:]])."""
-    builder, sums, strides = tile.builder, tile.zeros(), u.strides
-
-    def rows(index, *arrays):
-        """Rows of u, u_dot, v or v_dot, which all have the same length: one multiplication serves."""
-        return (tile.load(array, index, strides=strides) for array in arrays)
-
-    with rolled_range(builder, x.shape[1]) as loop:
-        pair = builder.add(p, loop.index)
-        (a, a_dot), (b, b_dot) = rows(pair, u, u_dot), rows(tile.chosen(m, pair), v, v_dot)
-        both, both_dot = multiply(builder, a, b), multiply_add(builder, a_dot, b, multiply(builder, a, b_dot))
-        for r, total in enumerate(sums):
-            for array, factor in ((x_dot, both), (x, both_dot)):
-                steps = zip((tile.index(r), loop.index), array.strides)
-                tile.add(total, tile.number(address_of(builder, array.base, *steps)), factor)
-    for r, value in enumerate(tile.sums(sums)):
-        tile.store(value, y, tile.index(r))
-
-
-@_tile
-def product_and_use_tangent_tile(tile, x, x_dot, begin, w, w_dot, u, u_dot, v, v_dot, m, h, z, sums, fresh, moving):
-    """Derivative of u[n] p and v[m[n]] p, where p = x.T @ w has column 0 of x in row ``begin``.
-
-    With p_dot = x.T @ w_dot + x_dot.T @ w: z[h[n]] += u[n] p_dot + u_dot[n] p, one by one, and sums[n] = or (not fresh)
-    += v[m[n]] p_dot + v_dot[m[n]] p.  Rows of x and x_dot are contiguous.  Without ``moving`` x_dot, u_dot and v_dot,
-    which nobody reads, count as 0.
-    """
-    builder, strides = tile.builder, u.strides
-
-    def load(array, row):
-        """Rows of all arrays but x and x_dot have the same length: one multiplication serves for one number."""
-        return tile.load(array, row, strides=strides)
-
-    def place(array, row):
-        return tile.place(array, row, strides=strides)
-
-    first, products, products_dot = builder.sub(tile.first, begin), tile.zeros(), tile.zeros()
-    with builder.if_else(moving) as (all_move, few_move):
-        with all_move, rolled_range(builder, x.shape[0]) as loop:
-            row, row_dot = load(w, loop.index), load(w_dot, loop.index)
-            start, start_dot = (tile.column_of(array, first, loop.index) for array in (x, x_dot))
-            tile.add_column(products, start, row)
-            tile.add_column(products_dot, start, row_dot)
-            tile.add_column(products_dot, start_dot, row)
-        with few_move, rolled_range(builder, x.shape[0]) as loop:
-            tile.add_column(products_dot, tile.column_of(x, first, loop.index), load(w_dot, loop.index))
-    for r, (p, p_dot) in enumerate(zip(tile.sums(products), tile.sums(products_dot))):
-        index = tile.index(r)
-        before = builder.select(fresh, ir.Constant(tile.vector, None), load(sums, index))
-        into_z, into_sums = place(z, tile.chosen(h, index)), place(sums, index)
-        for factor, factor_dot, row, target, start in (
-            (u, u_dot, index, into_z, builder.load(into_z, align=4)),
-            (v, v_dot, tile.chosen(m, index), into_sums, before),
-        ):
-            total = cgutils.alloca_once_value(builder, multiply_add(builder, load(factor, row), p_dot, start))
-            with builder.if_then(moving):
-                tile.add(total, load(factor_dot, row), p)
-            builder.store(builder.load(total), target, align=4)

@@ -95,6 +95,11 @@ def _built_in(builder, name, *arguments):
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.{of}"), arguments)
 
 
+def filled(kind, number):
+    """A constant number of an LLVM type, or a vector that holds it in every lane."""
+    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
+
+
 def repeated(builder, number, width):
     """A vector that holds one number ``width`` times."""
     undefined = ir.Constant(ir.VectorType(number.type, width), ir.Undefined)

@@ -73,7 +73,7 @@ def products_of_sums(specification):
 
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need.
-FOR_DERIVATIVES = ("distance", "radial_bar", "act_gate", "inputs", "lin", "power_bar", "pre_bar", "act_bar", "lin_bar")
+FOR_DERIVATIVES = ("distance", "act_gate", "inputs", "lin", "power_bar", "pre_bar", "act_bar", "lin_bar")
 #: Arrays that are float64 whatever the precision, as what they are sums of goes into forces.
 ALWAYS_DOUBLE = ("recoil",)
 #: Parameters that belong to no network; the contraction may be fixed.
@@ -303,8 +303,8 @@ class Sweeps:
         spec = self.specification
         n_atoms, n_pairs, n_rows, n_steps = (*self._sizes, spec.recursions + 1)
         shapes = dict.fromkeys(("distance", "log_slope"), (n_pairs,))
-        shapes |= dict.fromkeys(("radial", "radial_bar"), (n_pairs, spec.radial))
-        shapes |= {"vector": (3, n_pairs), "message": (n_rows, spec.radial), "recoil": (n_rows, 3)}
+        shapes |= {"vector": (3, n_pairs), "radial": (n_pairs, spec.radial)}
+        shapes |= {"message": (n_rows, spec.radial), "recoil": (n_rows, 3)}
         shapes["inputs"] = (n_steps, n_atoms * spec.densities)
         hidden = n_atoms * max(stage.hidden_width for stage in self.stages)
         shapes |= dict.fromkeys(("pre", "act_gate", "act_slope", "act_bar", "lin_bar"), (n_steps, hidden))
@@ -422,7 +422,7 @@ class Sweeps:
         forces_dot = np.empty((n_atoms, 3))
         sweeps.forces_along(
             batch.threaded, *self._placed("potential", "batch", "values", "tangents"),
-            *self._work_of_reverse_tangent()[:2], *np.empty((2, n_pairs, self.specification.radial)),
+            *self._work_of_reverse_tangent(), *np.empty((2, n_pairs, self.specification.radial)),
             np.empty((3, n_pairs)), forces_dot,
         )  # fmt: skip
         return forces_dot
