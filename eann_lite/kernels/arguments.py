@@ -27,8 +27,8 @@ class Potential(NamedTuple):
     vector, transposed : all parameters, and the same with every network weight matrix the other way round; places (4,):
         where exponents, centers, coefficients and contraction begin in it, -1 for a contraction that is not learned.
     density_shift, density_scale (T + 1, S, M); starts (T + 1, S): where each network begins in the vector.
-    recursion_maps, energy_maps (n, 11) : tables of linear maps (columns in ``kernels.networks``); recursion_tasks,
-        energy_tasks (n, 4) : pieces of the weight gradients.
+    recursion_maps, energy_maps (n, 11) : tables of linear maps (columns in ``kernels.networks``); network_sizes
+        (T + 1,) : how many parameters each network of a step has.
     """
 
     cutoff: float
@@ -58,9 +58,8 @@ class Potential(NamedTuple):
     density_scale: np.ndarray
     starts: np.ndarray
     recursion_maps: np.ndarray
-    recursion_tasks: np.ndarray
     energy_maps: np.ndarray
-    energy_tasks: np.ndarray
+    network_sizes: np.ndarray
 
 
 class Batch(NamedTuple):
@@ -107,12 +106,10 @@ class Values(NamedTuple):
     coefficients (T + 1, N, K), sums and sums_bar (T + 1, N, A, K), power_bar (T + 1, N, C);
     density (1, N, M), which serves all steps in turn, or (T + 1, N, M) where those of all steps are asked for;
     output_bar (N, 1); inputs (T + 1, N * M) : what the networks take; pre, act_gate, act_slope, act_bar, lin_bar :
-        network stores;
-    lin and pre_bar : network stores with one part that serves all steps in turn.  The forward sweep leaves in lin that
-        of the energy networks; then both are the reverse tangent sweep's own.
+        network stores; last_hidden (N, width) : what the last maps of the energy networks take.
 
     Arrays of pairs, and of rows of the batch, may have room for more.
-    Where only energies and forces are asked for, distance, power_bar, inputs and the network stores but
+    Where only energies and forces are asked for, distance, power_bar, inputs, last_hidden and the network stores but
     act_slope (and pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``;
     density_bar then has one part that serves all steps in turn and is density, too, unless densities of all steps are
     asked for, and sums_bar is sums.  Where derivatives are asked for, act_slope has length 0.
@@ -131,13 +128,12 @@ class Values(NamedTuple):
     act_gate: np.ndarray
     act_slope: np.ndarray
     inputs: np.ndarray
-    lin: np.ndarray
+    last_hidden: np.ndarray
     output_bar: np.ndarray
     coefficients_bar: np.ndarray
     sums_bar: np.ndarray
     density_bar: np.ndarray
     power_bar: np.ndarray
-    pre_bar: np.ndarray
     act_bar: np.ndarray
     lin_bar: np.ndarray
 
@@ -145,9 +141,7 @@ class Values(NamedTuple):
 class Tangents(NamedTuple):
     """Derivatives of ``Values`` along a direction of positions and strain; fields and shapes as there.
 
-    But of pre_bar, lin_bar and density_bar there is one part that serves all steps in turn, of sums_bar one or all,
-    which Hessians need, and lin_bar has length 0 along its first axis without layer normalisation: nobody reads it
-    later.  lin is the reverse tangent sweep's own.
+    But of density_bar there is one part that serves all steps in turn, of sums_bar one or all, which Hessians need.
     """
 
     vector: np.ndarray
@@ -158,10 +152,7 @@ class Tangents(NamedTuple):
     density: np.ndarray
     pre: np.ndarray
     inputs: np.ndarray
-    lin: np.ndarray
     output_bar: np.ndarray
     coefficients_bar: np.ndarray
     sums_bar: np.ndarray
     density_bar: np.ndarray
-    pre_bar: np.ndarray
-    lin_bar: np.ndarray

@@ -11,9 +11,8 @@ the network's own start.  Stored arrays are flat: the rows (N, width) of map n >
 in a store of its own, ``inputs``.
 
 Memory takes longer than arithmetic here, so little is kept.  What no later sweep reads has no place in a store (length
-0): the rows of the block at hand are made and forgotten.  lin, its tangent and pre_bar, which the gradients of weights
-take, are made once more just before, where the networks go back (``backward_tangent``): their stores have one part that
-serves all steps in turn.
+0): the rows of the block at hand are made and forgotten.  So are those that the gradients of weights take, lin, pre_bar
+and the tangents of both: ``backward_tangent`` adds up what the block gives to them while they are in the cache.
 
 Arguments that all functions share: atoms start to stop of element s; step t with its maps.
 """
@@ -49,20 +48,17 @@ def _inputs(store, place, maps):
     """Rows (stop - start, M) of lin_0 for some atoms."""
     t, start, stop, _ = place
     width = maps[0, IN]
-    return matrix(store[t % store.shape[0]], start * width, stop - start, width)
+    return matrix(store[t], start * width, stop - start, width)
 
 
 @borrowing
 @helper
 def _rows(store, place, maps, n):
-    """Rows (stop - start, width) of map n > 0 for some atoms; place: step, atoms start and stop of all in the store.
-
-    A store may have one part that serves all steps in turn.
-    """
+    """Rows (stop - start, width) of map n > 0 for some atoms; place: step, atoms start and stop of all in the store."""
     t, start, stop, n_atoms = place
     width = maps[n, IN]
     begin = n_atoms * maps[n, ROW]
-    return matrix(store[t % store.shape[0]], begin + start * width, stop - start, width)
+    return matrix(store[t], begin + start * width, stop - start, width)
 
 
 @helper
@@ -169,9 +165,10 @@ def _times_slopes(kind, alpha, beta, pre, gate, x, y):
 
 
 @helper
-def forward(start, stop, s, t, maps, potential, values, lin_store, output):
-    """output (N, out) += result of every atom's network, and the stored inputs, pre, act_gate and act_slope; and lin,
-    where ``lin_store`` has place for it.
+def forward(start, stop, s, t, maps, potential, values, last_hidden, output):
+    """output (N, out) += result of every atom's network, and the stored inputs, pre, act_gate and act_slope.
+
+    And last_hidden (N, width), what the last map takes, where it has place.
     """
     place = (t, start, stop, output.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
@@ -188,7 +185,8 @@ def forward(start, stop, s, t, maps, potential, values, lin_store, output):
         width, out = maps[n, IN], maps[n, OUT]
         lin = inputs
         if n > 0:
-            lin = _rows(lin_store, place, maps, n) if lin_store.shape[0] > 0 else empty((n_rows, width), theta.dtype)
+            keep = n == last and last_hidden.shape[0] > 0
+            lin = last_hidden[start:stop] if keep else empty((n_rows, width), theta.dtype)
             pre, kind = _rows(pre_store, pre_place, maps, n), maps[n, KIND]
             alpha, beta = _unit_parameters(theta, maps, n)
             if values.act_gate.shape[0] > 0:
@@ -374,48 +372,61 @@ def _activation_reverse_tangent(kind, *arrays):
 
 
 @helper
-def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangents, output_bar_dot, unit_bar_dot):
-    """Tangent of ``backward``: that of rhobar and the stored tangents of pre_bar and lin_bar.
+def backward_tangent(
+    start, stop, s, t, maps, moving, potential, values, tangents, output_bar, output_bar_dot, network_bar_dot
+):
+    """Tangent of ``backward``: that of rhobar, and what these atoms give to the gradient of their network.
 
-    For the gradients of weights it leaves lin, its tangent and pre_bar of this step, too.  Fills in unit_bar_dot
-    (2, ..) what these atoms give to the gradients of alpha and beta of all maps, if they are learned; numbers of a map
-    stand where its rows stand in a store of one atom.  Without ``moving`` the atoms stand still, and only the tangents
-    of the seeds' adjoints count.
+    That is the tangent of dE/dtheta, in network_bar_dot: all parameters of the network, in the order of the flat
+    vector, or none where nobody asks for it.  output_bar and output_bar_dot (N, out).  Without ``moving`` the atoms
+    stand still, and only the tangents of the seeds' adjoints count.
     """
     place = (t, start, stop, output_bar_dot.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
     theta, density_bar_dot = potential.vector[potential.starts[t, s] :], tangents.density_bar
     density_bar_dot = density_bar_dot[t % density_bar_dot.shape[0], start:stop]
+    pre_bar_store, here = _new(place, maps[0, ROW], theta.dtype)
+    pre_bar_dot_store, _ = _new(place, maps[0, ROW], theta.dtype)
+    learns = network_bar_dot.size > 0
     for n in range(last, -1, -1):
         width = maps[n, IN]
-        source = output_bar_dot[start:stop] if n == last else _rows(tangents.pre_bar, place, maps, n + 1)
-        if n > 0 and tangents.lin_bar.shape[0] > 0:
-            act_bar_dot = _rows(tangents.lin_bar, place, maps, n)
+        target = output_bar[start:stop] if n == last else _rows(pre_bar_store, here, maps, n + 1)
+        target_dot = output_bar_dot[start:stop] if n == last else _rows(pre_bar_dot_store, here, maps, n + 1)
+        lin_bar_dot = empty((n_rows, width), theta.dtype)
+        _back_through_map(s, t, maps, n, potential, target_dot, lin_bar_dot, density_bar_dot)
+        if n == 0:
+            lin, lin_dot = _inputs(values.inputs, place, maps), _inputs(tangents.inputs, place, maps)
         else:
-            act_bar_dot = empty((n_rows, width), theta.dtype)
-        _back_through_map(s, t, maps, n, potential, source, act_bar_dot, density_bar_dot)
-        if n > 0:
+            lin, lin_dot = empty((n_rows, width), theta.dtype), empty((n_rows, width), theta.dtype)
             pre, pre_dot = _rows(values.pre, place, maps, n), _rows(tangents.pre, place, maps, n)
             gate, act_bar = _rows(values.act_gate, place, maps, n), _rows(values.act_bar, place, maps, n)
-            pre_bar, pre_bar_dot = _rows(values.pre_bar, place, maps, n), _rows(tangents.pre_bar, place, maps, n)
-            lin, lin_dot = _rows(values.lin, place, maps, n), _rows(tangents.lin, place, maps, n)
+            pre_bar, pre_bar_dot = _rows(pre_bar_store, here, maps, n), _rows(pre_bar_dot_store, here, maps, n)
             kind, (alpha, beta) = maps[n, KIND], _unit_parameters(theta, maps, n)
-            if maps[n, SCALE] >= 0:
-                lin_bar, lin_bar_dot = _rows(values.lin_bar, place, maps, n), act_bar_dot
-                act_bar_dot = empty((n_rows, width), theta.dtype)
-                norm_scale = _vector(theta, maps[n, SCALE], width)
-                still = full(width, 0, theta.dtype)
-                for i in range(n_rows):
-                    _norm_reverse_tangent(
-                        kind, alpha, beta, norm_scale, pre[i], pre_dot[i] if moving else still,
-                        lin_bar[i], act_bar[i], lin_bar_dot[i], act_bar_dot[i], moving,
-                    )  # fmt: skip
             if not moving:
                 # Tangents of pre and adjoints of the activations were not computed: zeros in their place.
                 pre_dot = act_bar = full((n_rows, width), 0, theta.dtype)
+            act_bar_dot = lin_bar_dot
+            if maps[n, SCALE] >= 0:
+                lin_bar, act_bar_dot = _rows(values.lin_bar, place, maps, n), empty((n_rows, width), theta.dtype)
+                norm_scale = _vector(theta, maps[n, SCALE], width)
+                for i in range(n_rows):
+                    _norm_reverse_tangent(
+                        kind, alpha, beta, norm_scale, pre[i], pre_dot[i], lin_bar[i], act_bar[i], lin_bar_dot[i],
+                        act_bar_dot[i], moving,
+                    )  # fmt: skip
+                if learns:
+                    _norm_gradients(
+                        kind, alpha, beta, pre, pre_dot, lin_bar, lin_bar_dot, moving,
+                        _vector(network_bar_dot, maps[n, SCALE], width),
+                        _vector(network_bar_dot, maps[n, SHIFT], width),
+                    )  # fmt: skip
+            alpha_bar_dot, beta_bar_dot = empty(width, theta.dtype), empty(width, theta.dtype)
+            if learns and maps[n, ALPHA] >= 0:
+                alpha_bar_dot = _vector(network_bar_dot, maps[n, ALPHA], width)
+                beta_bar_dot = _vector(network_bar_dot, maps[n, BETA], width)
             _activation_reverse_tangent(
                 kind, alpha, beta, pre, gate, pre_dot, act_bar, act_bar_dot, pre_bar_dot, pre_bar, lin, lin_dot,
-                _vector(unit_bar_dot[0], maps[n, ROW], width), _vector(unit_bar_dot[1], maps[n, ROW], width),
+                alpha_bar_dot, beta_bar_dot,
             )  # fmt: skip
             if maps[n, SCALE] >= 0 and maps[n, WEIGHT] >= 0:
                 norm_scale, norm_shift = _vector(theta, maps[n, SCALE], width), _vector(theta, maps[n, SHIFT], width)
@@ -425,8 +436,15 @@ def backward_tangent(start, stop, s, t, maps, moving, potential, values, tangent
                     for u in range(width):
                         lin[i, u] = lin[i, u] * norm_scale[u] + norm_shift[u]
                         lin_dot[i, u] *= norm_scale[u]
-        _add_residual(maps, n, tangents.pre_bar, place)
-        _add_residual(maps, n, values.pre_bar, place)
+        if learns and maps[n, WEIGHT] >= 0:
+            weight = matrix(network_bar_dot, maps[n, WEIGHT], width, maps[n, OUT])
+            # Now, as these rows are in the cache.
+            product(lin.T, target_dot, weight, True)
+            if moving:
+                product(lin_dot.T, target, weight, False)
+            _sum_rows(target_dot, _vector(network_bar_dot, maps[n, BIAS], maps[n, OUT]))
+        _add_residual(maps, n, pre_bar_dot_store, here)
+        _add_residual(maps, n, pre_bar_store, here)
 
 
 @helper
@@ -472,87 +490,53 @@ def _norm_reverse_tangent(
 
 
 @helper
-def weight_gradients(
-    task, t, maps, moving, tasks, potential, batch, values, tangents, output_bar, output_bar_dot, unit_bar_dot, gradient
-):
-    """Fill in gradient (flat) the part of one task of the tangent of dE/dtheta of the networks of step t.
-
-    tasks (n, 4): element, map, first and last row of the weight matrix; each writes its own part, so the order of
-    threads does not matter.  A task that starts at row 0 also writes the bias and the parameters of the map's
-    activation and normalisation.  Without ``moving`` only the tangents of the seeds' adjoints count.  After
-    ``backward_tangent`` of all blocks at step t, and before that of the step before it: both share stores.
-    """
-    last = maps.shape[0] - 1
-    s, n, row, row_end = tasks[task, 0], tasks[task, 1], tasks[task, 2], tasks[task, 3]
-    start, stop = batch.segments[s, 0], batch.segments[s, 1]
-    place = (t, start, stop, output_bar.shape[0])
-    grad = gradient[potential.starts[t, s] :]
-    if maps[n, WEIGHT] >= 0:
-        target_dot = output_bar_dot[start:stop] if n == last else _rows(tangents.pre_bar, place, maps, n + 1)
-        weight = matrix(grad, maps[n, WEIGHT], maps[n, IN], maps[n, OUT])[row:row_end]
-        lin = _rows(values.lin, place, maps, n) if n > 0 else _inputs(values.inputs, place, maps)
-        _outer(lin[:, row:row_end], target_dot, weight, True)
-        if moving:
-            target = output_bar[start:stop] if n == last else _rows(values.pre_bar, place, maps, n + 1)
-            lin_dot = _rows(tangents.lin, place, maps, n) if n > 0 else _inputs(tangents.inputs, place, maps)
-            _outer(lin_dot[:, row:row_end], target, weight, False)
-        if row == 0:
-            bias = _vector(grad, maps[n, BIAS], maps[n, OUT])
-            _clear(bias)
-            for i in range(target_dot.shape[0]):
-                for o in range(maps[n, OUT]):
-                    bias[o] += target_dot[i, o]
-    if row == 0:
-        if maps[n, ALPHA] >= 0:
-            width, column = maps[n, IN], maps[n, ROW]
-            for c, offset in enumerate((maps[n, ALPHA], maps[n, BETA])):
-                _sum_of_blocks(s, batch.blocks, unit_bar_dot[:, c], column, _vector(grad, offset, width))
-        if maps[n, SCALE] >= 0:
-            theta = potential.vector[potential.starts[t, s] :]
-            _norm_gradients(place, maps, n, moving, theta, values, tangents, grad)
-
-
-@helper
 def _clear(vector):
     for u in range(vector.size):
         vector[u] = 0.0
 
 
 @helper
-def _outer(lin, target, weight, fresh):
-    """weight = or (not fresh) += lin^T target, summed over the atoms: 64 at a time, which stay in the caches."""
-    if fresh and lin.shape[0] == 0:
-        fill_rows(0, weight.shape[0], weight, 0.0)
-    for begin in range(0, lin.shape[0], 64):
-        end = min(begin + 64, lin.shape[0])
-        product(lin[begin:end].T, target[begin:end], weight, fresh and begin == 0)
-
-
-@helper
-def _sum_of_blocks(s, blocks, numbers, column, total):
-    """total (width,) = what the blocks of element s have in their rows of ``numbers`` (B, ..), from ``column`` on."""
+def _sum_rows(rows, total):
+    """total (width,) = sum of the rows (n, width)."""
     _clear(total)
-    for b in range(blocks.shape[0]):
-        if blocks[b, 2] == s:
-            for u in range(total.size):
-                total[u] += numbers[b, column + u]
+    for i in range(rows.shape[0]):
+        for u in range(total.size):
+            total[u] += rows[i, u]
 
 
 @helper
-def _norm_gradients(place, maps, n, moving, theta, values, tangents, grad):
-    """Fill in grad what some atoms give to the gradient of the normalisation of map n."""
-    width, kind = maps[n, IN], maps[n, KIND]
-    alpha, beta = _unit_parameters(theta, maps, n)
-    pre, pre_dot = _rows(values.pre, place, maps, n), _rows(tangents.pre, place, maps, n)
-    lin_bar, lin_bar_dot = _rows(values.lin_bar, place, maps, n), _rows(tangents.lin_bar, place, maps, n)
-    scale_bar, shift_bar = _vector(grad, maps[n, SCALE], width), _vector(grad, maps[n, SHIFT], width)
+def _norm_gradients(kind, alpha, beta, pre, pre_dot, lin_bar, lin_bar_dot, moving, scale_bar, shift_bar):
+    """Fill in scale_bar and shift_bar what some atoms give to the gradient of the normalisation of a map."""
     _clear(scale_bar)
     _clear(shift_bar)
-    still = full(width, 0, theta.dtype)
     for i in range(pre.shape[0]):
-        unit, unit_dot, _, _ = _unit_tangent(kind, alpha, beta, pre[i], pre_dot[i] if moving else still)
-        for u in range(width):
+        unit, unit_dot, _, _ = _unit_tangent(kind, alpha, beta, pre[i], pre_dot[i])
+        for u in range(unit.size):
             scale_bar[u] += lin_bar_dot[i, u] * unit[u]
             shift_bar[u] += lin_bar_dot[i, u]
             if moving:
                 scale_bar[u] += lin_bar[i, u] * unit_dot[u]
+
+
+#: So many parameters at a time are added up over blocks.
+PIECE = 2048
+
+
+@helper
+def pieces(t, potential):
+    """In how many pieces the gradients of all networks of step t are added up."""
+    return potential.starts.shape[1] * ((potential.network_sizes[t] + PIECE - 1) // PIECE)
+
+
+@helper
+def add_up_blocks(piece, t, potential, blocks, network_bar_dot, gradient):
+    """Fill in gradient (flat) one of the pieces of step t, from what the blocks give in network_bar_dot (B, ..)."""
+    size, n_elements = potential.network_sizes[t], potential.starts.shape[1]
+    s, begin = piece % n_elements, piece // n_elements * PIECE
+    total = _vector(gradient, potential.starts[t, s] + begin, min(PIECE, size - begin))
+    _clear(total)
+    for b in range(blocks.shape[0]):
+        if blocks[b, 2] == s:
+            given = _vector(network_bar_dot[b], begin, total.size)
+            for u in range(total.size):
+                total[u] += given[u]

@@ -30,15 +30,16 @@ def _step(b, t, potential, batch, values, energies):
     contraction.densities(start, stop, t, potential, values)
     if t + 1 < values.coefficients.shape[0]:
         copy_rows(start, stop, values.coefficients[t], values.coefficients[t + 1])
-        # No place for lin, which nobody reads later.
         networks.forward(
-            start, stop, s, t, potential.recursion_maps, potential, values, values.lin[:0],
+            start, stop, s, t, potential.recursion_maps, potential, values, values.last_hidden[:0],
             values.coefficients[t + 1],
         )  # fmt: skip
     else:
         # Nobody needs the outputs of the energy networks but this line, so their adjoints' place may hold them.
         fill_rows(start, stop, values.output_bar, 0.0)
-        networks.forward(start, stop, s, t, potential.energy_maps, potential, values, values.lin, values.output_bar)
+        networks.forward(
+            start, stop, s, t, potential.energy_maps, potential, values, values.last_hidden, values.output_bar
+        )  # fmt: skip
         for i in range(start, stop):
             energies[i] += potential.energy_scale * values.output_bar[i, 0]
 
@@ -190,19 +191,19 @@ def forward_tangent(threads, potential, batch, values, tangents, direction, stra
 
 @helper
 def _step_reverse_tangent(
-    b, t, moving, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, exponents_bar_dot,
+    b, t, moving, potential, batch, values, tangents, network_bar_dot, contraction_bar_dot, exponents_bar_dot,
     centers_bar_dot,
 ):  # fmt: skip
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     if t + 1 < values.coefficients.shape[0]:
         networks.backward_tangent(
             start, stop, s, t, potential.recursion_maps, moving, potential, values, tangents,
-            tangents.coefficients_bar[t + 1], unit_bar_dot[b],
+            values.coefficients_bar[t + 1], tangents.coefficients_bar[t + 1], network_bar_dot[b],
         )  # fmt: skip
     else:
         networks.backward_tangent(
             start, stop, s, t, potential.energy_maps, moving, potential, values, tangents,
-            tangents.output_bar, unit_bar_dot[b],
+            values.output_bar, tangents.output_bar, network_bar_dot[b],
         )  # fmt: skip
         fill_rows(0, contraction_bar_dot.shape[1], contraction_bar_dot[b], 0.0)
     contraction.densities_reverse_tangent(start, stop, t, moving, potential, values, tangents, contraction_bar_dot[b])
@@ -226,23 +227,8 @@ def _seeds(b, potential, batch, tangents, energy_weights):
 
 
 @helper
-def _network_gradients(task, t, moving, potential, batch, values, tangents, unit_bar_dot, gradient):
-    if t + 1 < values.coefficients.shape[0]:
-        networks.weight_gradients(
-            task, t, potential.recursion_maps, moving, potential.recursion_tasks, potential,
-            batch, values, tangents, values.coefficients_bar[t + 1], tangents.coefficients_bar[t + 1], unit_bar_dot,
-            gradient,
-        )  # fmt: skip
-    else:
-        networks.weight_gradients(
-            task, t, potential.energy_maps, moving, potential.energy_tasks, potential, batch,
-            values, tangents, values.output_bar, tangents.output_bar, unit_bar_dot, gradient,
-        )  # fmt: skip
-
-
-@helper
 def _reverse_tangent(
-    worker, counts, moving, potential, batch, values, tangents, energy_weights, unit_bar_dot, contraction_bar_dot,
+    worker, counts, moving, potential, batch, values, tangents, energy_weights, network_bar_dot, contraction_bar_dot,
     exponents_bar_dot, centers_bar_dot, gradient,
 ):  # fmt: skip
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
@@ -252,19 +238,19 @@ def _reverse_tangent(
             if t + 1 == steps:
                 _seeds(b, potential, batch, tangents, energy_weights)
             _step_reverse_tangent(
-                b, t, moving, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, exponents_bar_dot,
-                centers_bar_dot,
+                b, t, moving, potential, batch, values, tangents, network_bar_dot, contraction_bar_dot,
+                exponents_bar_dot, centers_bar_dot,
             )  # fmt: skip
             b = next_block(counts, t, worker, n_blocks, b)
-        n_tasks = (potential.energy_tasks if t + 1 == steps else potential.recursion_tasks).shape[0]
+        # What blocks pass back to others, and pieces of what they give to the gradients of networks.
+        n_tasks = n_blocks + networks.pieces(t, potential)
         task = next_block(counts, steps + t, worker, n_tasks, -1)
         while task >= 0:
-            _network_gradients(task, t, moving, potential, batch, values, tangents, unit_bar_dot, gradient)
+            if task < n_blocks:
+                _gather_tangent(task, t, batch, tangents)
+            else:
+                networks.add_up_blocks(task - n_blocks, t, potential, batch.blocks, network_bar_dot, gradient)
             task = next_block(counts, steps + t, worker, n_tasks, task)
-        b = next_block(counts, 2 * steps + t, worker, n_blocks, -1)
-        while b >= 0:
-            _gather_tangent(b, t, batch, tangents)
-            b = next_block(counts, 2 * steps + t, worker, n_blocks, b)
 
 
 @helper
@@ -287,23 +273,23 @@ def _collect(potential, batch, tangents, contraction_bar_dot, exponents_bar_dot,
 
 @Kernel
 def reverse_tangent(
-    threads, moving, potential, batch, values, tangents, energy_weights, unit_bar_dot, contraction_bar_dot,
+    threads, moving, potential, batch, values, tangents, energy_weights, network_bar_dot, contraction_bar_dot,
     exponents_bar_dot, centers_bar_dot, gradient,
 ):  # fmt: skip
     """gradient (flat) = tangent of the reverse sweep with respect to all parameters.
 
     energy_weights (Q,) : seeds, derivatives of the loss with respect to the energy of each structure.
-    unit_bar_dot (B, 2, ..), for the widths of all maps but the first, contraction_bar_dot (B, (L + 1) K, M) or,
-    where there are power spectra, (B, C, M), exponents_bar_dot and centers_bar_dot (B, S, K) are places to work in.
+    network_bar_dot (B, ..), for the parameters of the largest network, contraction_bar_dot (B, (L + 1) K, M) or, where
+    there are power spectra, (B, C, M), exponents_bar_dot and centers_bar_dot (B, S, K) are places to work in.
 
     With ``moving`` after ``forward_tangent`` and ``reverse``; without it the atoms stand still and only ``forward`` is
     needed: an ordinary gradient of seeds times energies.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(3 * steps, threads, max(n_blocks, potential.energy_tasks.shape[0]))
+    counts = nothing_taken(2 * steps, threads, n_blocks)
     run_workers(
         _reverse_tangent, threads, counts.shape[1] - 1, counts, moving, potential, batch, values, tangents,
-        energy_weights, unit_bar_dot, contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient,
+        energy_weights, network_bar_dot, contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient,
     )  # fmt: skip
     _collect(potential, batch, tangents, contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient)
 
@@ -322,7 +308,7 @@ def _pair_gradients_tangent(b, potential, batch, values, tangents, slope, slope_
 
 @helper
 def _forces_along(
-    worker, counts, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, exponents_bar_dot,
+    worker, counts, potential, batch, values, tangents, network_bar_dot, contraction_bar_dot, exponents_bar_dot,
     centers_bar_dot, slope, slope_dot, pair_gradient_dot, forces_dot,
 ):  # fmt: skip
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
@@ -330,8 +316,8 @@ def _forces_along(
         b = next_block(counts, t, worker, n_blocks, -1)
         while b >= 0:
             _step_reverse_tangent(
-                b, t, True, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, exponents_bar_dot,
-                centers_bar_dot,
+                b, t, True, potential, batch, values, tangents, network_bar_dot, contraction_bar_dot,
+                exponents_bar_dot, centers_bar_dot,
             )  # fmt: skip
             b = next_block(counts, t, worker, n_blocks, b)
         b = next_block(counts, steps + t, worker, n_blocks, -1)
@@ -352,17 +338,17 @@ def _forces_along(
 
 @Kernel
 def forces_along(
-    threads, potential, batch, values, tangents, unit_bar_dot, contraction_bar_dot, exponents_bar_dot, centers_bar_dot,
+    threads, potential, batch, values, tangents, network_bar_dot, contraction_bar_dot, exponents_bar_dot, centers_bar_dot,
     slope, slope_dot, pair_gradient_dot, forces_dot,
 ):  # fmt: skip
     """forces_dot (N, 3): derivative of the forces along the direction of ``forward_tangent``, after it and ``reverse``.
 
-    The tangents of output_bar are zero; slope and slope_dot (P, K), pair_gradient_dot (3, P), and unit_bar_dot to
-    centers_bar_dot as in ``reverse_tangent``, are places to work in; values.recoil and values.lin are lost.
+    The tangents of output_bar are zero; slope and slope_dot (P, K), pair_gradient_dot (3, P), and contraction_bar_dot to
+    centers_bar_dot as in ``reverse_tangent``, are places to work in; network_bar_dot is (B, 0).  values.recoil is lost.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     counts = nothing_taken(2 * steps + 2, threads, n_blocks)
     run_workers(
-        _forces_along, threads, counts.shape[1] - 1, counts, potential, batch, values, tangents, unit_bar_dot,
+        _forces_along, threads, counts.shape[1] - 1, counts, potential, batch, values, tangents, network_bar_dot,
         contraction_bar_dot, exponents_bar_dot, centers_bar_dot, slope, slope_dot, pair_gradient_dot, forces_dot,
     )  # fmt: skip

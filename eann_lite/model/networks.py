@@ -6,22 +6,19 @@ import numpy as np
 
 from eann_lite.model.parameters import network_names
 
-#: Rows of a weight matrix that one task of the weight gradient works on.
-ROWS_PER_TASK = 24
-
 
 class NetworkStage(NamedTuple):
     """The networks of one recursion step (or the energy networks), one per element, all of one shape.
 
     maps (n, 11): table of the linear maps (columns in ``kernels.networks``); starts (S,): where each element's network
-    begins in the parameter vector; hidden_width: sum of the input widths of all maps but the first; tasks (n, 4):
-    pieces of the weight gradient; normed: whether there is layer normalisation.
+    begins in the parameter vector; size: how many parameters each has; hidden_width: sum of the input widths of all
+    maps but the first; normed: whether there is layer normalisation.
     """
 
     maps: np.ndarray
     starts: np.ndarray
+    size: int
     hidden_width: int
-    tasks: np.ndarray
     normed: bool
 
 
@@ -35,15 +32,9 @@ def network_stages(specification, layout):
         name, network, outputs, _, _ = rows[0]
         maps = _map_table(specification, layout, name, network, outputs)
         starts = np.array([layout.places[f"{row[0]}.input.weight"][0] for row in rows])
-        widths = maps[:, 0]
-        tasks = [
-            (s, n, row, min(row + ROWS_PER_TASK, int(widths[n])))
-            for n in range(len(maps))
-            for s in range(n_elements)
-            for row in range(0, int(widths[n]), ROWS_PER_TASK)
-        ]
-        hidden_width = int(widths[1:].sum())
-        stages.append(NetworkStage(maps, starts, hidden_width, np.array(tasks), bool(network.layer_norm)))
+        size = layout.places[f"{name}.output.bias"][1] - int(starts[0])
+        hidden_width = int(maps[1:, 0].sum())
+        stages.append(NetworkStage(maps, starts, size, hidden_width, bool(network.layer_norm)))
     return stages
 
 

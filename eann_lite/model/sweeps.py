@@ -73,7 +73,7 @@ def products_of_sums(specification):
 
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need.
-FOR_DERIVATIVES = ("distance", "act_gate", "inputs", "lin", "power_bar", "pre_bar", "act_bar", "lin_bar")
+FOR_DERIVATIVES = ("distance", "act_gate", "inputs", "last_hidden", "power_bar", "act_bar", "lin_bar")
 #: Arrays that are float64 whatever the precision, as what they are sums of goes into forces.
 ALWAYS_DOUBLE = ("recoil",)
 #: Parameters that belong to no network; the contraction may be fixed.
@@ -214,9 +214,8 @@ class Sweeps:
             density_scale=numbers(constants["density_scale"]),
             starts=np.array([stage.starts for stage in self.stages]),
             recursion_maps=recursion.maps,
-            recursion_tasks=recursion.tasks,
             energy_maps=energy.maps,
-            energy_tasks=energy.tasks,
+            network_sizes=np.array([stage.size for stage in self.stages]),
         )
 
     def share_parameters(self, other):
@@ -284,11 +283,7 @@ class Sweeps:
 
         They live until the next sweep of any kind.
         """
-        from eann_lite.kernels.networks import IN, ROW
-
-        n_atoms, last = self.batch.species.size, self.stages[-1].maps[-1]
-        begin, size = n_atoms * int(last[ROW]), n_atoms * int(last[IN])
-        return self.values.lin[-1, begin : begin + size].reshape(n_atoms, -1)
+        return self.values.last_hidden
 
     def _placed(self, *names):
         """These tuples, ``Placed`` for kernels."""
@@ -308,7 +303,7 @@ class Sweeps:
         shapes["inputs"] = (n_steps, n_atoms * spec.densities)
         hidden = n_atoms * max(stage.hidden_width for stage in self.stages)
         shapes |= dict.fromkeys(("pre", "act_gate", "act_slope", "act_bar", "lin_bar"), (n_steps, hidden))
-        shapes |= dict.fromkeys(("lin", "pre_bar"), (1, hidden))
+        shapes["last_hidden"] = n_atoms, spec.network.widths[0]
         shapes |= dict.fromkeys(("coefficients", "coefficients_bar"), (n_steps, n_atoms, spec.radial))
         shapes |= dict.fromkeys(("sums", "sums_bar"), (n_steps, n_atoms, spec.monomials, spec.radial))
         shapes |= dict.fromkeys(("density", "density_bar"), (n_steps, n_atoms, spec.densities))
@@ -345,10 +340,8 @@ class Sweeps:
         from eann_lite.kernels.arguments import Tangents
 
         shapes = self._shapes()
-        parts = {"density": n_densities, "sums_bar": n_sums, "density_bar": 1, "pre_bar": 1, "lin_bar": 1}
+        parts = {"density": n_densities, "sums_bar": n_sums, "density_bar": 1}
         shapes |= {name: (n_parts, *shapes[name][1:]) for name, n_parts in parts.items()}
-        if not self._normed:
-            shapes["lin_bar"] = (0, *shapes["lin_bar"][1:])
         self.tangents = Tangents(**{name: self.buffers(f"{name}_dot", *shapes[name]) for name in Tangents._fields})
 
     def tangent(self, direction, strain):
@@ -392,13 +385,13 @@ class Sweeps:
         return gradient
 
     def _work_of_reverse_tangent(self):
-        """Places for what the blocks give to the gradients of activations, contraction, exponents and centers."""
+        """Places for what the blocks give to the gradients of networks, contraction, exponents and centers."""
         n_blocks = len(self.batch.blocks)
         if not self._work or len(self._work[0]) != n_blocks:
-            spec, width = self.specification, max(stage.hidden_width for stage in self.stages)
+            spec, largest = self.specification, max(stage.size for stage in self.stages)
             rows = len(self.products) or (spec.max_degree + 1) * spec.radial
             self._work = (
-                self.buffers("by_unit", n_blocks, 2, width),
+                self.buffers("by_network", n_blocks, largest),
                 self.buffers("by_contraction", n_blocks, rows, spec.densities),
                 self.buffers("by_exponent", n_blocks, len(spec.elements), spec.radial),
                 self.buffers("by_center", n_blocks, len(spec.elements), spec.radial),
@@ -422,7 +415,8 @@ class Sweeps:
         forces_dot = np.empty((n_atoms, 3))
         sweeps.forces_along(
             batch.threaded, *self._placed("potential", "batch", "values", "tangents"),
-            *self._work_of_reverse_tangent(), *np.empty((2, n_pairs, self.specification.radial)),
+            np.empty((len(batch.blocks), 0)), *self._work_of_reverse_tangent()[1:],
+            *np.empty((2, n_pairs, self.specification.radial)),
             np.empty((3, n_pairs)), forces_dot,
         )  # fmt: skip
         return forces_dot
