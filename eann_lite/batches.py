@@ -184,13 +184,20 @@ def batches_of_atoms(offsets, chosen, atoms_per_batch):
 
     One piece or an even number of them, where there are as many structures: of three, one of two threads would take two.
     """
+    return pieces_and_atoms(offsets, chosen, atoms_per_batch)[0]
+
+
+def pieces_and_atoms(offsets, chosen, atoms_per_batch):
+    """The same pieces, and how many atoms there are in all of them."""
     if len(chosen) == 1:
-        return [chosen]
+        (only,) = chosen.tolist()
+        return [chosen], int(offsets[only + 1] - offsets[only])
     ends = np.cumsum(offsets[chosen + 1] - offsets[chosen])
-    n_pieces = max(1, round(int(ends[-1]) / atoms_per_batch))
+    n_atoms = int(ends[-1])
+    n_pieces = max(1, round(n_atoms / atoms_per_batch))
     n_pieces += n_pieces > 1 and n_pieces % 2
     if n_pieces == 1:
-        return [chosen]
-    piece = (ends - 1) * n_pieces // ends[-1]
+        return [chosen], n_atoms
+    piece = (ends - 1) * n_pieces // n_atoms
     cuts = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(chosen)]
-    return [chosen[begin:end] for begin, end in zip(cuts, cuts[1:])]
+    return [chosen[begin:end] for begin, end in zip(cuts, cuts[1:])], n_atoms

@@ -130,27 +130,27 @@ def _rows_of_blocks(blocks, first, neighbor):
     n_atoms = first.size - 1
     row, block_first = empty(neighbor.size, np.int32), empty(blocks.shape[0] + 1, np.int64)
     last, atom_first = full(n_atoms, -1, np.int64), full(n_atoms + 1, 0, np.int64)  # last: the last row of each atom.
+    atom = empty(neighbor.size, np.int32)  # That of each row, of which there are no more than pairs.
     rows = 0
     for b in range(blocks.shape[0]):
-        block_first[b] = rows
+        first_row = block_first[b] = rows
         for p in range(first[blocks[b, 0]], first[blocks[b, 1]]):
-            j = neighbor[p]
-            if last[j] < block_first[b]:
-                last[j] = rows
-                atom_first[j + 1] += 1
+            j = np.uint64(neighbor[p])  # Without a sign, as in ``geometry``.
+            own = last[j]
+            if own < first_row:
+                own = last[j] = rows
+                atom[rows] = neighbor[p]
                 rows += 1
-            row[p] = last[j]
+            row[p] = own
     block_first[blocks.shape[0]] = rows
+    for r in range(rows):
+        atom_first[atom[r] + 1] += 1
     for j in range(n_atoms):
         atom_first[j + 1] += atom_first[j]
     atom_rows, place = empty(rows, np.int32), atom_first[:-1].copy()
-    rows = 0
-    for p in range(row.size):
-        if row[p] == rows:  # The first pair of this row.
-            j = neighbor[p]
-            atom_rows[place[j]] = rows
-            place[j] += 1
-            rows += 1
+    for r in range(rows):
+        atom_rows[place[atom[r]]] = r
+        place[atom[r]] += 1
     return row, block_first, atom_first, atom_rows
 
 

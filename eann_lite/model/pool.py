@@ -2,14 +2,14 @@
 
 import itertools
 
-from eann_lite.batches import THREADED_FROM, batches_of_atoms
+from eann_lite.batches import THREADED_FROM, pieces_and_atoms
 from eann_lite.model.sweeps import Sweeps
 
 
 def pieces_of(offsets, chosen, atoms_per_piece):
     """(pieces, threaded): a request in pieces, and whether kernels use threads inside of them."""
-    pieces = batches_of_atoms(offsets, chosen, atoms_per_piece)
-    return pieces, len(pieces) == 1 and bool((offsets[chosen + 1] - offsets[chosen]).sum() >= THREADED_FROM)
+    pieces, n_atoms = pieces_and_atoms(offsets, chosen, atoms_per_piece)
+    return pieces, len(pieces) == 1 and n_atoms >= THREADED_FROM
 
 
 class SweepPool:
