@@ -30,8 +30,10 @@ def loss_gradient(model, atoms, threads=1):
 
 def batch_gradient(model, structures, loss, threads=1):
     """Loss and gradient of a whole list of labelled structures."""
+    from eann_lite.memory import keep_freed_memory
     from eann_lite.training.objective import Evaluator, labelled_set
 
+    keep_freed_memory()  # As fits do.
     evaluator = Evaluator(model.specification, model.constants, threads)
     evaluator.set_parameters(model.vector)
     data, everything = labelled_set(structures, model.specification), np.arange(len(structures))
