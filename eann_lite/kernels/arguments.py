@@ -99,8 +99,7 @@ class Batch(NamedTuple):
 class Values(NamedTuple):
     """What the sweeps leave: "x_bar" is the derivative of the energy with respect to x.
 
-    vector (3, P); distance and log_slope = f_c'/f_c (P,);
-    radial (P, K);
+    vector (3, P); distance and log_slope = f_c'/f_c (P,); radial (P, K);
     message (R, K) and recoil (R, 3): what pairs pass back to orbital coefficients and to forces, in the rows of
         ``Batch``: see ``kernels.orbitals`` and ``kernels.pair_gradients``; recoil is float64 always;
     coefficients (T + 1, N, K), sums and sums_bar (T + 1, N, A, K), power_bar (T + 1, N, C);

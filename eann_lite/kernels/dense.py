@@ -31,7 +31,7 @@ from eann_lite.kernels.vectors import any_layout, line
 #: own last one; as many rows as lines make the most of what is loaded.
 LONG_VECTORS = bool(get_host_cpu_features().get("avx512f"))
 #: Number i of a product (``tiles``) where there is one alone.
-ONE = np.int64(0)
+ONLY = np.int64(0)
 
 
 def _in_tiles(make_tile, n_bytes, *heights):
@@ -168,7 +168,7 @@ def product(x, w, y, fresh):
 
 @helper
 def _product(x, w, y, fresh):
-    n, end, o, i, n_out, wide = np.int64(0), y.shape[0], np.int64(0), ONE, w.shape[1], line(y)
+    n, end, o, i, n_out, wide = np.int64(0), y.shape[0], np.int64(0), ONLY, w.shape[1], line(y)
     arguments = x, w, y, fresh
     if LONG_VECTORS or end == 1:
         while o + 4 * wide <= n_out:
@@ -195,21 +195,21 @@ def squared_products(x, w, kind, weight, y):
     Here and below tables of whole numbers, as kind, are contiguous, and factors are floats.
     """
     arguments = any_layout(x), any_layout(w), any_layout(kind), any_layout(weight), any_layout(y)
-    _squared(np.int64(0), y.shape[0], y.shape[1], line(y), ONE, arguments)
+    _squared(np.int64(0), y.shape[0], y.shape[1], line(y), ONLY, arguments)
 
 
 @helper
 def scaled_product(x, w, factor, z, y):
     """y = factor z (x @ w), element by element with z (n, o); x (n, i) of any strides, w (i, o), y (n, o)."""
     arguments = any_layout(x), any_layout(w), factor, any_layout(z), any_layout(y)
-    _scaled(np.int64(0), y.shape[0], y.shape[1], line(y), ONE, arguments)
+    _scaled(np.int64(0), y.shape[0], y.shape[1], line(y), ONLY, arguments)
 
 
 @helper
 def add_squared_product_tangent(x, x_dot, w, factor, y):
     """y += factor (x @ w) (x_dot @ w), element by element; x, x_dot (n, i) of any strides, w (i, o), y (n, o)."""
     arguments = any_layout(x), any_layout(x_dot), any_layout(w), factor, any_layout(y)
-    _squared_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), ONE, arguments)
+    _squared_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), ONLY, arguments)
 
 
 @helper
@@ -219,7 +219,7 @@ def scaled_product_tangent(x, x_dot, w, factor, z, z_dot, y, y_dot):
         any_layout(x), any_layout(x_dot), any_layout(w), factor, any_layout(z), any_layout(z_dot), any_layout(y),
         any_layout(y_dot),
     )  # fmt: skip
-    _scaled_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), ONE, arguments)
+    _scaled_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), ONLY, arguments)
 
 
 @helper

@@ -12,7 +12,7 @@ in a store of its own, ``inputs``.
 
 Memory takes longer than arithmetic here, so little is kept.  What no later sweep reads has no place in a store (length
 0): the rows of the block at hand are made and forgotten.  So are those that the gradients of weights take, lin, pre_bar
-and the tangents of both: ``backward_tangent`` adds up what the block gives to them while they are in the cache.
+and the tangents of both: ``backward_tangent`` works out what the block gives to the gradients while it has them.
 
 Arguments that all functions share: atoms start to stop of element s; step t with its maps.
 """

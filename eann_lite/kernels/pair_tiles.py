@@ -38,8 +38,7 @@ def pair_tile(pairs, n_bytes):
 
     Of the Gaussians from o on that fill ``n_bytes`` (at least one), and of the columns c:c+pairs of what holds the
     pairs of one atom side by side: sums[x] = or (not fresh) += sum_k R_k sum_a Z_ak dA_a/dx and sums[3] likewise sum_k
-    Rbar_k dR_k/dr.  slopes (D, ..) holds dA_a/dx in row slope_place[a, x], none
-    where that is negative.
+    Rbar_k dR_k/dr.  slopes (D, ..) holds dA_a/dx in row slope_place[a, x], none where that is negative.
     """
 
     @intrinsic

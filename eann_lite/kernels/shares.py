@@ -152,8 +152,8 @@ def run_workers(typing_context, work, threads, n_workers, *arguments):
 def nothing_taken(loops, threads, most_blocks):
     """Counts for ``next_block`` of so many loops: blocks taken of each worker's share, then blocks done.
 
-    A worker for each of the threads (``run_workers``), but no more than there are blocks in the longest loop: their
-    number is ``counts.shape[1] - 1``.
+    A worker for each of the threads (``run_workers``), but no more than ``most_blocks``: their number is
+    ``counts.shape[1] - 1``.
     """
     workers = max(1, min(threads[0], most_blocks))
     return full((loops, workers + 1, APART), 0, np.int64)

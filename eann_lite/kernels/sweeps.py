@@ -180,7 +180,7 @@ def _forward_tangent(worker, counts, potential, batch, values, tangents, directi
 
 @Kernel
 def forward_tangent(threads, potential, batch, values, tangents, direction, strain):
-    """Tangents of all but lin that ``forward`` computes along direction (N, 3) and strain (Q, 3, 3)."""
+    """``Tangents`` of what ``forward`` leaves, along direction (N, 3) and strain (Q, 3, 3)."""
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     counts = nothing_taken(steps, threads, n_blocks)
     fill_rows(0, batch.species.size, tangents.coefficients[0], 0.0)
@@ -338,13 +338,14 @@ def _forces_along(
 
 @Kernel
 def forces_along(
-    threads, potential, batch, values, tangents, network_bar_dot, contraction_bar_dot, exponents_bar_dot, centers_bar_dot,
-    slope, slope_dot, pair_gradient_dot, forces_dot,
+    threads, potential, batch, values, tangents, network_bar_dot, contraction_bar_dot, exponents_bar_dot,
+    centers_bar_dot, slope, slope_dot, pair_gradient_dot, forces_dot,
 ):  # fmt: skip
     """forces_dot (N, 3): derivative of the forces along the direction of ``forward_tangent``, after it and ``reverse``.
 
-    The tangents of output_bar are zero; slope and slope_dot (P, K), pair_gradient_dot (3, P), and contraction_bar_dot to
-    centers_bar_dot as in ``reverse_tangent``, are places to work in; network_bar_dot is (B, 0).  values.recoil is lost.
+    The tangents of output_bar are zero; slope and slope_dot (P, K), pair_gradient_dot (3, P), and contraction_bar_dot
+    to centers_bar_dot as in ``reverse_tangent``, are places to work in; network_bar_dot is (B, 0).  values.recoil is
+    lost.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     counts = nothing_taken(2 * steps + 2, threads, n_blocks)

@@ -281,7 +281,7 @@ class Sweeps:
     def last_hidden(self):
         """Activations (N, width) that the last map of the energy networks takes, right after ``forward`` with keep.
 
-        They live until the next sweep of any kind.
+        They live until the next such sweep.
         """
         return self.values.last_hidden
 
@@ -345,7 +345,7 @@ class Sweeps:
         self.tangents = Tangents(**{name: self.buffers(f"{name}_dot", *shapes[name]) for name in Tangents._fields})
 
     def tangent(self, direction, strain):
-        """Derivatives of all that ``forward`` left along ``direction`` (N, 3) of the atoms and ``strain`` (Q, 3, 3).
+        """Derivatives of what ``forward`` left along ``direction`` (N, 3) of the atoms and ``strain`` (Q, 3, 3).
 
         They stand in ``tangents``: coefficients (T + 1, N, K), density (T + 1, N, M), or (1, N, M) without
         ``all_densities``, and the rest.  After ``forward`` with ``keep``.
@@ -415,6 +415,7 @@ class Sweeps:
         forces_dot = np.empty((n_atoms, 3))
         sweeps.forces_along(
             batch.threaded, *self._placed("potential", "batch", "values", "tangents"),
+            # No gradient is asked for.
             np.empty((len(batch.blocks), 0)), *self._work_of_reverse_tangent()[1:],
             *np.empty((2, n_pairs, self.specification.radial)),
             np.empty((3, n_pairs)), forces_dot,
