@@ -89,23 +89,25 @@ for n_blocks in (2, 3, 7, 1):
 
 
 @compile_loops
-def all_blocks_of_one_worker(workers, worker, n_blocks):
-    """What a worker gets that is alone, and the counts after it."""
-    counts, blocks = nothing_taken(1, (workers, 0), workers), np.empty(n_blocks, np.int64)
+def all_blocks_of_one_worker(workers, loop, worker, n_blocks):
+    """What a worker gets of a loop that is alone, and the counts after it."""
+    counts, blocks = nothing_taken(loop + 1, (workers, 0), workers), np.empty(n_blocks, np.int64)
     n = 0
-    b = next_block(counts, 0, worker, n_blocks, -1)
+    b = next_block(counts, loop, worker, n_blocks, -1)
     while b >= 0:
         blocks[n] = b
         n += 1
-        b = next_block(counts, 0, worker, n_blocks, b)
-    return blocks[:n], counts[0, workers, 0]
+        b = next_block(counts, loop, worker, n_blocks, b)
+    return blocks[:n], counts[loop, workers, 0]
 
 
-@given(st.integers(1, 5), st.integers(0, 4), st.integers(0, 23))
-def test_a_worker_takes_its_own_share_first_and_then_what_the_others_left(workers, worker, n_blocks):
+@given(st.integers(1, 5), st.integers(0, 3), st.integers(0, 4), st.integers(0, 23))
+def test_a_worker_takes_its_own_share_first_and_then_what_the_others_left(workers, loop, worker, n_blocks):
+    """From the first block of a share on, or from the last one on in loops of odd number."""
     worker %= workers
-    blocks, done = all_blocks_of_one_worker(workers, worker, n_blocks)
+    blocks, done = all_blocks_of_one_worker(workers, loop, worker, n_blocks)
     shares = [range(n_blocks * w // workers, n_blocks * (w + 1) // workers) for w in range(workers)]
+    shares = [share if loop % 2 == 0 else share[::-1] for share in shares]
     assert blocks.tolist() == [b for w in range(workers) for b in shares[(worker + w) % workers]]
     assert done == n_blocks
 

@@ -161,7 +161,11 @@ def nothing_taken(loops, threads, most_blocks):
 
 @helper
 def next_block(counts, loop, worker, n_blocks, done):
-    """The next block for a worker of a loop, after it has done one (-1: none yet); -1 when all workers have done all."""
+    """The next block for a worker of a loop, after it has done one (-1: none yet); -1 when all workers have done all.
+
+    Loops of odd number take the blocks of a share from the last one on: after a loop of even number they begin with what
+    is in the caches still.
+    """
     workers = counts.shape[1] - 1
     if done >= 0:
         _count_one(counts, loop, workers)
@@ -172,7 +176,7 @@ def next_block(counts, loop, worker, n_blocks, done):
         if begin + _counted(counts, loop, share) < end:
             block = begin + _count_one(counts, loop, share)
             if block < end:
-                return block
+                return block if loop % 2 == 0 else begin + end - 1 - block
     asked = 0
     while _counted(counts, loop, workers) < n_blocks:
         asked += 1

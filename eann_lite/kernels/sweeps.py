@@ -2,7 +2,9 @@
 
 Which stage runs when, on which atoms; the loops of a stage over a block of atoms stand in the files of this folder, the
 mathematics in the order of the paper in ``reference``.  One thread works on one block; a stage that reads what others
-wrote for neighbours starts a new loop over blocks (``shares``).
+wrote for neighbours starts a new loop over blocks (``shares``).  Loops of odd number go through the blocks the other way
+round.  The number of step t is t going forward and t + 1 going back: each begins with the blocks that the one before
+ended with, which are in the caches still.
 """
 
 from eann_lite.compiled import Kernel, helper
@@ -119,24 +121,24 @@ def _forces(b, batch, values, forces):
 def _reverse(worker, counts, potential, batch, values, forces, virials):
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     for t in range(steps - 1, -1, -1):
-        b = next_block(counts, t, worker, n_blocks, -1)
+        b = next_block(counts, t + 1, worker, n_blocks, -1)
         while b >= 0:
             _step_reverse(b, t, potential, batch, values, forces, virials)
-            b = next_block(counts, t, worker, n_blocks, b)
-        b = next_block(counts, steps + t, worker, n_blocks, -1)
+            b = next_block(counts, t + 1, worker, n_blocks, b)
+        b = next_block(counts, steps + 1 + t, worker, n_blocks, -1)
         while b >= 0:
             if t > 0:
                 _gather(b, t, potential, batch, values)
             else:
                 _forces(b, batch, values, forces)
-            b = next_block(counts, steps + t, worker, n_blocks, b)
+            b = next_block(counts, steps + 1 + t, worker, n_blocks, b)
 
 
 @Kernel
 def reverse(threads, potential, batch, values, forces, virials):
     """forces (N, 3) in eV/Angstrom and virials (N, 3, 3) in eV of all atoms, after ``forward``."""
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(2 * steps, threads, n_blocks)
+    counts = nothing_taken(2 * steps + 1, threads, n_blocks)
     run_workers(_reverse, threads, counts.shape[1] - 1, counts, potential, batch, values, forces, virials)
 
 
@@ -233,7 +235,7 @@ def _reverse_tangent(
 ):  # fmt: skip
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     for t in range(steps - 1, -1, -1):
-        b = next_block(counts, t, worker, n_blocks, -1)
+        b = next_block(counts, t + 1, worker, n_blocks, -1)
         while b >= 0:
             if t + 1 == steps:
                 _seeds(b, potential, batch, tangents, energy_weights)
@@ -241,16 +243,16 @@ def _reverse_tangent(
                 b, t, moving, potential, batch, values, tangents, network_bar_dot, contraction_bar_dot,
                 exponents_bar_dot, centers_bar_dot,
             )  # fmt: skip
-            b = next_block(counts, t, worker, n_blocks, b)
+            b = next_block(counts, t + 1, worker, n_blocks, b)
         # What blocks pass back to others, and pieces of what they give to the gradients of networks.
         n_tasks = n_blocks + networks.pieces(t, potential)
-        task = next_block(counts, steps + t, worker, n_tasks, -1)
+        task = next_block(counts, steps + 1 + t, worker, n_tasks, -1)
         while task >= 0:
             if task < n_blocks:
                 _gather_tangent(task, t, batch, tangents)
             else:
                 networks.add_up_blocks(task - n_blocks, t, potential, batch.blocks, network_bar_dot, gradient)
-            task = next_block(counts, steps + t, worker, n_tasks, task)
+            task = next_block(counts, steps + 1 + t, worker, n_tasks, task)
 
 
 @helper
@@ -286,7 +288,7 @@ def reverse_tangent(
     needed: an ordinary gradient of seeds times energies.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(2 * steps, threads, n_blocks)
+    counts = nothing_taken(2 * steps + 1, threads, n_blocks)
     run_workers(
         _reverse_tangent, threads, counts.shape[1] - 1, counts, moving, potential, batch, values, tangents,
         energy_weights, network_bar_dot, contraction_bar_dot, exponents_bar_dot, centers_bar_dot, gradient,
@@ -313,27 +315,27 @@ def _forces_along(
 ):  # fmt: skip
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
     for t in range(steps - 1, -1, -1):
-        b = next_block(counts, t, worker, n_blocks, -1)
+        b = next_block(counts, t + 1, worker, n_blocks, -1)
         while b >= 0:
             _step_reverse_tangent(
                 b, t, True, potential, batch, values, tangents, network_bar_dot, contraction_bar_dot,
                 exponents_bar_dot, centers_bar_dot,
             )  # fmt: skip
-            b = next_block(counts, t, worker, n_blocks, b)
-        b = next_block(counts, steps + t, worker, n_blocks, -1)
+            b = next_block(counts, t + 1, worker, n_blocks, b)
+        b = next_block(counts, steps + 1 + t, worker, n_blocks, -1)
         while b >= 0:
             _gather_tangent(b, t, batch, tangents)
-            b = next_block(counts, steps + t, worker, n_blocks, b)
-    b = next_block(counts, 2 * steps, worker, n_blocks, -1)
+            b = next_block(counts, steps + 1 + t, worker, n_blocks, b)
+    b = next_block(counts, 2 * steps + 1, worker, n_blocks, -1)
     while b >= 0:
         _pair_gradients_tangent(
             b, potential, batch, values, tangents, slope, slope_dot, pair_gradient_dot, forces_dot
         )  # fmt: skip
-        b = next_block(counts, 2 * steps, worker, n_blocks, b)
-    b = next_block(counts, 2 * steps + 1, worker, n_blocks, -1)
+        b = next_block(counts, 2 * steps + 1, worker, n_blocks, b)
+    b = next_block(counts, 2 * steps + 2, worker, n_blocks, -1)
     while b >= 0:
         _forces(b, batch, values, forces_dot)
-        b = next_block(counts, 2 * steps + 1, worker, n_blocks, b)
+        b = next_block(counts, 2 * steps + 2, worker, n_blocks, b)
 
 
 @Kernel
@@ -348,7 +350,7 @@ def forces_along(
     lost.
     """
     steps, n_blocks = values.coefficients.shape[0], batch.blocks.shape[0]
-    counts = nothing_taken(2 * steps + 2, threads, n_blocks)
+    counts = nothing_taken(2 * steps + 3, threads, n_blocks)
     run_workers(
         _forces_along, threads, counts.shape[1] - 1, counts, potential, batch, values, tangents, network_bar_dot,
         contraction_bar_dot, exponents_bar_dot, centers_bar_dot, slope, slope_dot, pair_gradient_dot, forces_dot,
