@@ -19,7 +19,7 @@ from eann_lite.compilation.borrowed import borrowing
 INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
 #: So many rows of radial functions before they are needed they are asked for: what comes from the third cache or from
 #: memory has arrived then.
-AHEAD = 32
+AHEAD = 64
 
 
 def opened(context, builder, array_type, value):
@@ -60,13 +60,16 @@ def at(builder, address, kind):
 
 
 def prefetch(builder, address, stride):
-    """Ask for the number ``AHEAD`` strides (in bytes) after an address, wherever that is: no array need go so far."""
+    """Ask for the number ``AHEAD`` strides (in bytes) after an address, wherever that is: no array need go so far.
+
+    Into the second cache: the first one can wait for few cache lines at a time.
+    """
     pointer, kind = _BYTE.as_pointer(), ir.IntType(32)
     signature = ir.FunctionType(ir.VoidType(), [pointer, kind, kind, kind])
     function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], signature)
     address = builder.gep(address, [builder.mul(ir.Constant(INDEX, AHEAD), stride)])
-    to_read, keep_near, data = 0, 3, 1
-    builder.call(function, [address, *(ir.Constant(kind, n) for n in (to_read, keep_near, data))])
+    to_read, second_cache, data = 0, 2, 1
+    builder.call(function, [address, *(ir.Constant(kind, n) for n in (to_read, second_cache, data))])
 
 
 def multiply(builder, a, b):
