@@ -12,7 +12,7 @@ when what a gradient works on is more than the caches hold, and reading them wou
 
 from eann_lite.kernels.radial import parameter_tangents, relative_slope
 from eann_lite.kernels.tiles import tile_maker
-from eann_lite.kernels.vectors import address_of, at, multiply, multiply_add, plus, prefetch, rolled_range
+from eann_lite.kernels.vectors import AHEAD, address_of, at, multiply, multiply_add, plus, prefetch, rolled_range
 
 
 class _Rows:
@@ -59,7 +59,7 @@ def orbital_sums_tile(tile, y, angular, first, radial, neighbor, coefficients):
     angular_rows = [address_of(builder, angular.base, (tile.index(a), angular.strides[0])) for a in tile.some]
     with rolled_range(builder, n_pairs) as loop:
         p = builder.add(begin, loop.index)
-        prefetch(builder, tile.address(radial, p), radial.strides[0])
+        prefetch(builder, tile.address(radial, plus(builder, p, AHEAD)))
         orbital = multiply(builder, rows.load(radial, p), rows.load(coefficients, tile.chosen(neighbor, p)))
         for row, total in zip(angular_rows, sums):
             tile.add(total, tile.number(address_of(builder, row, (loop.index, angular.strides[1]))), orbital)
@@ -77,7 +77,7 @@ def messages_tile(tile, sums_bar, angular, first, radial, rows_of_pairs, message
         tile.add_column(sums, tile.column_of(angular, begin, loop.index), rows.load(own, loop.index))
     for r, s in enumerate(tile.sums(sums)):
         p = tile.index(r)
-        prefetch(builder, tile.address(radial, p), radial.strides[0])
+        prefetch(builder, tile.address(radial, plus(builder, p, AHEAD)))
         factor = rows.load(radial, p)
         rows.change(message, tile.chosen(rows_of_pairs, p), lambda before: multiply_add(builder, factor, s, before))
 

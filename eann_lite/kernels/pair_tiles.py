@@ -11,6 +11,7 @@ from numba.extending import intrinsic
 
 from eann_lite.kernels.radial import radial_slope
 from eann_lite.kernels.vectors import (
+    AHEAD,
     INDEX,
     address_of,
     at,
@@ -26,6 +27,8 @@ from eann_lite.kernels.vectors import (
     rolled_range,
 )
 
+#: Bytes of coefficients of all atoms and steps that stay in the second cache beside what is read once.
+IN_SECOND_CACHE = 2**20
 #: The arrays that a tile takes, in this order.
 ARRAYS = (
     "radial", "log_slope", "distance", "angular", "slopes", "slope_place", "sums_bar", "coefficients", "neighbor",
@@ -78,6 +81,7 @@ class _TileCode:
 
     def write(self):
         """Code of the whole tile."""
+        self._ask_for_next()
         builder, n_monomials, two = self.builder, self.arrays["sums_bar"][2][2], ir.Constant(INDEX, 2)
         # Two at a time, as each row of coefficients that is loaded then serves twice.
         in_twos = builder.mul(builder.sdiv(n_monomials, two), two)
@@ -86,6 +90,21 @@ class _TileCode:
         with builder.if_then(builder.icmp_signed("<", in_twos, n_monomials)):
             self._add_monomials(in_twos, 1)
         self._store_sums()
+
+    def _ask_for_next(self):
+        """Ask for the coefficients of as many pairs after these, where all that there are fill the second cache."""
+        builder, (_, strides, shape) = self.builder, self.arrays["coefficients"]
+        last = plus(builder, self.arrays["neighbor"][2][0], -1)
+        many = builder.icmp_signed(">", builder.mul(shape[0], strides[0]), ir.Constant(INDEX, IN_SECOND_CACHE))
+        with builder.if_then(many):
+            rows = []
+            for pair in self.pairs:
+                after = plus(builder, pair, len(self.some))
+                after = builder.select(builder.icmp_signed("<", after, last), after, last)
+                rows.append(self._gaussians_of("coefficients", ir.Constant(INDEX, 0), self._index("neighbor", after)))
+            with rolled_range(builder, shape[0]) as step:
+                for row in rows:
+                    prefetch(builder, address_of(builder, row, (step.index, strides[0])))
 
     def _add_monomials(self, first, count):
         """What the monomials from ``first`` on, ``count`` of them, add to all sums."""
@@ -123,9 +142,8 @@ class _TileCode:
         distances = self._columns_of("distance", ir.Constant(INDEX, 0))
         log_slopes = self._row("log_slope", self.first_pair)
         for r in self.some:
-            radial = self._gaussians_of("radial", self.pairs[r])
-            prefetch(builder, radial, self.arrays["radial"][1][0])
-            radial = self._load(radial)
+            prefetch(builder, self._gaussians_of("radial", plus(builder, self.pairs[r], AHEAD)))
+            radial = self._load(self._gaussians_of("radial", self.pairs[r]))
             s = self._index("species", self.others[r])
             centers, exponents = (self._load(self._gaussians_of(name, s)) for name in ("centers", "exponents"))
             slope = radial_slope(

@@ -59,15 +59,14 @@ def at(builder, address, kind):
     return builder.bitcast(address, kind.as_pointer())
 
 
-def prefetch(builder, address, stride):
-    """Ask for the number ``AHEAD`` strides (in bytes) after an address, wherever that is: no array need go so far.
+def prefetch(builder, address):
+    """Ask for the cache line that an address is in, wherever that is: no array need go so far.
 
     Into the second cache: the first one can wait for few cache lines at a time.
     """
     pointer, kind = _BYTE.as_pointer(), ir.IntType(32)
     signature = ir.FunctionType(ir.VoidType(), [pointer, kind, kind, kind])
     function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], signature)
-    address = builder.gep(address, [builder.mul(ir.Constant(INDEX, AHEAD), stride)])
     to_read, second_cache, data = 0, 2, 1
     builder.call(function, [address, *(ir.Constant(kind, n) for n in (to_read, second_cache, data))])
 
