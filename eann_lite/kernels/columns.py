@@ -7,6 +7,7 @@ from numba.extending import intrinsic
 
 from eann_lite.kernels.vectors import (
     INDEX,
+    VECTORS_AHEAD,
     address_of,
     at,
     element_of,
@@ -14,6 +15,8 @@ from eann_lite.kernels.vectors import (
     multiply,
     multiply_add,
     opened,
+    plus,
+    prefetch,
     repeated,
     square_root,
     sum_of_lanes,
@@ -96,11 +99,24 @@ class _Columns:
         self.builder, self.size = builder, ir.Constant(INDEX, element_of(array_type)[1])
         self.base, (self.stride, _), _ = opened(context, builder, array_type, value)
 
+    def _address(self, row, column):
+        return address_of(self.builder, self.base, (row, self.stride), (column, self.size))
+
     def _place(self, kind, row, column):
-        return at(self.builder, address_of(self.builder, self.base, (row, self.stride), (column, self.size)), kind)
+        return at(self.builder, self._address(row, column), kind)
 
     def load(self, kind, row, column):
         return self.builder.load(self._place(kind, row, column), align=4)
+
+    def ask_for_later(self, column):
+        """Ask for the vectors of later pairs than those from a column on."""
+        for axis in range(3):
+            prefetch(self.builder, self._address(ir.Constant(INDEX, axis), plus(self.builder, column, VECTORS_AHEAD)))
+
+    def vectors(self, kind, column):
+        """The three components of the vectors of some pairs; those of later ones are asked for."""
+        self.ask_for_later(column)
+        return [self.load(kind, ir.Constant(INDEX, axis), column) for axis in range(3)]
 
     def store(self, value, row, column):
         self.builder.store(value, self._place(value.type, row, column), align=4)
@@ -127,7 +143,12 @@ def recursive_products(typing_context, x, begin, end, parent, axis, z):
         count, element = builder.sub(arguments[2], begin), element_of(signature.args[0])[0]
         x, z = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 5))
         row_of, n_rows = _tables(context, builder, signature, arguments, (3, 4))
-        _over_columns(builder, count, element, lambda kind, c: z.store(filled(kind, 1.0), zero, c))
+
+        def first(kind, c):
+            x.ask_for_later(builder.add(begin, c))
+            z.store(filled(kind, 1.0), zero, c)
+
+        _over_columns(builder, count, element, first)
         with cgutils.for_range_slice(builder, one, n_rows, one) as (a, _):
             row, component = row_of(a)
 
@@ -153,7 +174,12 @@ def recursive_products_tangent(typing_context, x, x_dot, begin, end, parent, axi
         count, element = builder.sub(arguments[3], begin), element_of(signature.args[0])[0]
         x, x_dot, z, z_dot = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 6, 7))
         row_of, n_rows = _tables(context, builder, signature, arguments, (4, 5))
-        _over_columns(builder, count, element, lambda kind, c: z_dot.store(filled(kind, 0.0), zero, c))
+
+        def first(kind, c):
+            x_dot.ask_for_later(builder.add(begin, c))
+            z_dot.store(filled(kind, 0.0), zero, c)
+
+        _over_columns(builder, count, element, first)
         with cgutils.for_range_slice(builder, one, n_rows, one) as (a, _):
             row, component = row_of(a)
 
@@ -253,8 +279,7 @@ def second_degree_products(typing_context, x, begin, end, z):
         x, z = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 3))
 
         def body(kind, c):
-            along = [x.load(kind, ir.Constant(INDEX, axis), builder.add(begin, c)) for axis in range(3)]
-            rows = [filled(kind, 1.0)]
+            along, rows = x.vectors(kind, builder.add(begin, c)), [filled(kind, 1.0)]
             for parent, axis in SECOND_DEGREE:
                 rows.append(multiply(builder, rows[parent], along[axis]) if parent else along[axis])
             for a, row in enumerate(rows):
@@ -277,9 +302,7 @@ def second_degree_products_tangent(typing_context, x, x_dot, begin, end, z, z_do
 
         def body(kind, c):
             p = builder.add(begin, c)
-            along, along_dot = (
-                [array.load(kind, ir.Constant(INDEX, axis), p) for axis in range(3)] for array in (x, x_dot)
-            )
+            along, along_dot = (array.vectors(kind, p) for array in (x, x_dot))
             rows, rows_dot = [filled(kind, 1.0)], [filled(kind, 0.0)]
             for parent, axis in SECOND_DEGREE:
                 if parent:

@@ -17,9 +17,11 @@ from numba.extending import intrinsic
 from eann_lite.compilation.borrowed import borrowing
 
 INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
-#: So many rows of radial functions before they are needed they are asked for: what comes from the third cache or from
+#: So many pairs before their radial functions are needed these are asked for: what comes from the third cache or from
 #: memory has arrived then.
 AHEAD = 64
+#: The same for vectors, which are read of all pairs of an atom at once: the next two atoms' have come then.
+VECTORS_AHEAD = 192
 
 
 def opened(context, builder, array_type, value):
