@@ -86,28 +86,32 @@ def _reference(report, recursions, stack):
 
 
 def sizes(report):
-    """Everything over the number of atoms, with the exponent."""
+    """Everything over the number of atoms, with the exponent; all sizes take turns, as the machine's speed varies."""
     model, methane_model = systems.model(), systems.model(elements=("C", "H"))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    timers, neighbours, n_all = {}, {}, 0
     for n_atoms in (5, *(QUICK_SIZES if report.quick else SIZES)):
-        if n_atoms * BYTES_PER_ATOM > 0.7 * memory:
-            print(f"{n_atoms} atoms are left out: {n_atoms * BYTES_PER_ATOM / 1e9:.0f} GB may not fit in memory")
-            continue
+        n_all += n_atoms
+        if n_all * BYTES_PER_ATOM > 0.7 * memory:
+            print(f"{n_atoms} atoms are left out: {n_all * BYTES_PER_ATOM / 1e9:.0f} GB may not fit in memory")
+            break
         atoms, potential = (systems.methane(), methane_model) if n_atoms == 5 else (systems.water(n_atoms), model)
         cutoff = potential.specification.cutoff
-        neighbours = systems.neighbours(atoms, cutoff)
-        timers = {"forces": calls.energy_and_forces(potential, atoms), "list": calls.neighbour_list(atoms, cutoff)}
+        neighbours[n_atoms] = systems.neighbours(atoms, cutoff)
+        timers["forces", n_atoms] = calls.energy_and_forces(potential, atoms)
+        timers["list", n_atoms] = calls.neighbour_list(atoms, cutoff)
         if n_atoms <= GRADIENT_ATOMS:
-            timers["gradient"] = calls.loss_gradient(potential, atoms)
-            timers["energy"] = calls.energy_and_forces(potential, atoms, ("energy",))
-        times = report.take_turns(timers)
-        for what in timers:
-            floor = None if what == "list" else work(potential.specification, neighbours, what)
-            if what in ("forces", "gradient"):
-                label = {"forces": "E + F", "gradient": "gradient"}[what]
-                report.add_per_atom(f"{label}, {n_atoms} atoms", times, what, n_atoms, floor)
-            least = floor and 1e6 * floor.seconds(times.rate) * n_atoms
-            report.point("atoms", what, n_atoms, 1e6 * times.median(what), least)
+            timers["gradient", n_atoms] = calls.loss_gradient(potential, atoms)
+            timers["energy", n_atoms] = calls.energy_and_forces(potential, atoms, ("energy",))
+    times = report.take_turns(timers, longest=300.0)
+    for what, n_atoms in timers:
+        spec = (methane_model if n_atoms == 5 else model).specification
+        floor = None if what == "list" else work(spec, neighbours[n_atoms], what)
+        if what in ("forces", "gradient"):
+            label = {"forces": "E + F", "gradient": "gradient"}[what]
+            report.add_per_atom(f"{label}, {n_atoms} atoms", times, (what, n_atoms), n_atoms, floor)
+        least = floor and 1e6 * floor.seconds(times.rate) * n_atoms
+        report.point("atoms", what, n_atoms, 1e6 * times.median((what, n_atoms)), least)
     for what, label in (("forces", "E + F"), ("list", "neighbour list"), ("gradient", "gradient")):
         fitted = [row for row in report.points["atoms"][what] if FITTED[0] <= row[0] <= FITTED[1]]
         value = exponent([row[0] for row in fitted], [row[1] for row in fitted])

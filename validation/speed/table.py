@@ -22,10 +22,13 @@ class Report:
     def __init__(self, quick, against=None):
         self.quick, self.against, self.rows, self.points = quick, against, [], {}
 
-    def take_turns(self, functions, others=None):
-        """``Times`` of functions of this process and, among them, of seconds(loops) of ``others``."""
+    def take_turns(self, functions, others=None, longest=20.0):
+        """``Times`` of functions of this process and, among them, of seconds(loops) of ``others``.
+
+        longest : after so many seconds (8 of a quick run) no further round begins, but there are three.
+        """
         timers = {name: here(function) for name, function in functions.items()} | (others or {})
-        return take_turns(timers, *((3, 0.25, 8.0) if self.quick else (7, 0.25, 20.0)))
+        return take_turns(timers, *((3, 0.25, 8.0) if self.quick else (7, 0.25, longest)))
 
     def add(self, what, value, unit, floor=None, spread=None, published=None, note=""):
         """One row; for a unit per second more is better, for all others less."""
