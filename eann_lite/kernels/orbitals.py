@@ -9,16 +9,21 @@ passes back to its orbitals R_k(r_p) c^t_jk; it is made anew where it is needed:
 from eann_lite.compiled import helper
 from eann_lite.kernels import dense
 from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_and_tangents
-from eann_lite.kernels.row_operations import sum_of_rows
+from eann_lite.kernels.row_operations import ask_for_rows, sum_of_rows
 from eann_lite.kernels.rows import fill_rows
+from eann_lite.kernels.vectors import IN_SECOND_CACHE
 
 
 @helper
 def orbital_sums(start, stop, t, potential, batch, values):
     """B_iak of step t = sum over pairs p: i->j of A_a(r_p) R_k(r_p) c_jk."""
     angular = columns_of_pairs(values.sums.shape[2], start, stop, batch.first, values.radial)
-    arguments = values.sums[t], angular, batch.first, values.radial, batch.neighbor, values.coefficients[t]
+    first, neighbor, coefficients = batch.first, batch.neighbor, values.coefficients[t]
+    arguments = values.sums[t], angular, first, values.radial, neighbor, coefficients
+    many = values.coefficients.nbytes > IN_SECOND_CACHE
     for i in range(start, stop):
+        if many and i + 1 < stop:
+            ask_for_rows(coefficients, neighbor, first[i + 1], first[i + 2])
         monomials(i, potential, batch, values, angular)
         dense.orbital_sums(i, arguments)
 

@@ -12,6 +12,7 @@ from numba.extending import intrinsic
 from eann_lite.kernels.radial import radial_slope
 from eann_lite.kernels.vectors import (
     AHEAD,
+    IN_SECOND_CACHE,
     INDEX,
     address_of,
     at,
@@ -27,8 +28,6 @@ from eann_lite.kernels.vectors import (
     rolled_range,
 )
 
-#: Bytes of coefficients of all atoms and steps that stay in the second cache beside what is read once.
-IN_SECOND_CACHE = 2**20
 #: The arrays that a tile takes, in this order.
 ARRAYS = (
     "radial", "log_slope", "distance", "angular", "slopes", "slope_place", "sums_bar", "coefficients", "neighbor",
@@ -92,7 +91,7 @@ class _TileCode:
         self._store_sums()
 
     def _ask_for_next(self):
-        """Ask for the coefficients of as many pairs after these, where all that there are fill the second cache."""
+        """Ask for the coefficients of as many pairs after these, where those of all atoms do not stay in that cache."""
         builder, (_, strides, shape) = self.builder, self.arrays["coefficients"]
         last = plus(builder, self.arrays["neighbor"][2][0], -1)
         many = builder.icmp_signed(">", builder.mul(shape[0], strides[0]), ir.Constant(INDEX, IN_SECOND_CACHE))

@@ -13,6 +13,7 @@ from eann_lite.kernels.vectors import (
     index_at,
     opened,
     plus,
+    prefetch,
     repeated,
 )
 
@@ -106,3 +107,18 @@ def sum_of_rows(typing_context, x, rows, begin, end, z, n):
         return context.get_dummy_value()
 
     return types.void(x, rows, types.intp, types.intp, z, types.intp), generate
+
+
+@intrinsic
+def ask_for_rows(typing_context, x, rows, begin, end):
+    """Ask for x[rows[p]] for p from begin to end (``vectors.prefetch``); a row is one cache line."""
+
+    def generate(context, builder, signature, arguments):
+        x_base, x_strides, _ = opened(context, builder, signature.args[0], arguments[0])
+        rows, _, _ = opened(context, builder, signature.args[1], arguments[1])
+        with cgutils.for_range_slice(builder, arguments[2], arguments[3], ir.Constant(INDEX, 1)) as (p, _):
+            row = index_at(builder, rows, signature.args[1], p)
+            prefetch(builder, address_of(builder, x_base, (row, x_strides[0])))
+        return context.get_dummy_value()
+
+    return types.void(x, rows, types.intp, types.intp), generate
