@@ -11,7 +11,7 @@ from eann_lite.kernels import dense
 from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_and_tangents
 from eann_lite.kernels.row_operations import ask_for_rows, sum_of_rows
 from eann_lite.kernels.rows import fill_rows
-from eann_lite.kernels.vectors import IN_SECOND_CACHE
+from eann_lite.kernels.vectors import ATOMS_AHEAD, IN_SECOND_CACHE
 
 
 @helper
@@ -97,4 +97,6 @@ def gather(start, stop, batch, message, coefficients_bar):
     """coefficients_bar (N, K) += what all blocks pass back to j, for every j of start to stop."""
     first, rows = batch.atom_first, batch.atom_rows
     for j in range(start, stop):
+        if j + ATOMS_AHEAD < stop:
+            ask_for_rows(message, rows, first[j + ATOMS_AHEAD], first[j + ATOMS_AHEAD + 1])
         sum_of_rows(message, rows, first[j], first[j + 1], coefficients_bar, j)

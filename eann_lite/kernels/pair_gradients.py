@@ -20,8 +20,9 @@ from eann_lite.kernels.dense import LONG_VECTORS
 from eann_lite.kernels.monomials import columns_of_pairs, monomial_slopes, monomials
 from eann_lite.kernels.pair_tiles import pair_tile
 from eann_lite.kernels.repulsion import add_zbl_slopes
+from eann_lite.kernels.row_operations import ask_for_rows
 from eann_lite.kernels.rows import fill_rows
-from eann_lite.kernels.vectors import line
+from eann_lite.kernels.vectors import ATOMS_AHEAD, line
 
 
 def pairs_in_tiles(n_bytes, height):
@@ -121,6 +122,8 @@ def add_recoil(start, stop, batch, recoil, forces):
     """forces (N, 3) += what all blocks pass back to j, for every j of start to stop, after ``pair_gradients``."""
     first, rows = batch.atom_first, batch.atom_rows
     for j in range(start, stop):
+        if j + ATOMS_AHEAD < stop:
+            ask_for_rows(recoil, rows, first[j + ATOMS_AHEAD], first[j + ATOMS_AHEAD + 1])
         x, y, z = forces[j, 0], forces[j, 1], forces[j, 2]
         for r in range(first[j], first[j + 1]):
             n = np.uint64(rows[r])

@@ -22,6 +22,8 @@ INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
 AHEAD = 64
 #: The same for vectors, which are read of all pairs of an atom at once: the next two atoms' have come then.
 VECTORS_AHEAD = 192
+#: What other blocks pass back to an atom is asked for so many atoms before it is summed up.
+ATOMS_AHEAD = 4
 #: So many bytes of coefficients of all atoms and steps stay in the second cache, whatever else passes through it.
 IN_SECOND_CACHE = 2**20
 
