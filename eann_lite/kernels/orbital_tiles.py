@@ -90,6 +90,7 @@ class _MovingPair:
         self.tile, self.rows, self.p = rows.tile, rows, p
         self.neighbor = self.tile.chosen(neighbor, p)
         self.element = self.tile.chosen(species, self.neighbor)
+        prefetch(self.tile.builder, self.tile.address(radial, plus(self.tile.builder, p, AHEAD)))
         self.radial = rows.load(radial, p)
         #: r - r_k
         self.d = self.tile.builder.fsub(rows.number(distance, p), rows.load(centers, self.element))
