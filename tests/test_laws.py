@@ -25,6 +25,7 @@ from strategies import (
 
 from eann_lite import Specification, Structure, reference
 from eann_lite.batches import draw_batch, pack_structures
+from eann_lite.kernels.vectors import IN_SECOND_CACHE
 from eann_lite.second_derivatives import hessian_products
 from eann_lite.training.objective import loss_gradient
 
@@ -81,6 +82,16 @@ def test_supercells_have_the_same_atomic_energies_and_forces(model, structure, t
     assert_same(large, reference.Result(copies * small.energy, *expected, None, None), 1e-10)
     if small.stress is not None:
         assert deviation(large.stress, small.stress) < 1e-10
+
+
+def test_supercells_whose_orbital_coefficients_leave_the_second_cache_have_the_same_energies_and_forces():
+    """Kernels ask for what they will need of so many atoms."""
+    model = random_model(Specification(elements=("H", "C"), cutoff=3.0, radial=8, densities=5, recursions=3), seed=1)
+    structure, times = large_cell(np.random.default_rng(1), 8), (9, 9, 9)
+    small, large = model.evaluate(structure), model.evaluate(repeated(structure, times))
+    assert large.energies.nbytes * 8 * (3 + 1) > IN_SECOND_CACHE  # (T + 1, N, K)
+    assert deviation(large.energies, np.tile(small.energies, 729)) < 1e-10
+    assert deviation(large.forces, np.tile(small.forces, (729, 1))) < 1e-10
 
 
 @given(models(), structures(kinds=PERIODIC), seeds)

@@ -91,7 +91,7 @@ class _TileCode:
         self._store_sums()
 
     def _ask_for_next(self):
-        """Ask for the coefficients of as many pairs after these, where those of all atoms do not stay in that cache."""
+        """Ask for the coefficients of as many pairs after these, where those of all do not stay in the second cache."""
         builder, (_, strides, shape) = self.builder, self.arrays["coefficients"]
         last = plus(builder, self.arrays["neighbor"][2][0], -1)
         many = builder.icmp_signed(">", builder.mul(shape[0], strides[0]), ir.Constant(INDEX, IN_SECOND_CACHE))

@@ -111,7 +111,7 @@ def sum_of_rows(typing_context, x, rows, begin, end, z, n):
 
 @intrinsic
 def ask_for_rows(typing_context, x, rows, begin, end):
-    """Ask for x[rows[p]] for p from begin to end (``vectors.prefetch``); a row is one cache line."""
+    """Ask for x[rows[p]], the cache line that it begins in, for p from begin to end: ``vectors.prefetch``."""
 
     def generate(context, builder, signature, arguments):
         x_base, x_strides, _ = opened(context, builder, signature.args[0], arguments[0])
