@@ -56,7 +56,8 @@ def take_turns(timers, repeats, shortest, longest):
     loops = {}
     for name, seconds in timers.items():
         seconds(1)  # compiles
-        loops[name] = max(1, round(shortest / max(seconds(1), 1e-7)))
+        # The best of three: right after that Python may look for objects that nobody needs, for half a second.
+        loops[name] = max(1, round(shortest / max(min(seconds(1) for _ in range(3)), 1e-7)))
     times = Times({name: [] for name in timers})
     start = time.perf_counter()
     for n in range(repeats):
