@@ -3,8 +3,8 @@
 Left to itself LLVM does not vectorise loops over 8 Gaussians with a length it does not know: it would have to check at
 run time that none of the arrays overlap.  These few pieces say what is meant: vectors of some numbers along the last,
 contiguous axis, of float64 or float32 as the arrays are.  LLVM cuts them into whatever the machine has.  They know
-nothing of the model.  What is made of them is in ``tiles``, ``orbital_tiles``, ``pair_tiles``, ``row_operations`` and
-``columns``.
+nothing of the model; how long before kernels read its arrays they ask for them stands here, for all kernels.  What is
+made of them is in ``tiles``, ``orbital_tiles``, ``pair_tiles``, ``row_operations`` and ``columns``.
 """
 
 from contextlib import contextmanager

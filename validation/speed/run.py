@@ -35,7 +35,8 @@ from timing import exponent  # noqa: E402
 
 #: Atoms of the fit of the exponent, and of what is left out above: a gradient needs far more memory.
 FITTED, GRADIENT_ATOMS = (192, 50_000), 12_288
-#: Memory that an evaluation is expected to take at most, bytes per atom: larger systems than fit are left out.
+#: Memory that an evaluation is expected to take at most, bytes per atom: systems that do not fit beside the smaller ones
+#: are left out.
 BYTES_PER_ATOM = 80_000
 SIZES = (24, 81, 192, 384, 1536, 6144, 12_288, 49_152, 98_304)
 SCANS = {
