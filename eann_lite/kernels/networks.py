@@ -529,14 +529,27 @@ def pieces(t, potential):
 
 
 @helper
+def place_of_block(b, t, potential, blocks, network_bar_dot, gradient):
+    """Where block b leaves what it gives to the gradient of its network: the first of an element in gradient (flat)."""
+    s = blocks[b, 2]
+    if b == 0 or blocks[b - 1, 2] != s:
+        return _vector(gradient, potential.starts[t, s], potential.network_sizes[t])
+    return network_bar_dot[b]
+
+
+@helper
 def add_up_blocks(piece, t, potential, blocks, network_bar_dot, gradient):
-    """Fill in gradient (flat) one of the pieces of step t, from what the blocks give in network_bar_dot (B, ..)."""
+    """Fill in gradient (flat) one of the pieces of step t, from what the blocks have left in their places."""
     size, n_elements = potential.network_sizes[t], potential.starts.shape[1]
     s, begin = piece % n_elements, piece // n_elements * PIECE
     total = _vector(gradient, potential.starts[t, s] + begin, min(PIECE, size - begin))
-    _clear(total)
+    found = False
     for b in range(blocks.shape[0]):
         if blocks[b, 2] == s:
-            given = _vector(network_bar_dot[b], begin, total.size)
-            for u in range(total.size):
-                total[u] += given[u]
+            if found:
+                given = _vector(network_bar_dot[b], begin, total.size)
+                for u in range(total.size):
+                    total[u] += given[u]
+            found = True
+    if not found:
+        _clear(total)

@@ -193,19 +193,19 @@ def forward_tangent(threads, potential, batch, values, tangents, direction, stra
 
 @helper
 def _step_reverse_tangent(
-    b, t, moving, potential, batch, values, tangents, network_bar_dot, contraction_bar_dot, exponents_bar_dot,
+    b, t, moving, potential, batch, values, tangents, of_network, contraction_bar_dot, exponents_bar_dot,
     centers_bar_dot,
 ):  # fmt: skip
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     if t + 1 < values.coefficients.shape[0]:
         networks.backward_tangent(
             start, stop, s, t, potential.recursion_maps, moving, potential, values, tangents,
-            values.coefficients_bar[t + 1], tangents.coefficients_bar[t + 1], network_bar_dot[b],
+            values.coefficients_bar[t + 1], tangents.coefficients_bar[t + 1], of_network,
         )  # fmt: skip
     else:
         networks.backward_tangent(
             start, stop, s, t, potential.energy_maps, moving, potential, values, tangents,
-            values.output_bar, tangents.output_bar, network_bar_dot[b],
+            values.output_bar, tangents.output_bar, of_network,
         )  # fmt: skip
         fill_rows(0, contraction_bar_dot.shape[1], contraction_bar_dot[b], 0.0)
     contraction.densities_reverse_tangent(start, stop, t, moving, potential, values, tangents, contraction_bar_dot[b])
@@ -240,8 +240,9 @@ def _reverse_tangent(
             if t + 1 == steps:
                 _seeds(b, potential, batch, tangents, energy_weights)
             _step_reverse_tangent(
-                b, t, moving, potential, batch, values, tangents, network_bar_dot, contraction_bar_dot,
-                exponents_bar_dot, centers_bar_dot,
+                b, t, moving, potential, batch, values, tangents,
+                networks.place_of_block(b, t, potential, batch.blocks, network_bar_dot, gradient),
+                contraction_bar_dot, exponents_bar_dot, centers_bar_dot,
             )  # fmt: skip
             b = next_block(counts, t + 1, worker, n_blocks, b)
         # What blocks pass back to others, and pieces of what they give to the gradients of networks.
@@ -318,7 +319,7 @@ def _forces_along(
         b = next_block(counts, t + 1, worker, n_blocks, -1)
         while b >= 0:
             _step_reverse_tangent(
-                b, t, True, potential, batch, values, tangents, network_bar_dot, contraction_bar_dot,
+                b, t, True, potential, batch, values, tangents, network_bar_dot[b], contraction_bar_dot,
                 exponents_bar_dot, centers_bar_dot,
             )  # fmt: skip
             b = next_block(counts, t + 1, worker, n_blocks, b)
