@@ -10,9 +10,24 @@ Tangents of radial functions are made in registers, not kept: they would take as
 when what a gradient works on is more than the caches hold, and reading them would take as long.
 """
 
+from llvmlite import ir
+
 from eann_lite.kernels.radial import parameter_tangents, relative_slope
 from eann_lite.kernels.tiles import tile_maker
-from eann_lite.kernels.vectors import AHEAD, address_of, at, multiply, multiply_add, plus, prefetch, rolled_range
+from eann_lite.kernels.vectors import (
+    AHEAD,
+    INDEX,
+    address_of,
+    at,
+    multiply,
+    multiply_add,
+    plus,
+    prefetch,
+    rolled_range,
+)
+
+#: Monomial 0 is 1, and its tangent 0: sums over monomials begin with what it is multiplied by.
+FIRST = ir.Constant(INDEX, 0)
 
 
 class _Rows:
@@ -71,9 +86,10 @@ def orbital_sums_tile(tile, y, angular, first, radial, neighbor, coefficients):
 @tile_maker
 def messages_tile(tile, sums_bar, angular, first, radial, rows_of_pairs, message):
     """message[rows_of_pairs[p]] += R_k S_pk, where S_pk = sum_a A_a(r_p) Bbar_iak; sums_bar (N, A, K)."""
-    builder, sums, rows = tile.builder, tile.zeros(), _Rows(tile, radial)
+    builder, rows = tile.builder, _Rows(tile, radial)
     own, begin = rows.of_atom(sums_bar), builder.sub(tile.first, tile.chosen(first, tile.atom))
-    with rolled_range(builder, angular.shape[0]) as loop:
+    sums = tile.sums_from(rows.load(own, FIRST))
+    with rolled_range(builder, angular.shape[0], 1) as loop:
         tile.add_column(sums, tile.column_of(angular, begin, loop.index), rows.load(own, loop.index))
     for r, s in enumerate(tile.sums(sums)):
         p = tile.index(r)
@@ -159,8 +175,8 @@ def messages_tangent_tile(
 
     with builder.if_else(moving) as (all_move, few_move):
         with all_move:
-            sums, sums_dot = tile.zeros(), tile.zeros()
-            with rolled_range(builder, angular.shape[0]) as loop:
+            sums, sums_dot = (tile.sums_from(rows.load(array, FIRST)) for array in (own, own_dot))
+            with rolled_range(builder, angular.shape[0], 1) as loop:
                 row, row_dot = rows.load(own, loop.index), rows.load(own_dot, loop.index)
                 start, start_dot = (tile.column_of(array, begin, loop.index) for array in (angular, angular_dot))
                 tile.add_column(sums, start, row)
@@ -169,8 +185,8 @@ def messages_tangent_tile(
             for r, (s, s_dot) in enumerate(zip(tile.sums(sums), tile.sums(sums_dot))):
                 pass_back(r, s, s_dot)
         with few_move:
-            sums_dot = tile.zeros()
-            with rolled_range(builder, angular.shape[0]) as loop:
+            sums_dot = tile.sums_from(rows.load(own_dot, FIRST))
+            with rolled_range(builder, angular.shape[0], 1) as loop:
                 tile.add_column(sums_dot, tile.column_of(angular, begin, loop.index), rows.load(own_dot, loop.index))
             for r, s_dot in enumerate(tile.sums(sums_dot)):
                 pass_back(r, None, s_dot)

@@ -93,7 +93,11 @@ class _Tile:
 
     def zeros(self):
         """A sum that is still zero for every row."""
-        return [cgutils.alloca_once_value(self.builder, ir.Constant(self.vector, None)) for _ in self.some]
+        return self.sums_from(ir.Constant(self.vector, None))
+
+    def sums_from(self, value):
+        """A sum that begins with a vector for every row."""
+        return [cgutils.alloca_once_value(self.builder, value) for _ in self.some]
 
     def add(self, total, a, b):
         """total += a b."""

@@ -123,9 +123,9 @@ def lanes(builder, a, b, chosen):
 
 
 @contextmanager
-def rolled_range(builder, count):
+def rolled_range(builder, end, start=0):
     """As ``cgutils.for_range``, as a loop that LLVM does not unroll: its body fills the registers as it is."""
-    with cgutils.for_range(builder, count) as loop:
+    with cgutils.for_range(builder, end, ir.Constant(INDEX, start)) as loop:
         yield loop
         last = builder.block
     module = builder.module
