@@ -110,9 +110,9 @@ class Buffers:
 
 def _aligned(size, dtype):
     """New array (size,) that begins with a cache line: rows of eight numbers then never lie across two."""
-    per_line = LINE // dtype.itemsize
+    per_line = LINE // np.dtype(dtype).itemsize
     flat = np.empty(size + per_line, dtype)
-    begin = -(flat.ctypes.data // dtype.itemsize) % per_line
+    begin = -(flat.ctypes.data // flat.itemsize) % per_line
     return flat[begin : begin + size]
 
 
@@ -137,8 +137,7 @@ class Sweeps:
         self.products = products_of_sums(specification)
         self._normed = any(stage.normed for stage in self.stages)
         self.dtype = PRECISIONS[precision]
-        self.vector = np.empty(self.layout.size, self.dtype)
-        self.transposed = np.empty(self.layout.size, self.dtype)
+        self.vector, self.transposed = (_aligned(self.layout.size, self.dtype) for _ in range(2))
         self.weights = weight_places(self.stages)
         self.potential = None
         self.buffers = Buffers(self.dtype)
