@@ -33,7 +33,7 @@ from eann_lite.formulas import (
 )
 from eann_lite.kernels.arrays import empty, full, matrix
 from eann_lite.kernels.dense import product
-from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows
+from eann_lite.kernels.rows import add_rows, copy_rows
 
 # Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.
 # Map 0, whose rows stand in another store, has as ROW the sum of the widths of all others.
@@ -242,11 +242,10 @@ def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output
         if maps[n, WEIGHT] < 0:
             copy_rows(0, n_rows, lin_dot, target)
             continue
-        if n < last:
-            fill_rows(0, n_rows, target, 0.0)
-        if maps[n, RESIDUAL] >= 0:
-            add_rows(0, n_rows, _rows(tangents.pre, place, maps, maps[n, RESIDUAL]), target)
-        product(lin_dot, matrix(theta, maps[n, WEIGHT], width, maps[n, OUT]), target, False)
+        adds_input = maps[n, RESIDUAL] >= 0
+        if adds_input:
+            copy_rows(0, n_rows, _rows(tangents.pre, place, maps, maps[n, RESIDUAL]), target)
+        product(lin_dot, matrix(theta, maps[n, WEIGHT], width, maps[n, OUT]), target, n < last and not adds_input)
 
 
 @helper
