@@ -80,18 +80,21 @@ def densities_reverse_tangent(start, stop, t, moving, potential, values, tangent
     """Tangent of ``densities_reverse``.
 
     This block's share of the gradient of W, or of V where there are power spectra, is added to contraction_bar_dot
-    ((L + 1) K, M), or (C, M).
+    ((L + 1) K, M), or (C, M); that of the last step, which comes first, is put there.
 
     Without ``moving`` the atoms stand still, and only the tangents of the seeds' adjoints count.
     """
+    fresh = t + 1 == values.coefficients.shape[0]
     if potential.products.shape[0] > 0:
-        _reverse_tangent_by_power(start, stop, t, moving, potential, values, tangents, contraction_bar_dot)
+        _reverse_tangent_by_power(start, stop, t, moving, fresh, potential, values, tangents, contraction_bar_dot)
     else:
+        if fresh:
+            fill_rows(0, contraction_bar_dot.shape[0], contraction_bar_dot, 0.0)
         _reverse_tangent_by_monomials(start, stop, t, moving, potential, values, tangents, contraction_bar_dot)
 
 
 @helper
-def _reverse_tangent_by_power(start, stop, t, moving, potential, values, tangents, power_contraction_bar_dot):
+def _reverse_tangent_by_power(start, stop, t, moving, fresh, potential, values, tangents, power_contraction_bar_dot):
     weight, n_products = potential.weight, potential.products.shape[0]
     sums, sums_dot = values.sums[t, start:stop], tangents.sums[t, start:stop]
     sums_bar_dot = tangents.sums_bar[t % tangents.sums_bar.shape[0], start:stop]
@@ -101,7 +104,7 @@ def _reverse_tangent_by_power(start, stop, t, moving, potential, values, tangent
     product(density_bar_dot, potential.power_contraction_transposed, rows, True)
     power_spectra_reverse(rows, sums, weight, True, sums_bar_dot)
     power_spectra(sums, weight, rows)
-    product(rows.T, density_bar_dot, power_contraction_bar_dot, False)
+    product(rows.T, density_bar_dot, power_contraction_bar_dot, fresh)
     if moving:
         power_spectra_reverse(values.power_bar[t, start:stop], sums_dot, weight, False, sums_bar_dot)
         power_spectra_tangent(sums, sums_dot, weight, rows)

@@ -207,7 +207,6 @@ def _step_reverse_tangent(
             start, stop, s, t, potential.energy_maps, moving, potential, values, tangents,
             values.output_bar, tangents.output_bar, of_network,
         )  # fmt: skip
-        fill_rows(0, contraction_bar_dot.shape[1], contraction_bar_dot[b], 0.0)
     contraction.densities_reverse_tangent(start, stop, t, moving, potential, values, tangents, contraction_bar_dot[b])
     orbitals.messages_tangent(
         b, t, moving, potential, batch, values, tangents, exponents_bar_dot[b], centers_bar_dot[b]
