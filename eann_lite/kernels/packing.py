@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from eann_lite.compiled import compile_loops, helper
+from eann_lite.compiled import compile_loops, helper, helper_on_separate_arrays
 from eann_lite.kernels.arguments import Batch
 from eann_lite.kernels.arrays import bytes_of, empty, full
 from eann_lite.kernels.lattice import FLATTEST
@@ -42,10 +42,10 @@ def drawn(
     neighbor_of_batch, image_of_batch = empty(n_pairs, np.int32), empty(n_pairs, np.int32)
     for n in range(n_atoms):
         i, q = order[n], structure[n]
-        before, move, of_images = first[i] - first_of_batch[n], start[q] - offsets[chosen[q]], images_before[q]
-        for p in range(first_of_batch[n], first_of_batch[n + 1]):
-            neighbor_of_batch[p] = place[neighbor[before + p] + move]
-            image_of_batch[p] = of_images + image[before + p]
+        move, before = start[q] - offsets[chosen[q]], np.int32(images_before[q])
+        given, found = slice(first[i], first[i + 1]), slice(first_of_batch[n], first_of_batch[n + 1])
+        _neighbors_of_atom(neighbor[given], move, place, neighbor_of_batch[found])
+        _images_of_atom(image[given], before, image_of_batch[found])
     blocks = _blocks(segments, block)
     row, block_first, atom_first, atom_rows = _rows_of_blocks(blocks, first_of_batch, neighbor_of_batch)
     batch = Batch(
@@ -53,6 +53,20 @@ def drawn(
         image_of_batch, images, blocks, row, block_first, atom_first, atom_rows, segments, threaded,
     )  # fmt: skip
     return batch, bytes_of(batch)
+
+
+@helper_on_separate_arrays
+def _neighbors_of_atom(neighbor, move, place, neighbor_of_batch):
+    """Where the neighbours of one atom's pairs went."""
+    for n in range(neighbor.size):
+        neighbor_of_batch[n] = place[np.uint64(neighbor[n] + move)]  # Without a sign, as in ``geometry``.
+
+
+@helper_on_separate_arrays
+def _images_of_atom(image, before, image_of_batch):
+    """The images of one atom's pairs, after those of other structures."""
+    for n in range(image.size):
+        image_of_batch[n] = image[n] + before
 
 
 @helper
@@ -133,15 +147,8 @@ def _rows_of_blocks(blocks, first, neighbor):
     atom = empty(neighbor.size, np.int32)  # That of each row, of which there are no more than pairs.
     rows = 0
     for b in range(blocks.shape[0]):
-        first_row = block_first[b] = rows
-        for p in range(first[blocks[b, 0]], first[blocks[b, 1]]):
-            j = np.uint64(neighbor[p])  # Without a sign, as in ``geometry``.
-            own = last[j]
-            if own < first_row:
-                own = last[j] = rows
-                atom[rows] = neighbor[p]
-                rows += 1
-            row[p] = own
+        block_first[b], pairs = rows, slice(first[blocks[b, 0]], first[blocks[b, 1]])
+        rows = _rows_of_block(neighbor[pairs], rows, last, atom, row[pairs])
     block_first[blocks.shape[0]] = rows
     for r in range(rows):
         atom_first[atom[r] + 1] += 1
@@ -152,6 +159,21 @@ def _rows_of_blocks(blocks, first, neighbor):
         atom_rows[place[atom[r]]] = r
         place[atom[r]] += 1
     return row, block_first, atom_first, atom_rows
+
+
+@helper_on_separate_arrays
+def _rows_of_block(neighbor, first_row, last, atom, row):
+    """row of the pairs of one block, whose first row is ``first_row``; returns the row after its last one."""
+    rows = first_row
+    for p in range(neighbor.size):
+        j = np.uint64(neighbor[p])  # Without a sign, as in ``geometry``.
+        own = last[j]
+        if own < first_row:
+            own = last[j] = rows
+            atom[rows] = neighbor[p]
+            rows += 1
+        row[p] = own
+    return rows
 
 
 @compile_loops
