@@ -13,7 +13,8 @@ import numpy as np
 
 from eann_lite.compiled import formula, helper
 from eann_lite.formulas import cutoff_function, exponential
-from eann_lite.kernels.arrays import empty
+from eann_lite.kernels.arrays import empty, matrix
+from eann_lite.kernels.columns import lengths
 from eann_lite.kernels.radial import gaussian_arguments
 from eann_lite.kernels.rows import scale_row
 
@@ -32,12 +33,13 @@ def pair_geometry(start, stop, potential, batch, values):
     """
     begin, end = batch.first[start], batch.first[stop]
     _vectors(start, stop, batch.first, batch.neighbor, batch.positions, batch.image, batch.images, values.vector)
-    keep, vector = values.distance.shape[0] > 0, values.vector[:, begin:end]
-    distance = values.distance[begin:end] if keep else empty(end - begin, vector.dtype)
-    for p in range(end - begin):
-        distance[p] = length(vector, p)
+    if values.distance.shape[0] > 0:
+        distance = matrix(values.distance, begin, 1, end - begin)
+    else:
+        distance = empty((1, end - begin), values.vector.dtype)
+    lengths(values.vector, begin, end, distance)
     neighbor, radial, log_slope = batch.neighbor[begin:end], values.radial[begin:end], values.log_slope[begin:end]
-    _radial_functions(neighbor, batch.species, potential, distance, radial, log_slope)
+    _radial_functions(neighbor, batch.species, potential, distance[0], radial, log_slope)
 
 
 @helper
@@ -60,7 +62,7 @@ def _radial_functions(neighbor, species, potential, distance, radial, log_slope)
         f_c[p], slope = cutoff_function(distance[p], potential.cutoff)
         log_slope[p] = slope / f_c[p] if f_c[p] > 0.0 else 0.0
     for p in range(distance.size):
-        s = species[neighbor[p]]
+        s = species[np.uint64(neighbor[p])]
         gaussian_arguments(potential.centers, s, potential.exponents, s, distance[p], radial, p)
     gaussian = radial.reshape(radial.size)
     for n in range(gaussian.size):
