@@ -6,14 +6,15 @@ import numpy as np
 
 from eann_lite.compilation.placed import Placed
 from eann_lite.errors import InputError
+from eann_lite.kernels import kernels
 
 #: About how many atoms of one element are worked on at a time: each time the networks are read anew.
 BLOCK = 64
 #: A batch that threads share is cut into about so many or more, but not below this size.  Six are even for 2, 3 and 6
 #: threads; with eight, 192 atoms take 3 to 5 % longer on one.
 SHARED_BLOCKS, SMALL_BLOCK = 6, 16
-#: From this many atoms on the kernels of one batch run with threads.
-THREADED_FROM = 128
+#: From this many atoms on the kernels of one batch run with threads; more than any batch has.
+THREADED_FROM, NEVER = 128, 2**62
 
 #: Structures of so many atoms or more are ordered along a curve in space: smaller ones fit into the second cache.  Its
 #: bins are so wide (Angstrom), and so many bits count them along each direction.
@@ -159,23 +160,18 @@ def draw_placed_batch(packed, chosen, n_species, threaded=None):
 
     threaded : None lets the number of atoms decide; False where several batches are computed side by side.
     """
-    from eann_lite.kernels import packing
-
     chosen = np.ascontiguousarray(chosen, dtype=np.int64)
-    begin, stop = packed.offsets[chosen], packed.offsets[chosen + 1]
-    n_pairs = int((packed.first[stop] - packed.first[begin]).sum())
-    if n_pairs >= 2**31:
-        raise InputError(f"{n_pairs} pairs in one batch: expected less than {2**31}. Give fewer structures.")
-    n_atoms, block = int((stop - begin).sum()), BLOCK
-    threaded = n_atoms >= THREADED_FROM if threaded is None else threaded
-    if threaded:
-        # By sizes alone, so that results do not depend on threads.
-        block = min(BLOCK, max(SMALL_BLOCK, n_atoms // SHARED_BLOCKS))
-    batch, memory = packing.drawn(
-        chosen, packed.offsets, packed.sequence, packed.species, packed.positions, packed.cells, packed.first,
-        packed.neighbor, packed.image, packed.first_image, packed.shifts, n_species, block,
-        bool(threaded),
-    )  # fmt: skip
+    try:
+        batch, memory = kernels("packing").drawn(
+            chosen, packed.offsets, packed.sequence, packed.species, packed.positions, packed.cells, packed.first,
+            packed.neighbor, packed.image, packed.first_image, packed.shifts, n_species,
+            (BLOCK, SHARED_BLOCKS, SMALL_BLOCK), THREADED_FROM if threaded is None else 0 if threaded else NEVER,
+        )  # fmt: skip
+    except OverflowError:
+        n_pairs = (packed.first[packed.offsets[chosen + 1]] - packed.first[packed.offsets[chosen]]).sum()
+        raise InputError(
+            f"{n_pairs} pairs in one batch: expected less than {2**31}. Give fewer structures."
+        ) from None
     return Placed.made(batch, memory)
 
 

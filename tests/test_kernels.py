@@ -23,6 +23,7 @@ from strategies import (
 
 from eann_lite import Model, Specification, reference
 from eann_lite.batches import batches_of_atoms, draw_batch, pack_structures
+from eann_lite.errors import InputError
 from eann_lite.model.specification import NetworkSpecification
 from eann_lite.model.sweeps import Sweeps, products_of_sums
 from eann_lite.neighbors import neighbor_pairs
@@ -217,6 +218,22 @@ def test_large_structures_run_with_threads_and_small_ones_without_and_both_give_
         found, expected = model.evaluate(structure), reference_result(model, structure)
         assert deviation(found.energies, expected.energies) < 1e-12
         assert deviation(found.forces, expected.forces) < 1e-12
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_batch_runs_with_threads_where_that_is_asked_for_whatever_its_size(asked):
+    for n_atoms in (3, 150):
+        packed = pack_structures([large_cell(np.random.default_rng(1), n_atoms)], ("H", "C"), 3.5)
+        assert draw_batch(packed, np.arange(1), 2, threaded=asked).threaded is asked
+
+
+def test_a_batch_of_more_pairs_than_32_bits_count_is_refused_with_their_number():
+    packed = pack_structures(
+        [random_structure(np.random.default_rng(1), "cluster", [1, 6], np.zeros(3, bool))], ("H", "C"), 3.5
+    )
+    many = packed._replace(first=np.array([0, 2**30, 2**31]))
+    with pytest.raises(InputError, match="^2147483648 pairs in one batch: expected less than 2147483648. Give fewer"):
+        draw_batch(many, np.arange(1), 2)
 
 
 @given(models(), structures(), st.floats(0.1, 3.0))

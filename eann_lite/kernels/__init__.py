@@ -6,3 +6,12 @@ index letters of the theory: i atom, p pair, a monomial, k Gaussian, m density, 
 derivative along the direction of the tangent sweep, ``_bar`` a derivative of the energy with respect to the named
 quantity (reverse sweep).
 """
+
+from functools import lru_cache
+from importlib import import_module
+
+
+@lru_cache(maxsize=None)
+def kernels(name):
+    """The module of this folder: imported with Numba, which takes long, when it is needed, and looked for once."""
+    return import_module(f"{__name__}.{name}")

@@ -12,12 +12,15 @@ from eann_lite.kernels.lattice import FLATTEST
 
 @compile_loops
 def drawn(
-    chosen, offsets, sequence, species, positions, cells, first, neighbor, image, first_image, shifts, n_species, block,
-    threaded,
+    chosen, offsets, sequence, species, positions, cells, first, neighbor, image, first_image, shifts, n_species,
+    block_sizes, threaded_from,
 ):  # fmt: skip
     """The ``Batch`` of the structures ``chosen`` (Q,), from the arrays of ``PackedStructures``; and its bytes.
 
-    block : about so many atoms of one element make a block.
+    block_sizes : about how many atoms of one element make a block; in how many blocks or more a batch that threads share
+        is cut, but not into smaller ones than the last of the three; threaded_from : from so many atoms on they do.
+
+    Raises OverflowError where there are more pairs than 32 bits count.
     """
     start = empty(chosen.size + 1, np.int64)  # Of each structure in the batch, before its atoms are sorted.
     start[0] = 0
@@ -39,6 +42,12 @@ def drawn(
         first_of_batch[n + 1] = first_of_batch[n] + first[i + 1] - first[i]
     images, images_before = _images(chosen, first_image, shifts, cells)
     n_pairs = first_of_batch[n_atoms]
+    if n_pairs >= 2**31:
+        raise OverflowError("pairs of a batch")
+    block, threaded = block_sizes[0], n_atoms >= threaded_from
+    if threaded:
+        # By sizes alone, so that results do not depend on threads.
+        block = min(block, max(block_sizes[2], n_atoms // block_sizes[1]))
     neighbor_of_batch, image_of_batch = empty(n_pairs, np.int32), empty(n_pairs, np.int32)
     for n in range(n_atoms):
         i, q = order[n], structure[n]

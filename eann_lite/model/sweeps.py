@@ -5,12 +5,12 @@ paper in ``reference``.
 """
 
 import math
-from functools import lru_cache
 
 import numpy as np
 
 from eann_lite.compilation.placed import Placed
 from eann_lite.elements import atomic_number
+from eann_lite.kernels import kernels
 from eann_lite.model.networks import network_stages, weight_places
 from eann_lite.model.parameters import Layout, contraction_of
 
@@ -84,14 +84,6 @@ LINE = 64
 PRECISIONS = {"float64": np.float64, "float32": np.float32}
 
 
-@lru_cache(maxsize=1)
-def _kernels():
-    """``kernels.sweeps``: imported with Numba, which takes long, when they are needed, and asked for once."""
-    from eann_lite.kernels import sweeps
-
-    return sweeps
-
-
 class Buffers:
     """Arrays kept from one batch to the next, so that large ones are not given back and zeroed by the system."""
 
@@ -153,20 +145,16 @@ class Sweeps:
 
         Of the constants density_shift and density_scale are read anew, which scaling to data changes on the way.
         """
-        from eann_lite.kernels.packing import transpose_matrices
-
         self.vector[:] = vector
         self.transposed[:] = self.vector
-        transpose_matrices(self.weights, self.vector, self.transposed)
+        kernels("packing").transpose_matrices(self.weights, self.vector, self.transposed)
         # That of other sweeps, and a copy's, is made of other arrays.
         if self.potential is None or not np.may_share_memory(self.potential.exponents, self.vector):
             self.potential = self._new_potential()
         # All else in it is a part of these vectors, or stays as it is.
         self.potential.contraction_transposed[:] = self.potential.contraction.transpose(0, 2, 1)
         if len(self.products):
-            from eann_lite.kernels.power import fill_power_contraction
-
-            fill_power_contraction(
+            kernels("power").fill_power_contraction(
                 self.products, self.potential.contraction, self.potential.power_contraction,
                 self.potential.power_contraction_transposed,
             )  # fmt: skip
@@ -227,7 +215,7 @@ class Sweeps:
         With ``keep`` what derivatives of energies and forces need later is kept, too: for ``gradient``, ``tangent``
         and ``forces_along``.  With ``all_densities`` the densities of all steps are, and ``tangent`` has them, too.
         """
-        sweeps = _kernels()
+        sweeps = kernels("sweeps")
         self.take(batch, keep, all_densities)
         energies = np.empty(self.batch.species.size)
         sweeps.forward(self.batch.threaded, *self._placed("potential", "batch", "values"), energies)
@@ -314,7 +302,7 @@ class Sweeps:
 
         The sum of the virials of a structure is its strain derivative dE/d(strain).
         """
-        sweeps = _kernels()
+        sweeps = kernels("sweeps")
         if self._reversed:
             # It may leave derivatives where orbital sums stood.
             self.forward(self.batch, *next(kept for kept, values in self._values.items() if values is self.values))
@@ -349,7 +337,7 @@ class Sweeps:
         They stand in ``tangents``: coefficients (T + 1, N, K), density (T + 1, N, M), or (1, N, M) without
         ``all_densities``, and the rest.  After ``forward`` with ``keep``.
         """
-        sweeps = _kernels()
+        sweeps = kernels("sweeps")
         self._check_kept()
         self._provide_tangents()
         sweeps.forward_tangent(
@@ -365,7 +353,7 @@ class Sweeps:
         term enters as the tangent of its seed.  After ``forward`` with ``keep`` and ``reverse``; for energies alone (no
         direction) ``forward`` is enough.
         """
-        sweeps = _kernels()
+        sweeps = kernels("sweeps")
         moving = direction is not None
         self._check_kept()
         if moving:
@@ -402,7 +390,7 @@ class Sweeps:
 
         Exact: the tangent of the reverse sweep with respect to positions.  After ``forward`` with ``keep`` and ``reverse``.
         """
-        sweeps = _kernels()
+        sweeps = kernels("sweeps")
         if self.dtype != np.float64:
             raise ValueError("derivatives of forces: expected Sweeps of precision float64, these are of float32")
         self._check_kept()

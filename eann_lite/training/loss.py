@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from eann_lite.errors import InputError
+from eann_lite.kernels import kernels
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,8 @@ class Loss:
         Returns (losses, by energies, by forces, by strains).  Where there is a label, a prediction that is not finite
         gives a loss that is not.
         """
-        from eann_lite.kernels.losses import losses_and_derivatives
-
         found = (np.empty(chosen.size), np.empty(chosen.size), np.empty(forces.shape), np.empty(strains.shape))
-        losses_and_derivatives(
+        kernels("losses").losses_and_derivatives(
             self._settings, labelled.packed.offsets, labelled[1:], chosen, order, structure, energies, forces, strains,
             *found,
         )  # fmt: skip
@@ -67,10 +66,8 @@ class Loss:
 
         Returns (loss, by energies (Q,), by forces (N, 3), by strain derivatives (Q, 3, 3)), as ``terms`` does.
         """
-        from eann_lite.kernels.losses import loss_of_batch
-
         found = np.empty(chosen.size), np.empty(forces.shape), np.empty((chosen.size, 3, 3))
-        loss = loss_of_batch(
+        loss = kernels("losses").loss_of_batch(
             self._settings, labelled.packed.offsets, labelled[1:], chosen, batch.order, batch.structure, atom_energies,
             forces, virials, *found,
         )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eann_lite.batches import PackedStructures, draw_batch, draw_placed_batch, pack_structures
+from eann_lite.kernels import kernels
 from eann_lite.model.pool import SweepPool, pieces_of
 
 #: Atoms of one piece of a gradient, of a prediction: large enough to keep a thread busy, small enough for its caches.
@@ -68,20 +69,16 @@ class Predictions(NamedTuple):
 
 def sum_by_structure(batch, values):
     """Sum of atomic values (N, ...) over the atoms of each structure of a batch."""
-    from eann_lite.kernels.losses import sums_of_structures
-
     total = np.empty((batch.n_structures,) + values.shape[1:])
-    sums_of_structures(batch.structure, values.reshape(len(values), -1), total.reshape(len(total), -1))
+    kernels("losses").sums_of_structures(batch.structure, values.reshape(len(values), -1), total.reshape(len(total), -1))
     return total
 
 
 def batch_loss_and_gradient(sweeps, labelled, chosen, loss, threaded=None):
     """Sum of the losses of the structures ``chosen``, and its gradient (flat) with respect to all parameters."""
-    from eann_lite.kernels.losses import has_derivatives
-
     placed = draw_placed_batch(labelled.packed, chosen, len(sweeps.specification.elements), threaded)
     batch, atom_energies = placed.value, sweeps.forward(placed, keep=True)
-    moving = has_derivatives(chosen, batch.order, labelled.forces, labelled.strains)
+    moving = kernels("losses").has_derivatives(chosen, batch.order, labelled.forces, labelled.strains)
     if moving:
         forces, virials = sweeps.reverse()
     else:
