@@ -13,8 +13,10 @@ BLOCK = 64
 #: A batch that threads share is cut into about so many or more, but not below this size.  Six are even for 2, 3 and 6
 #: threads; with eight, 192 atoms take 3 to 5 % longer on one.
 SHARED_BLOCKS, SMALL_BLOCK = 6, 16
-#: From this many atoms on the kernels of one batch run with threads; more than any batch has.
-THREADED_FROM, NEVER = 128, 2**62
+#: From this many atoms on the kernels of one batch run with threads.
+THREADED_FROM = 128
+#: More atoms than any batch has.
+NEVER = 2**62
 
 #: Structures of so many atoms or more are ordered along a curve in space: smaller ones fit into the second cache.  Its
 #: bins are so wide (Angstrom), and so many bits count them along each direction.

@@ -24,6 +24,7 @@ from strategies import (
 from eann_lite import Model, Specification, reference
 from eann_lite.batches import batches_of_atoms, draw_batch, pack_structures
 from eann_lite.errors import InputError
+from eann_lite.kernels import networks
 from eann_lite.model.specification import NetworkSpecification
 from eann_lite.model.sweeps import Sweeps, products_of_sums
 from eann_lite.neighbors import neighbor_pairs
@@ -80,6 +81,32 @@ def test_gradients_through_all_kinds_of_networks_are_those_of_the_reference(acti
     scale = max(np.abs(gradient).max() for gradient in expected.values())
     for name in expected:
         assert deviation(found[name], expected[name], floor=1e-3 * scale) < 1e-11, name
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_gradients_of_elements_in_several_blocks_are_those_of_the_reference(layer_norm):
+    """In energies alone and in forces; networks are added up over blocks in more than one piece."""
+    network = NetworkSpecification((32, 32), 2, layer_norm=layer_norm)
+    specification = Specification(
+        ("H", "C", "O"), 3.5, radial=4, densities=12, recursions=1, network=network, recursion_network=network
+    )  # fmt: skip
+    model, rng = random_model(specification, seed=3), np.random.default_rng(4)
+    assert model.sweeps.stages[0].size > networks.PIECE
+    structure = random_structure(rng, "cluster", [1, 6, 1, 6, 1, 1, 1], np.zeros(3, bool))
+    for force_weights in (rng.normal(size=(7, 3)), np.zeros((7, 3))):
+        with mock.patch("eann_lite.batches.BLOCK", 2):
+            found = loss_gradient(model, structure, 1.1, force_weights, np.zeros((3, 3)))
+            packed = pack_structures([structure], specification.elements, specification.reach)
+            batch = draw_batch(packed, np.arange(1), 3)
+            model.sweeps.forward(batch, keep=True)
+            still = model.layout.unpack(model.sweeps.gradient(np.array([1.1])))
+        assert len(batch.blocks) >= 3
+        expected = reference.loss_gradient(*reference_arguments(model, structure), 1.1, force_weights, np.zeros((3, 3)))
+        scale = max(np.abs(gradient).max() for gradient in expected.values())
+        for name in expected:
+            assert deviation(found[name], expected[name], floor=1e-3 * scale) < 1e-11, name
+            if not force_weights.any():
+                assert deviation(still[name], expected[name], floor=1e-3 * scale) < 1e-11, name
 
 
 @pytest.mark.parametrize("layer_norm", [False, True, "before"])

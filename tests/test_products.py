@@ -120,6 +120,9 @@ class Orbitals:
         for name in ("angular", "coefficients", "sums_bar", "distance"):
             still = np.nan if not moving and name != "sums_bar" else 1.0
             setattr(self, f"{name}_dot", still * rng.normal(size=numbers[name]).astype(dtype))
+        self.angular[0] = 1.0
+        if moving:
+            self.angular_dot[0] = 0.0
         self.angular[:, pairs:] = self.angular_dot[:, pairs:] = np.nan
         self.neighbor = rng.integers(0, self.n_atoms, n_pairs).astype(np.int32)
         self.species = rng.integers(0, 2, self.n_atoms)

@@ -7,22 +7,14 @@ Where neighbours are looked up it cannot, and Numba would check each index for b
 (They are for that alone: Numba takes the sum of one and of a signed number for a float.)
 """
 
-import math
-
 import numpy as np
 
-from eann_lite.compiled import formula, helper
+from eann_lite.compiled import helper
 from eann_lite.formulas import cutoff_function, exponential
 from eann_lite.kernels.arrays import empty, matrix
 from eann_lite.kernels.columns import lengths
 from eann_lite.kernels.radial import gaussian_arguments
 from eann_lite.kernels.rows import scale_row
-
-
-@formula
-def length(vector, p):
-    """Length of column p of vector (3, P)."""
-    return math.sqrt(vector[0, p] * vector[0, p] + vector[1, p] * vector[1, p] + vector[2, p] * vector[2, p])
 
 
 @helper

@@ -242,7 +242,7 @@ def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output
         if maps[n, WEIGHT] < 0:
             copy_rows(0, n_rows, lin_dot, target)
             continue
-        adds_input = maps[n, RESIDUAL] >= 0
+        adds_input = maps[n, RESIDUAL] >= 0  # That of the last map never does.
         if adds_input:
             copy_rows(0, n_rows, _rows(tangents.pre, place, maps, maps[n, RESIDUAL]), target)
         product(lin_dot, matrix(theta, maps[n, WEIGHT], width, maps[n, OUT]), target, n < last and not adds_input)
@@ -529,7 +529,10 @@ def pieces(t, potential):
 
 @helper
 def place_of_block(b, t, potential, blocks, network_bar_dot, gradient):
-    """Where block b leaves what it gives to the gradient of its network: the first of an element in gradient (flat)."""
+    """Where block b leaves what it gives to the gradient of its network: the first of an element in gradient (flat).
+
+    All blocks of an element stand side by side; ``add_up_blocks`` adds the others to the first.
+    """
     s = blocks[b, 2]
     if b == 0 or blocks[b - 1, 2] != s:
         return _vector(gradient, potential.starts[t, s], potential.network_sizes[t])

@@ -26,8 +26,8 @@ from eann_lite.kernels.vectors import (
     rolled_range,
 )
 
-#: Monomial 0 is 1, and its tangent 0: sums over monomials begin with what it is multiplied by.
-FIRST = ir.Constant(INDEX, 0)
+#: Monomial 0 is 1, and its tangent 0: messages begin with what it is multiplied by, and do not read its row.
+MONOMIAL_ONE = ir.Constant(INDEX, 0)
 
 
 class _Rows:
@@ -88,7 +88,7 @@ def messages_tile(tile, sums_bar, angular, first, radial, rows_of_pairs, message
     """message[rows_of_pairs[p]] += R_k S_pk, where S_pk = sum_a A_a(r_p) Bbar_iak; sums_bar (N, A, K)."""
     builder, rows = tile.builder, _Rows(tile, radial)
     own, begin = rows.of_atom(sums_bar), builder.sub(tile.first, tile.chosen(first, tile.atom))
-    sums = tile.sums_from(rows.load(own, FIRST))
+    sums = tile.sums_from(rows.load(own, MONOMIAL_ONE))
     with rolled_range(builder, angular.shape[0], 1) as loop:
         tile.add_column(sums, tile.column_of(angular, begin, loop.index), rows.load(own, loop.index))
     for r, s in enumerate(tile.sums(sums)):
@@ -175,7 +175,7 @@ def messages_tangent_tile(
 
     with builder.if_else(moving) as (all_move, few_move):
         with all_move:
-            sums, sums_dot = (tile.sums_from(rows.load(array, FIRST)) for array in (own, own_dot))
+            sums, sums_dot = (tile.sums_from(rows.load(array, MONOMIAL_ONE)) for array in (own, own_dot))
             with rolled_range(builder, angular.shape[0], 1) as loop:
                 row, row_dot = rows.load(own, loop.index), rows.load(own_dot, loop.index)
                 start, start_dot = (tile.column_of(array, begin, loop.index) for array in (angular, angular_dot))
@@ -185,7 +185,7 @@ def messages_tangent_tile(
             for r, (s, s_dot) in enumerate(zip(tile.sums(sums), tile.sums(sums_dot))):
                 pass_back(r, s, s_dot)
         with few_move:
-            sums_dot = tile.sums_from(rows.load(own_dot, FIRST))
+            sums_dot = tile.sums_from(rows.load(own_dot, MONOMIAL_ONE))
             with rolled_range(builder, angular.shape[0], 1) as loop:
                 tile.add_column(sums_dot, tile.column_of(angular, begin, loop.index), rows.load(own_dot, loop.index))
             for r, s_dot in enumerate(tile.sums(sums_dot)):

@@ -17,8 +17,8 @@ def drawn(
 ):  # fmt: skip
     """The ``Batch`` of the structures ``chosen`` (Q,), from the arrays of ``PackedStructures``; and its bytes.
 
-    block_sizes : about how many atoms of one element make a block; in how many blocks or more a batch that threads share
-        is cut, but not into smaller ones than the last of the three; threaded_from : from so many atoms on they do.
+    block_sizes : BLOCK, SHARED_BLOCKS and SMALL_BLOCK of ``eann_lite.batches``; threaded_from : from so many atoms on
+        threads share a batch.
 
     Raises OverflowError where there are more pairs than 32 bits count.
     """
@@ -51,6 +51,7 @@ def drawn(
     neighbor_of_batch, image_of_batch = empty(n_pairs, np.int32), empty(n_pairs, np.int32)
     for n in range(n_atoms):
         i, q = order[n], structure[n]
+        # Of 32 bits, as images are.
         move, before = start[q] - offsets[chosen[q]], np.int32(images_before[q])
         given, found = slice(first[i], first[i + 1]), slice(first_of_batch[n], first_of_batch[n + 1])
         _neighbors_of_atom(neighbor[given], move, place, neighbor_of_batch[found])

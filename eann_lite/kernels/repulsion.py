@@ -1,8 +1,15 @@
 """The fixed short-range pair repulsion, added to energies and slopes of pairs; it has no learned parameter."""
 
-from eann_lite.compiled import helper
+import math
+
+from eann_lite.compiled import formula, helper
 from eann_lite.formulas import zbl_pair
-from eann_lite.kernels.geometry import length
+
+
+@formula
+def length(vector, p):
+    """Length of column p of vector (3, P)."""
+    return math.sqrt(vector[0, p] * vector[0, p] + vector[1, p] * vector[1, p] + vector[2, p] * vector[2, p])
 
 
 @helper

@@ -70,7 +70,8 @@ class Predictions(NamedTuple):
 def sum_by_structure(batch, values):
     """Sum of atomic values (N, ...) over the atoms of each structure of a batch."""
     total = np.empty((batch.n_structures,) + values.shape[1:])
-    kernels("losses").sums_of_structures(batch.structure, values.reshape(len(values), -1), total.reshape(len(total), -1))
+    flat = (array.reshape(len(array), -1) for array in (values, total))
+    kernels("losses").sums_of_structures(batch.structure, *flat)
     return total
 
 
