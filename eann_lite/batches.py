@@ -1,5 +1,6 @@
 """Packed structures: many structures in a few arrays, and batches of them as the kernels take them."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -190,12 +191,6 @@ def pieces_and_atoms(offsets, chosen, atoms_per_batch):
     if len(chosen) == 1:
         (only,) = chosen.tolist()
         return [chosen], int(offsets[only + 1] - offsets[only])
-    ends = np.cumsum(offsets[chosen + 1] - offsets[chosen])
-    n_atoms = int(ends[-1])
-    n_pieces = max(1, round(n_atoms / atoms_per_batch))
-    n_pieces += n_pieces > 1 and n_pieces % 2
-    if n_pieces == 1:
-        return [chosen], n_atoms
-    piece = (ends - 1) * n_pieces // n_atoms
-    cuts = [0, *(np.flatnonzero(np.diff(piece)) + 1).tolist(), len(chosen)]
-    return [chosen[begin:end] for begin, end in zip(cuts, cuts[1:])], n_atoms
+    chosen = np.ascontiguousarray(chosen, dtype=np.int64)
+    cuts, n_atoms = kernels("packing").cuts_between_pieces(offsets, chosen, atoms_per_batch)
+    return [chosen[begin:end] for begin, end in itertools.pairwise(cuts.tolist())], n_atoms

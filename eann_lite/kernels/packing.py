@@ -124,17 +124,45 @@ def _images(chosen, first_image, shifts, cells):
 
 
 @helper
+def _number_of_parts(n_atoms, size):
+    """n_atoms / size to the nearest whole number, of two the even one, but at least 1."""
+    parts = n_atoms // size
+    over = 2 * (n_atoms - parts * size) - size
+    return parts + 1 if parts == 0 or over > 0 or (over == 0 and parts % 2 == 1) else parts
+
+
+@compile_loops
+def cuts_between_pieces(offsets, chosen, atoms_per_piece):
+    """Where pieces of the structures ``chosen`` (Q,), even in size, begin and the last one ends; and all their atoms.
+
+    One piece or an even number of them, where there are as many structures.
+    """
+    n_atoms = 0
+    for q in chosen:
+        n_atoms += offsets[q + 1] - offsets[q]
+    n_pieces = _number_of_parts(n_atoms, atoms_per_piece)
+    if n_pieces > 1 and n_pieces % 2 == 1:
+        n_pieces += 1
+    cuts = empty(min(n_pieces, chosen.size) + 1, np.int64)
+    n, last, end = 0, -1, 0
+    for c in range(chosen.size):
+        end += offsets[chosen[c] + 1] - offsets[chosen[c]]
+        piece = (end - 1) * n_pieces // n_atoms  # That of the last atom.
+        if piece != last:
+            cuts[n] = c
+            n, last = n + 1, piece
+    cuts[n] = chosen.size
+    return cuts[: n + 1], n_atoms
+
+
+@helper
 def _blocks(segments, block):
     """Rows (first atom, end, element) of even blocks of one element, of about ``block`` atoms each."""
     counts = empty(segments.shape[0], np.int64)
     total = 0
     for s in range(counts.size):
-        # To the nearest whole number, of two the even one, but at least 1.
         n_atoms = segments[s, 1] - segments[s, 0]
-        counts[s] = n_atoms // block
-        over = 2 * (n_atoms - counts[s] * block) - block
-        if over > 0 or (over == 0 and counts[s] % 2 == 1) or (counts[s] == 0 and n_atoms > 0):
-            counts[s] += 1
+        counts[s] = _number_of_parts(n_atoms, block) if n_atoms > 0 else 0
         total += counts[s]
     blocks = empty((total, 3), np.int64)
     n = 0
