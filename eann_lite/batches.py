@@ -80,14 +80,14 @@ def pack_structures(structures, elements, reach):
     """PackedStructures of a list of ``Structure``, with all pairs closer than ``reach`` (Angstrom)."""
     from eann_lite.neighbors import batch_pairs, check_geometry
 
-    sizes = [len(s.numbers) for s in structures]
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    positions = np.concatenate([np.asarray(s.positions, dtype=float) for s in structures])
-    cells = np.array([s.cell for s in structures], dtype=float).reshape(-1, 3, 3)
-    pbc = np.array([s.pbc for s in structures], dtype=bool).reshape(-1, 3)
+    numbers, positions, cells, pbc = zip(*((s.numbers, s.positions, s.cell, s.pbc) for s in structures))
+    sizes = np.array([len(n) for n in numbers])
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    positions = np.concatenate(positions)
+    cells, pbc = np.concatenate(cells).reshape(-1, 3, 3), np.concatenate(pbc).reshape(-1, 3)
     try:
-        species = species_of(np.concatenate([s.numbers for s in structures]), elements, "structures")
-        _check_density(structures, cells, pbc, reach)
+        species = species_of(np.concatenate(numbers), elements, "structures")
+        _check_density(structures, sizes, cells, pbc, reach)
         pairs = batch_pairs(positions, offsets, cells, pbc, reach)
     except InputError:
         # All at once is faster; one by one tells which structure it is.
@@ -99,16 +99,18 @@ def pack_structures(structures, elements, reach):
     return packed_with_pairs(positions, species, offsets, cells, pbc, pairs)
 
 
-def _check_density(structures, cells, pbc, reach):
+def _check_density(structures, sizes, cells, pbc, reach):
     """Refuse periodic structures so dense that their pairs would not fit in memory: lengths of another unit, mostly."""
+    periodic = np.flatnonzero(pbc.all(axis=1))
     with np.errstate(all="ignore"):  # What is no cell is refused elsewhere.
-        volumes = np.abs(np.linalg.det(cells))
-        neighbors = np.array([len(s.numbers) for s in structures]) * 4.19 * reach**3 / volumes
-    for q in np.flatnonzero(pbc.all(axis=1) & (neighbors > MOST_NEIGHBORS)):
+        volumes = np.abs(np.linalg.det(cells[periodic]))
+        neighbors = sizes[periodic] * 4.19 * reach**3 / volumes
+    for n in np.flatnonzero(neighbors > MOST_NEIGHBORS):
+        q = periodic[n]
         raise InputError(
-            f"{structures[q].source or f'structure {q}'}: {len(structures[q].numbers)} atoms in {volumes[q]:.3g} "
-            f"Angstrom^3 have about {neighbors[q]:.0f} neighbours each within {reach:g} Angstrom. Give the unit of "
-            "lengths (length_unit) if it is not Angstrom, or a smaller cutoff."
+            f"{structures[q].source or f'structure {q}'}: {sizes[q]} atoms in {volumes[n]:.3g} Angstrom^3 have about "
+            f"{neighbors[n]:.0f} neighbours each within {reach:g} Angstrom. Give the unit of lengths (length_unit) if "
+            "it is not Angstrom, or a smaller cutoff."
         )
 
 

@@ -1,7 +1,7 @@
 """The model: hyperparameters, parameters and constants together, and what it says about structures."""
 
 import itertools
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from eann_lite.model.parameters import Layout, default_constants
 ATOMS_PER_PIECE = 256
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What a model says about one structure.
 
     energy (eV); energies (n,) eV; forces (n, 3) eV/Angstrom; strain_derivative (3, 3) eV, dE/d(strain) of a symmetric
@@ -113,13 +112,14 @@ class Model:
         threads, everything = threads_in_use(), np.arange(len(items))
         compile_ahead(evaluation("float64"), threads)
         packed = pack_structures(items, self.specification.elements, self.specification.reach)
+        volumes = _volumes(packed.cells, packed.pbc)
 
         def compute(sweeps, piece, threaded):
             nonlocal packed
             placed = draw_placed_batch(packed, piece, len(self.specification.elements), threaded)
             if piece.size == packed.n_structures:
                 packed = packed.without_pairs()  # All are in the batch: of a large structure they take much memory.
-            return _results(sweeps, packed, piece, placed, descriptors, self.bounds)
+            return _results(sweeps, packed, volumes, piece, placed, descriptors, self.bounds)
 
         pool = self.pool(threads)
         _, results = pool.run(compute, packed.offsets, everything, ATOMS_PER_PIECE)
@@ -141,8 +141,11 @@ def _volumes(cells, pbc):
     return np.where(pbc.any(axis=1) & (volumes > FLATTEST * boxes), volumes, 0.0)
 
 
-def _results(sweeps, packed, chosen, placed, descriptors, bounds):
-    """List of ``Result`` for consecutive structures (indices ``chosen``) of packed ones, drawn into a placed batch."""
+def _results(sweeps, packed, volumes, chosen, placed, descriptors, bounds):
+    """List of ``Result`` for consecutive structures (indices ``chosen``) of packed ones, drawn into a placed batch.
+
+    volumes (Q,) of all packed structures.
+    """
     energies, batch = sweeps.forward(placed, all_densities=descriptors), placed.value
     if bounds is not None:
         distances = bounds.distances(sweeps.values.density[-1], batch)
@@ -154,9 +157,8 @@ def _results(sweeps, packed, chosen, placed, descriptors, bounds):
     energies, forces, virials = energies[given], forces[given], virials[given]
     offsets = packed.offsets[chosen[0] : chosen[-1] + 2] - packed.offsets[chosen[0]]
     totals, strain_derivatives = (np.add.reduceat(atomic, offsets[:-1]) for atomic in (energies, virials))
-    volumes = _volumes(packed.cells[chosen], packed.pbc[chosen])
     results = []
-    parts = zip(itertools.pairwise(offsets.tolist()), totals.tolist(), volumes.tolist(), strain_derivatives)
+    parts = zip(itertools.pairwise(offsets.tolist()), totals.tolist(), volumes[chosen].tolist(), strain_derivatives)
     for (start, stop), total, volume, strain_derivative in parts:
         rows = given[start:stop]
         results.append(
