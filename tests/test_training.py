@@ -14,7 +14,7 @@ from eann_lite.batches import draw_batch
 from eann_lite.config import read_config, settings_from
 from eann_lite.errors import InputError
 from eann_lite.kernels.parameter_steps import add_to_average, scale_gradient
-from eann_lite.kernels.preconditioner import turn_bases
+from eann_lite.kernels.preconditioner import Matrices, soap_step
 from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
 from eann_lite.model.parameters import Layout
 from eann_lite.model.pool import pieces_of
@@ -233,7 +233,12 @@ def test_bases_of_soap_turn_as_by_qr(shape, precision):
     arrays = [array.astype(precision) for array in (*averages, *bases, momentum, variance)]
     q_left, q_right = arrays[2:4]
     transposed = np.ascontiguousarray(q_right.transpose(0, 2, 1))
-    turn_bases(*arrays[:4], transposed, *arrays[4:])
+    matrices = Matrices(np.array([0, rows * columns]), np.zeros(2), *arrays[:4], transposed, *arrays[4:])
+    parameters, one = rng.normal(size=2 * rows * columns), np.dtype(precision).type(1.0)
+    # Of no length, and with averages that stay as they are: what is left is that bases turn.
+    zero, same_parameters = np.zeros_like(parameters), parameters.copy()
+    soap_step(False, matrices, zero, parameters, 0 * one, one, one, one, one, one, 0.0, True)
+    assert (parameters == same_parameters).all()
     assert (transposed == q_right.transpose(0, 2, 1)).all()
     places = []
     for average, before, after in zip(averages, bases, (q_left, q_right)):

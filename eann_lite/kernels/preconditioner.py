@@ -1,15 +1,11 @@
-"""What SOAP does with the gradients of some matrices of one shape; see ``training.solvers.soap``.
-
-Index n counts the matrices: left (n, r, r), right (n, c, c), q_left (n, r, r), q_right and its transpose (n, c, c),
-momentum and variance (n, r, c), all of one precision, as are the numbers given.  Matrix n is the part of the flat
-``gradient`` from starts[n] on.
-"""
+"""What SOAP does with the gradients of some matrices of one shape; see ``training.solvers.soap``."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from eann_lite.compiled import compile_loops, helper, helper_on_separate_arrays
+from eann_lite.compiled import Kernel, helper, helper_on_separate_arrays
 from eann_lite.kernels.arrays import empty, full, matrix
 from eann_lite.kernels.dense import product
 
@@ -19,92 +15,129 @@ PANEL = 8
 SMALLEST = 1e-37
 
 
-@compile_loops
-def average_products(gradient, starts, rate, left, right):
-    """left += rate (G G^T - left) and right += rate (G^T G - right) of every matrix."""
-    rows, columns = left.shape[1], right.shape[1]
-    scaled, transposed = empty((rows, columns), left.dtype), empty((columns, rows), left.dtype)
-    for n in range(starts.size):
-        g = matrix(gradient, starts[n], rows, columns)
-        for i in range(rows):
-            for j in range(columns):
-                scaled[i, j] = rate * g[i, j]
-                transposed[j, i] = g[i, j]
-        for average in (left[n], right[n]):
-            for i in range(average.shape[0]):
-                for j in range(average.shape[1]):
-                    average[i, j] *= 1.0 - rate
-        product(scaled, transposed, left[n], False)
-        product(scaled.T, g, right[n], False)
+class Matrices(NamedTuple):
+    """Some matrices of one shape (r, c), and what is kept for them; index n counts them.
+
+    starts (n,): where each begins in the flat vectors of parameters and of their gradient; decay (n,): its weight
+    decay.  All else is of one precision: averages left (n, r, r) of G G^T and right (n, c, c) of G^T G; their
+    eigenvectors q_left (n, r, r), q_right (n, c, c) and its transpose; momentum and variance (n, r, c), averages of
+    Q_L^T G Q_R and of its square.
+    """
+
+    starts: np.ndarray
+    decay: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    q_left: np.ndarray
+    q_right: np.ndarray
+    q_right_transposed: np.ndarray
+    momentum: np.ndarray
+    variance: np.ndarray
 
 
-@compile_loops
-def directions(
-    gradient, starts, q_left, q_right, q_right_transposed, momentum, variance, beta1, beta2, m_factor, v_factor,
-    epsilon, direction,
+@Kernel
+def soap_step(
+    threads, matrices, gradient, parameters, rate, beta1, beta2, m_factor, v_factor, epsilon, step_size, turn
 ):  # fmt: skip
-    """direction (n, r, c) = Q_L [m / (sqrt(v) + epsilon)] Q_R^T with the averages m and v of Q_L^T G Q_R, times factors
-    that correct them for their start at zero."""
-    rows, columns = momentum.shape[1], momentum.shape[2]
-    half, rotated = empty((rows, columns), momentum.dtype), empty((rows, columns), momentum.dtype)
-    for n in range(starts.size):
-        product(q_left[n].T, matrix(gradient, starts[n], rows, columns), half, True)
-        product(half, q_right[n], rotated, True)
-        m, v = momentum[n], variance[n]
-        for i in range(rows):
-            for j in range(columns):
-                m[i, j] += (1.0 - beta1) * (rotated[i, j] - m[i, j])
-            for j in range(columns):
-                v[i, j] += (1.0 - beta2) * (rotated[i, j] * rotated[i, j] - v[i, j])
-            for j in range(columns):
-                rotated[i, j] = m_factor * m[i, j] / (math.sqrt(v_factor * v[i, j]) + epsilon)
-        product(q_left[n], rotated, half, True)
-        product(half, q_right_transposed[n], direction[n], True)
+    """One step of SOAP for the matrices, which are parts of ``parameters``; both vectors are of double precision.
+
+    rate : weight of this gradient in left and right; beta1, beta2 : weights of the past in momentum and variance;
+    m_factor, v_factor : correct these for their start at zero; all of the precision of the matrices, as epsilon.
+    turn : also have the eigenvectors follow left and right.
+
+    Everything for one matrix before the next: what is kept for it is in the caches then.
+    """
+    _, rows, columns = matrices.momentum.shape
+    g, transposed = empty((rows, columns), matrices.left.dtype), empty((columns, rows), matrices.left.dtype)
+    one, other = empty((rows, columns), matrices.left.dtype), empty((rows, columns), matrices.left.dtype)
+    for n in range(matrices.starts.size):
+        _take(matrix(gradient, matrices.starts[n], rows, columns), g, transposed)
+        _average_products(g, transposed, rate, matrices.left[n], matrices.right[n], one)
+        _direction(n, matrices, g, beta1, beta2, m_factor, v_factor, epsilon, one, other)
+        own = matrix(parameters, matrices.starts[n], rows, columns)
+        _move(own, other, step_size, matrices.decay[n])
+        if turn:
+            _turn_bases(n, matrices, one, other)
 
 
-@compile_loops
-def move(parameters, starts, direction, step_size, decay):
-    """parameters (flat) -= step_size (decay parameters + direction) in the places of the matrices; decay (flat)."""
-    _, rows, columns = direction.shape
-    for n in range(starts.size):
-        own = matrix(parameters, starts[n], rows, columns)
-        _move(own, direction[n], step_size, matrix(decay, starts[n], rows, columns))
+@helper_on_separate_arrays
+def _take(given, g, transposed):
+    """A gradient and its transpose in the precision of the matrices."""
+    for i in range(g.shape[0]):
+        for j in range(g.shape[1]):
+            g[i, j] = given[i, j]
+            transposed[j, i] = given[i, j]
+
+
+@helper
+def _average_products(g, transposed, rate, left, right, scaled):
+    """left += rate (G G^T - left) and right += rate (G^T G - right)."""
+    for i in range(g.shape[0]):
+        for j in range(g.shape[1]):
+            scaled[i, j] = rate * g[i, j]
+    for average in (left, right):
+        for i in range(average.shape[0]):
+            for j in range(average.shape[1]):
+                average[i, j] *= 1.0 - rate
+    product(scaled, transposed, left, False)
+    product(scaled.T, g, right, False)
+
+
+@helper
+def _direction(n, matrices, g, beta1, beta2, m_factor, v_factor, epsilon, half, direction):
+    """direction (r, c) = Q_L [m / (sqrt(v) + epsilon)] Q_R^T, averages m and v of Q_L^T G Q_R times their factors."""
+    q_left, q_right = matrices.q_left[n], matrices.q_right[n]
+    product(q_left.T, g, half, True)
+    product(half, q_right, direction, True)
+    _adam(direction, matrices.momentum[n], matrices.variance[n], beta1, beta2, m_factor, v_factor, epsilon)
+    product(q_left, direction, half, True)
+    product(half, matrices.q_right_transposed[n], direction, True)
+
+
+@helper_on_separate_arrays
+def _adam(g, m, v, beta1, beta2, m_factor, v_factor, epsilon):
+    """Averages m of g and v of its square; g becomes the step of Adam."""
+    for i in range(g.shape[0]):
+        for j in range(g.shape[1]):
+            m[i, j] += (1.0 - beta1) * (g[i, j] - m[i, j])
+            v[i, j] += (1.0 - beta2) * (g[i, j] * g[i, j] - v[i, j])
+            g[i, j] = m_factor * m[i, j] / (math.sqrt(v_factor * v[i, j]) + epsilon)
 
 
 @helper_on_separate_arrays
 def _move(parameters, direction, step_size, decay):
+    """parameters -= step_size (decay parameters + direction)."""
     for i in range(parameters.shape[0]):
         for j in range(parameters.shape[1]):
-            parameters[i, j] -= step_size * (decay[i, j] * parameters[i, j] + direction[i, j])
+            parameters[i, j] -= step_size * (decay * parameters[i, j] + direction[i, j])
 
 
-@compile_loops
-def turn_bases(left, right, q_left, q_right, q_right_transposed, momentum, variance):
+@helper
+def _turn_bases(n, matrices, half, whole):
     """Eigenbases Q_L, Q_R after one step of orthogonal iteration, with momentum and variance as they are seen in them.
 
     Columns are ordered by their estimates of eigenvalues, the largest first; variance follows their order, momentum is
     rotated.
     """
-    rows, columns = momentum.shape[1], momentum.shape[2]
-    half, whole = empty((rows, columns), momentum.dtype), empty((rows, columns), momentum.dtype)
+    rows, columns = half.shape
     row_order, column_order = empty(rows, np.int64), empty(columns, np.int64)
-    for n in range(left.shape[0]):
-        m, v = momentum[n], variance[n]
-        product(q_left[n], m, half, True)
-        product(half, q_right_transposed[n], whole, True)
-        _next_basis(left[n], q_left[n], row_order)
-        _next_basis(right[n], q_right[n], column_order)
-        for i in range(columns):
-            for j in range(columns):
-                q_right_transposed[n, i, j] = q_right[n, j, i]
-        product(q_left[n].T, whole, half, True)
-        product(half, q_right[n], m, True)
-        for i in range(rows):
-            for j in range(columns):
-                half[i, j] = v[row_order[i], column_order[j]]
-        for i in range(rows):
-            for j in range(columns):
-                v[i, j] = half[i, j]
+    q_left, q_right, transposed = matrices.q_left[n], matrices.q_right[n], matrices.q_right_transposed[n]
+    m, v = matrices.momentum[n], matrices.variance[n]
+    product(q_left, m, half, True)
+    product(half, transposed, whole, True)
+    _next_basis(matrices.left[n], q_left, row_order)
+    _next_basis(matrices.right[n], q_right, column_order)
+    for i in range(columns):
+        for j in range(columns):
+            transposed[i, j] = q_right[j, i]
+    product(q_left.T, whole, half, True)
+    product(half, q_right, m, True)
+    for i in range(rows):
+        for j in range(columns):
+            half[i, j] = v[row_order[i], column_order[j]]
+    for i in range(rows):
+        for j in range(columns):
+            v[i, j] = half[i, j]
 
 
 @helper

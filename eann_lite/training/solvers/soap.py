@@ -9,6 +9,9 @@ precision: a step needs much less than that of a direction, and it takes half th
 
 import numpy as np
 
+from eann_lite.compilation.placed import Placed
+from eann_lite.kernels import kernels
+
 #: Matrices of one shape that one thread works on together.
 MATRICES_PER_STACK = 3
 
@@ -20,54 +23,46 @@ class _Stack:
     as averaging the rotated ones, and saves two products a step.
     """
 
-    def __init__(self, starts, shape, dtype):
-        rows, columns = shape
-        n = len(starts)
-        self.starts = np.array(starts)
-        self.left, self.right = np.zeros((n, rows, rows), dtype), np.zeros((n, columns, columns), dtype)
-        self.q_left, self.q_right = np.zeros_like(self.left), np.zeros_like(self.right)
-        self.momentum, self.variance = np.zeros((2, n, rows, columns), dtype)
-        self._transpose()
-
     NAMES = ("left", "right", "q_left", "q_right", "momentum", "variance")
 
-    def step(self, parameters, gradient, step_size, soap):
-        """Change these matrices, parts of ``parameters`` (flat), by one step; updates their averages."""
-        from eann_lite.kernels import preconditioner
+    def __init__(self, starts, shape, decay, dtype):
+        rows, columns = shape
+        n = len(starts)
+        shapes = (rows, rows), (columns, columns), (rows, rows), (columns, columns), shape, shape
+        self._set({name: np.zeros((n, *own), dtype) for name, own in zip(self.NAMES, shapes)}, np.array(starts), decay)
 
-        number = self.left.dtype.type
-        rate = number(1.0 - soap.beta2 if soap.steps > 1 else 1.0)
-        preconditioner.average_products(gradient, self.starts, rate, self.left, self.right)
-        if soap.steps == 1:
-            self.q_left = np.linalg.eigh(self.left)[1][:, :, ::-1].copy()
-            self.q_right = np.linalg.eigh(self.right)[1][:, :, ::-1].copy()
-            self._transpose()
-        direction = np.empty_like(self.momentum)
-        preconditioner.directions(
-            gradient, self.starts, self.q_left, self.q_right, self.q_right_transposed, self.momentum, self.variance,
-            *map(number, (soap.beta1, soap.beta2, *soap.corrections, soap.epsilon)), direction,
-        )  # fmt: skip
-        if soap.steps % soap.refresh == 0:
-            preconditioner.turn_bases(
-                self.left, self.right, self.q_left, self.q_right, self.q_right_transposed, self.momentum, self.variance
-            )
-        preconditioner.move(parameters, self.starts, direction, step_size, soap.decay_factor)
+    def _set(self, arrays, starts, decay):
+        matrices = kernels("preconditioner").Matrices
+        arrays["q_right_transposed"] = np.ascontiguousarray(arrays["q_right"].transpose(0, 2, 1))
+        self._placed = Placed(matrices(starts=starts, decay=decay, **arrays))
 
-    def _transpose(self):
-        self.q_right_transposed = np.ascontiguousarray(self.q_right.transpose(0, 2, 1))
+    @property
+    def matrices(self):
+        """The arrays: ``kernels.preconditioner.Matrices``."""
+        return self._placed.value
+
+    def begin(self):
+        """Take the eigenbases of the averages."""
+        own = self.matrices
+        for average, basis in ((own.left, own.q_left), (own.right, own.q_right)):
+            basis[:] = np.linalg.eigh(average)[1][:, :, ::-1]
+        own.q_right_transposed[:] = own.q_right.transpose(0, 2, 1)
+
+    def step(self, *arguments):
+        """Change these matrices by one step: ``kernels.preconditioner.soap_step``."""
+        kernels("preconditioner").soap_step(False, self._placed, *arguments)
 
     def restore(self, arrays):
         """Set the state to named arrays."""
-        for name in self.NAMES:
-            setattr(self, name, np.array(arrays[name]))
-        self._transpose()
+        given = {name: np.array(arrays[name]) for name in self.NAMES}
+        self._set(given, self.matrices.starts, self.matrices.decay)
 
 
 class Soap:
     """State of the solver for a flat parameter vector.
 
     matrices : list of (start, stop, (rows, columns)) places that are treated as matrices; the rest is a vector.
-    decayed : places of the parameters that decay, p -= step * decay * p.
+    decayed : places of the parameters that decay, p -= step * decay * p; of a matrix all or none.
     precision : float64 or float32, of what is kept for matrices and computed with it.
 
     Without matrices this is Adam with decoupled weight decay (AdamW).
@@ -78,21 +73,22 @@ class Soap:
         precision="float64",
     ):  # fmt: skip
         self.dtype = np.dtype(precision)
-        self.beta1, self.beta2, self.decay, self.refresh, self.epsilon = beta1, beta2, decay, refresh, epsilon
+        self.beta1, self.beta2, self.refresh, self.epsilon = beta1, beta2, refresh, epsilon
         self.steps = 0
+        self.decay_factor = np.zeros(size)
+        for start, stop, _ in decayed:
+            self.decay_factor[start:stop] = decay
         self.stacks = []
         is_vector = np.ones(size, dtype=bool)
         for shape in sorted({shape for _, _, shape in matrices}):
             starts = [start for start, _, own in matrices if own == shape]
             for n in range(0, len(starts), MATRICES_PER_STACK):
-                self.stacks.append(_Stack(starts[n : n + MATRICES_PER_STACK], shape, self.dtype))
+                own = starts[n : n + MATRICES_PER_STACK]
+                self.stacks.append(_Stack(own, shape, self.decay_factor[own], self.dtype))
         for start, stop, _ in matrices:
             is_vector[start:stop] = False
         self.vector_index = np.flatnonzero(is_vector)
         self.momentum, self.variance = np.zeros((2, self.vector_index.size))
-        self.decay_factor = np.zeros(size)
-        for start, stop, _ in decayed:
-            self.decay_factor[start:stop] = decay
 
     @property
     def corrections(self):
@@ -101,13 +97,21 @@ class Soap:
 
     def step(self, parameters, gradient, step_size, map=map):
         """Change ``parameters`` (flat) in place by one step along ``gradient``; ``map`` may use threads."""
-        from eann_lite.kernels.parameter_steps import adam_step
-
         self.steps += 1
-        matrices = gradient.astype(self.dtype, copy=False)
+        gradient = np.ascontiguousarray(gradient, dtype=float)
+        number, rate = self.dtype.type, 1.0 - self.beta2
+        if self.steps == 1:
+            # A step of length zero, of which only the averages stay: eigenbases begin with this gradient's.
+            one, rate = number(1.0), 0.0
+            for stack in self.stacks:
+                stack.step(gradient, parameters, *5 * [one], number(self.epsilon), 0.0, False)
+                stack.begin()
+        factors = rate, self.beta1, self.beta2, *self.corrections, self.epsilon
+        turn = self.steps % self.refresh == 0
+        arguments = gradient, parameters, *[number(factor) for factor in factors], float(step_size), turn
         # Each stack changes parameters of its own, so threads change nothing in the result.
-        list(map(lambda stack: stack.step(parameters, matrices, float(step_size), self), self.stacks))
-        adam_step(
+        list(map(lambda stack: stack.step(*arguments), self.stacks))
+        kernels("parameter_steps").adam_step(
             parameters, gradient, self.vector_index, self.momentum, self.variance, self.beta1, self.beta2,
             *self.corrections, self.epsilon, float(step_size), self.decay_factor,
         )  # fmt: skip
@@ -116,7 +120,7 @@ class Soap:
         """Arrays that ``restore`` needs to go on as if never stopped."""
         arrays = {"steps": np.array(self.steps), "momentum": self.momentum, "variance": self.variance}
         for n, stack in enumerate(self.stacks):
-            arrays |= {f"{n}.{name}": getattr(stack, name) for name in stack.NAMES}
+            arrays |= {f"{n}.{name}": getattr(stack.matrices, name) for name in stack.NAMES}
         return arrays
 
     def restore(self, arrays):
