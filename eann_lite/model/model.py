@@ -1,7 +1,7 @@
 """The model: hyperparameters, parameters and constants together, and what it says about structures."""
 
 import itertools
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from eann_lite.model.parameters import Layout, default_constants
 ATOMS_PER_PIECE = 256
 
 
-class Result(NamedTuple):
+@dataclass(frozen=True)
+class Result:
     """What a model says about one structure.
 
     energy (eV); energies (n,) eV; forces (n, 3) eV/Angstrom; strain_derivative (3, 3) eV, dE/d(strain) of a symmetric
