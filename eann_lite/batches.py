@@ -180,19 +180,19 @@ def draw_placed_batch(packed, chosen, n_species, threaded=None):
     return Placed.made(batch, memory)
 
 
-def batches_of_atoms(offsets, chosen, atoms_per_batch):
-    """Consecutive pieces of ``chosen`` (structure indices), even in size, of about ``atoms_per_batch`` atoms each.
+def batches_of_atoms(offsets, chosen, atoms_per_piece):
+    """Consecutive pieces of ``chosen`` (structure indices), even in size, of about ``atoms_per_piece`` atoms each.
 
     One piece or an even number of them, where there are as many structures: of three, one of two threads would take two.
     """
-    return pieces_and_atoms(offsets, chosen, atoms_per_batch)[0]
+    return pieces_and_atoms(offsets, chosen, atoms_per_piece)[0]
 
 
-def pieces_and_atoms(offsets, chosen, atoms_per_batch):
+def pieces_and_atoms(offsets, chosen, atoms_per_piece):
     """The same pieces, and how many atoms there are in all of them."""
     if len(chosen) == 1:
         (only,) = chosen.tolist()
         return [chosen], int(offsets[only + 1] - offsets[only])
     chosen = np.ascontiguousarray(chosen, dtype=np.int64)
-    cuts, n_atoms = kernels("packing").cuts_between_pieces(offsets, chosen, atoms_per_batch)
+    cuts, n_atoms = kernels("packing").cuts_between_pieces(offsets, chosen, atoms_per_piece)
     return [chosen[begin:end] for begin, end in itertools.pairwise(cuts.tolist())], n_atoms

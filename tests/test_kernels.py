@@ -21,8 +21,8 @@ from strategies import (
     structures,
 )
 
-from eann_lite import Model, Specification, reference
-from eann_lite.batches import batches_of_atoms, draw_batch, pack_structures
+from eann_lite import Model, Specification, Structure, reference
+from eann_lite.batches import batches_of_atoms, draw_batch, pack_structures, pieces_and_atoms
 from eann_lite.errors import InputError
 from eann_lite.kernels import networks
 from eann_lite.model.specification import NetworkSpecification
@@ -455,3 +455,26 @@ def test_structures_of_one_size_are_cut_into_one_piece_or_an_even_number_of_them
     assert max(sizes) - min(sizes) <= 1
     assert len(pieces) in (1, n_structures) or len(pieces) % 2 == 0
     assert len(pieces) - 2 <= n_atoms * n_structures / per_batch
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(1, 200), seeds)
+def test_a_structure_is_in_the_piece_of_its_last_atom(sizes, per_batch, seed):
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(len(sizes))[: rng.integers(1, len(sizes) + 1)]
+    ends = np.cumsum(np.array(sizes)[chosen])
+    n_pieces = max(1, round(ends[-1] / per_batch))
+    n_pieces += n_pieces > 1 and n_pieces % 2
+    piece = (ends - 1) * n_pieces // ends[-1]
+    expected = np.split(chosen, np.flatnonzero(np.diff(piece)) + 1)
+    pieces, n_atoms = pieces_and_atoms(offsets, chosen, per_batch)
+    assert n_atoms == ends[-1]
+    assert [found.tolist() for found in pieces] == [part.tolist() for part in expected]
+
+
+def test_lengths_of_another_unit_are_refused_before_pairs_fill_the_memory():
+    cluster = Structure([1, 1], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.8]])
+    dense = Structure([1], np.zeros((1, 3)), 0.2 * np.eye(3), True, source="bad.xyz, structure 7")
+    message = r"bad.xyz, structure 7: 1 atoms in 0.008 Angstrom\^3 have about 3.* neighbours each within 4 Angstrom"
+    with pytest.raises(InputError, match=message):
+        pack_structures([cluster, cluster, dense], ("H",), 4.0)

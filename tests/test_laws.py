@@ -226,6 +226,10 @@ def test_a_long_list_is_cut_into_batches_and_keeps_its_order():
     assert sum(item.n_atoms for item in items) > 3 * 512
     for together, structure in zip(model.evaluate(items), items, strict=True):
         assert_same(together, model.evaluate(structure), 1e-12)
+        if structure.pbc.any():
+            np.testing.assert_allclose(together.stress * structure.volume, together.strain_derivative, rtol=1e-13)
+        else:
+            assert together.stress is None
 
 
 @given(models(), structures())

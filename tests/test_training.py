@@ -134,6 +134,54 @@ def test_soap_minimises_a_badly_scaled_quadratic_where_matrices_mix():
     np.testing.assert_allclose(x.reshape(6, 6), target, atol=2e-2)
 
 
+def plain_soap(places, decayed, gradients, x, step_size, decay, refresh, epsilon, beta=0.95):
+    """The parameters after every step of SOAP, matrix by matrix, as its paper has it."""
+    x, states = x.copy(), [None] * len(places)
+    for step, gradient in enumerate(gradients, 1):
+        for n, (start, stop, shape) in enumerate(places):
+            g = gradient[start:stop].reshape(shape)
+            if step == 1:
+                left, right = g @ g.T, g.T @ g
+                bases = [np.linalg.eigh(average)[1][:, ::-1] for average in (left, right)]
+                states[n] = left, right, *bases, np.zeros(shape), np.zeros(shape)
+            left, right, q_left, q_right, m, v = states[n]
+            left, right = beta * left + (1.0 - beta) * g @ g.T, beta * right + (1.0 - beta) * g.T @ g
+            turned = q_left.T @ g @ q_right
+            m, v = beta * m + (1.0 - beta) * turned, beta * v + (1.0 - beta) * turned**2
+            correction = 1.0 - beta**step
+            direction = q_left @ (m / correction / (np.sqrt(v / correction) + epsilon)) @ q_right.T
+            own = x[start:stop]
+            own -= step_size * ((decay if n in decayed else 0.0) * own + direction.ravel())
+            if step % refresh == 0:
+                m = q_left @ m @ q_right.T
+                for axis, (average, basis) in enumerate(((left, q_left), (right, q_right))):
+                    product = average @ basis
+                    order = np.argsort(-np.sum(basis * product, axis=0), kind="stable")
+                    new, v = np.linalg.qr(product[:, order])[0], np.take(v, order, axis)
+                    q_left, q_right = (new, q_right) if axis == 0 else (q_left, new)
+                m = q_left.T @ m @ q_right
+            states[n] = left, right, q_left, q_right, m, v
+    return x
+
+
+@pytest.mark.parametrize("precision, steps, accuracy", [("float64", 13, 1e-12), ("float32", 1, 1e-4)])
+def test_soap_moves_matrices_as_its_paper_says(precision, steps, accuracy):
+    rng = np.random.default_rng(8)
+    shapes = [(6, 6), (6, 6), (6, 6), (6, 6), (5, 1)]  # Of the first four stacks of three and of one are made.
+    starts = [2, 40, 77, 113, 150]
+    places = [(start, start + rows * columns, (rows, columns)) for start, (rows, columns) in zip(starts, shapes)]
+    decayed, gradients, x = (0, 3, 4), rng.normal(size=(steps, 160)), rng.normal(size=160)
+    expected = plain_soap(places, decayed, gradients, x, 0.05, 0.1, 4, 1e-3)
+    solver = Soap(
+        160, places, decayed=[places[n] for n in decayed], decay=0.1, refresh=4, epsilon=1e-3, precision=precision
+    )
+    found = x.copy()
+    for gradient in gradients:
+        solver.step(found, gradient, 0.05)
+    for start, stop, _ in places:
+        np.testing.assert_allclose(found[start:stop], expected[start:stop], rtol=accuracy, atol=accuracy)
+
+
 def labelled_atoms():
     """A LabelledSet of structures of one and two atoms, whose labels are all zero."""
     structures = [

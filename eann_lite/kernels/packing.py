@@ -1,4 +1,4 @@
-"""Loops of Python's side: packing pairs, drawing structures into a batch sorted by element and back, transposing."""
+"""Loops of Python's side: packing pairs, cutting requests into pieces, drawing batches sorted by element, and back."""
 
 import math
 
@@ -133,9 +133,10 @@ def _number_of_parts(n_atoms, size):
 
 @compile_loops
 def cuts_between_pieces(offsets, chosen, atoms_per_piece):
-    """Where pieces of the structures ``chosen`` (Q,), even in size, begin and the last one ends; and all their atoms.
+    """(cuts (G + 1,), number of atoms): pieces of the structures ``chosen`` (Q,), and how many atoms all of them have.
 
-    One piece or an even number of them, where there are as many structures.
+    Piece g is chosen[cuts[g] : cuts[g + 1]]; pieces are even in size, of about ``atoms_per_piece`` atoms each, one or
+    an even number of them where there are as many structures.  Each structure has an atom or more.
     """
     n_atoms = 0
     for q in chosen:

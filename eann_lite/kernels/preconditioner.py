@@ -41,6 +41,7 @@ def soap_step(
 ):  # fmt: skip
     """One step of SOAP for the matrices, which are parts of ``parameters``; both vectors are of double precision.
 
+    threads : not used: stacks of matrices are shared among threads, not the matrices of one.
     rate : weight of this gradient in left and right; beta1, beta2 : weights of the past in momentum and variance;
     m_factor, v_factor : correct these for their start at zero; all of the precision of the matrices, as epsilon.
     turn : also have the eigenvectors follow left and right.

@@ -49,12 +49,13 @@ class _Stack:
         own.q_right_transposed[:] = own.q_right.transpose(0, 2, 1)
 
     def step(self, *arguments):
-        """Change these matrices by one step: ``kernels.preconditioner.soap_step``."""
+        """Change these matrices by one step: what ``kernels.preconditioner.soap_step`` takes from gradient to turn."""
         kernels("preconditioner").soap_step(False, self._placed, *arguments)
 
     def restore(self, arrays):
         """Set the state to named arrays."""
-        given = {name: np.array(arrays[name]) for name in self.NAMES}
+        dtype = self.matrices.left.dtype
+        given = {name: np.array(arrays[name], dtype, order="C") for name in self.NAMES}
         self._set(given, self.matrices.starts, self.matrices.decay)
 
 
@@ -101,10 +102,10 @@ class Soap:
         gradient = np.ascontiguousarray(gradient, dtype=float)
         number, rate = self.dtype.type, 1.0 - self.beta2
         if self.steps == 1:
-            # A step of length zero, of which only the averages stay: eigenbases begin with this gradient's.
-            one, rate = number(1.0), 0.0
+            # A step of length zero in bases of zeros changes left and right alone: the first bases come from them.
+            rate = 0.0
             for stack in self.stacks:
-                stack.step(gradient, parameters, *5 * [one], number(self.epsilon), 0.0, False)
+                stack.step(gradient, parameters, *6 * [number(1.0)], 0.0, False)
                 stack.begin()
         factors = rate, self.beta1, self.beta2, *self.corrections, self.epsilon
         turn = self.steps % self.refresh == 0
