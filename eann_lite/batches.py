@@ -10,10 +10,12 @@ from eann_lite.errors import InputError
 from eann_lite.kernels import kernels
 
 #: About how many atoms of one element are worked on at a time: each time the networks are read anew.
-BLOCK = 64
-#: A batch that threads share is cut into about so many or more, but not below this size.  Six are even for 2, 3 and 6
-#: threads; with eight, 192 atoms take 3 to 5 % longer on one.
-SHARED_BLOCKS, SMALL_BLOCK = 6, 16
+BLOCK = 128
+#: Where threads share a batch: blocks of so many atoms if there are so many of them or more, the larger the better for
+#: one thread, but none of fewer than SMALL_BLOCK atoms for the sake of that.  Six blocks are even for 2, 3 and 6
+#: threads (with eight, 192 atoms take 3 to 5 % longer on one), 24 for 4, 8 and 12 as well.  Larger ones leave the
+#: second cache.
+SHARED_BLOCKS, SMALL_BLOCK = ((64, 6), (192, 24)), 16
 #: From this many atoms on the kernels of one batch run with threads.
 THREADED_FROM = 128
 #: More atoms than any batch has.
@@ -170,7 +172,7 @@ def draw_placed_batch(packed, chosen, n_species, threaded=None):
         batch, memory = kernels("packing").drawn(
             chosen, packed.offsets, packed.sequence, packed.species, packed.positions, packed.cells, packed.first,
             packed.neighbor, packed.image, packed.first_image, packed.shifts, n_species,
-            (BLOCK, SHARED_BLOCKS, SMALL_BLOCK), THREADED_FROM if threaded is None else 0 if threaded else NEVER,
+            BLOCK, SHARED_BLOCKS, SMALL_BLOCK, THREADED_FROM if threaded is None else 0 if threaded else NEVER,
         )  # fmt: skip
     except OverflowError:
         n_pairs = (packed.first[packed.offsets[chosen + 1]] - packed.first[packed.offsets[chosen]]).sum()
@@ -183,7 +185,8 @@ def draw_placed_batch(packed, chosen, n_species, threaded=None):
 def batches_of_atoms(offsets, chosen, atoms_per_piece):
     """Consecutive pieces of ``chosen`` (structure indices), even in size, of about ``atoms_per_piece`` atoms each.
 
-    One piece or an even number of them, where there are as many structures: of three, one of two threads would take two.
+    One piece or an even number of them, where there are as many structures: of three, one of two threads would take
+    two.
     """
     return pieces_and_atoms(offsets, chosen, atoms_per_piece)[0]
 

@@ -254,6 +254,18 @@ def test_a_batch_runs_with_threads_where_that_is_asked_for_whatever_its_size(ask
         assert draw_batch(packed, np.arange(1), 2, threaded=asked).threaded is asked
 
 
+@pytest.mark.parametrize(
+    ("n_atoms", "threaded", "size"),
+    [(100, False, 100), (600, False, 120), (130, True, 21), (192, True, 32), (1536, True, 64), (9216, True, 192)],
+)
+def test_blocks_are_small_where_threads_would_lack_some_and_large_where_there_are_enough(n_atoms, threaded, size):
+    lonely = Structure(np.ones(n_atoms, int), 9.0 * np.mgrid[:n_atoms, :1, :1].reshape(3, -1).T)
+    batch = draw_batch(pack_structures([lonely], ("H",), 3.5), np.arange(1), 1, threaded)
+    first, end, element = batch.blocks.T
+    assert first[0] == 0 and (first[1:] == end[:-1]).all() and end[-1] == n_atoms and (element == 0).all()
+    assert abs(end - first - size).max() <= 1
+
+
 def test_a_batch_of_more_pairs_than_32_bits_count_is_refused_with_their_number():
     packed = pack_structures(
         [random_structure(np.random.default_rng(1), "cluster", [1, 6], np.zeros(3, bool))], ("H", "C"), 3.5

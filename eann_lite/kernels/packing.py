@@ -13,12 +13,12 @@ from eann_lite.kernels.lattice import FLATTEST
 @compile_loops
 def drawn(
     chosen, offsets, sequence, species, positions, cells, first, neighbor, image, first_image, shifts, n_species,
-    block_sizes, threaded_from,
+    block, shared_blocks, small_block, threaded_from,
 ):  # fmt: skip
     """The ``Batch`` of the structures ``chosen`` (Q,), from the arrays of ``PackedStructures``; and its bytes.
 
-    block_sizes : BLOCK, SHARED_BLOCKS and SMALL_BLOCK of ``eann_lite.batches``; threaded_from : from so many atoms on
-        threads share a batch.
+    block, shared_blocks, small_block : BLOCK, SHARED_BLOCKS and SMALL_BLOCK of ``eann_lite.batches``.
+    threaded_from : from so many atoms on threads share a batch.
 
     Raises OverflowError where there are more pairs than 32 bits count.
     """
@@ -44,10 +44,12 @@ def drawn(
     n_pairs = first_of_batch[n_atoms]
     if n_pairs >= 2**31:
         raise OverflowError("pairs of a batch")
-    block, threaded = block_sizes[0], n_atoms >= threaded_from
+    threaded = n_atoms >= threaded_from
     if threaded:
         # By sizes alone, so that results do not depend on threads.
-        block = min(block, max(block_sizes[2], n_atoms // block_sizes[1]))
+        block = small_block
+        for size, least in shared_blocks:
+            block = max(block, min(size, n_atoms // least))
     neighbor_of_batch, image_of_batch = empty(n_pairs, np.int32), empty(n_pairs, np.int32)
     for n in range(n_atoms):
         i, q = order[n], structure[n]
