@@ -242,7 +242,7 @@ def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output
         if maps[n, WEIGHT] < 0:
             copy_rows(0, n_rows, lin_dot, target)
             continue
-        adds_input = maps[n, RESIDUAL] >= 0  # That of the last map never does.
+        adds_input = maps[n, RESIDUAL] >= 0  # The last map never does.
         if adds_input:
             copy_rows(0, n_rows, _rows(tangents.pre, place, maps, maps[n, RESIDUAL]), target)
         product(lin_dot, matrix(theta, maps[n, WEIGHT], width, maps[n, OUT]), target, n < last and not adds_input)
