@@ -116,7 +116,22 @@ class Kernel:
         self.compiled = _cached(function, PlacedKernelCompiler or KernelCompiler or FormulaCompiler)
 
     def __call__(self, threaded, *arguments):
-        threads = _threads() if threaded else ALONE
+        self.run(_threads(threads_in_use()) if threaded else ALONE, *arguments)
+
+    def on_threads(self, threads, *arguments):
+        """Run it on so many threads, or as many as there are, whatever Numba is set to use."""
+        if threads == 1:
+            self.run(ALONE, *arguments)
+            return
+        before = threads_in_use()
+        try:
+            self.run(_threads(min(threads, numba.config.NUMBA_NUM_THREADS)), *arguments)
+        finally:
+            if threads_in_use() != before:  # Numba has noted what it was asked for here.
+                _set_number_of_threads()(before)
+
+    def run(self, threads, *arguments):
+        """Run it with this first argument."""
         if not self._by_address:
             self.compiled(threads, *[a.value if isinstance(a, Placed) else a for a in arguments])
             return
@@ -125,10 +140,18 @@ class Kernel:
         if kinds not in self._entries:
             self._compile(kinds, threads, arguments)
             if not self._by_address:
-                self(threaded, *arguments)
+                self.run(threads, *arguments)
                 return
-        entry, crossing = self._entries[kinds]
+        entry, crossing, _ = self._entries[kinds]
         entry(threads, *[a if part is None else getattr(a, part) for a, part in zip(arguments, crossing)])
+
+    def address(self, *arguments):
+        """Where its machine code for such arguments stands (``compilation.calls``); 0 where it takes whole tuples."""
+        arguments = [Placed(a) if isinstance(a, tuple) else a for a in arguments]
+        kinds = tuple([kind_of(a) for a in arguments])
+        if self._by_address and kinds not in self._entries:
+            self._compile(kinds, ALONE, arguments)
+        return self._entries[kinds][2] if self._by_address else 0
 
     def _compile(self, kinds, threads, arguments):
         """Note what runs the kernel for such arguments, and what of each argument crosses.
@@ -137,20 +160,22 @@ class Kernel:
         """
         types = [numba.typeof(a.value if isinstance(a, Placed) else a) for a in arguments]
         placed = [isinstance(a, Placed) for a in arguments]
-        if not all(a.kind.size_is_right(found) for a, found, here in zip(arguments, types, placed) if here):
+        if not all(a.kind.size_is_right(type_) for a, type_, here in zip(arguments, types, placed) if here):
             self._by_address, self.compiled = False, _cached(self._function, KernelCompiler)
             return
         signature = (numba.typeof(threads), *types)
-        entry = self.compiled.compile(signature)
-        if self.compiled.overloads[signature].signature.return_type != numba.types.none:
+        entry, found = self.compiled.compile(signature), self.compiled.overloads[signature]
+        if found.signature.return_type != numba.types.none:
             raise TypeError(f"kernel {self._function.__name__}: expected it to return nothing")
-        parts = ["address" if goes_by_address(found) else "value" for found in types]
-        self._entries[kinds] = entry, [part if here else None for part, here in zip(parts, placed)]
+        parts = ["address" if goes_by_address(type_) else "value" for type_ in types]
+        crossing = [part if here else None for part, here in zip(parts, placed)]
+        address = found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
+        self._entries[kinds] = entry, crossing, address
 
 
-def _threads():
-    """The number of threads in use, and the address of Numba's function that has them run something."""
-    threads, launcher = threads_in_use(), _parallel_for()
+def _threads(threads):
+    """A number of threads, which have been started, and the address of Numba's function that has them run something."""
+    launcher = _parallel_for()
     return (threads, launcher) if launcher else ALONE
 
 
@@ -192,6 +217,12 @@ def _number_of_threads():
     """What tells it: of Numba's own function the part that asks, for its locks take longer."""
     _start_threads()
     return getattr(numba.np.ufunc.parallel, "_get_num_threads", None) or numba.get_num_threads
+
+
+@lru_cache(maxsize=1)
+def _set_number_of_threads():
+    """What sets it, likewise, for numbers that have been in use."""
+    return getattr(numba.np.ufunc.parallel, "_set_num_threads", None) or numba.set_num_threads
 
 
 def set_threads(threads):
