@@ -15,7 +15,7 @@ BLOCK = 128
 #: one thread, but none of fewer than SMALL_BLOCK atoms for the sake of that.  Six blocks are even for 2, 3 and 6
 #: threads (with eight, 192 atoms take 3 to 5 % longer on one), 24 for 4, 8 and 12 as well.  Larger ones leave the
 #: second cache.
-SHARED_BLOCKS, SMALL_BLOCK = ((64, 6), (192, 24)), 16
+SHARED_BLOCKS, SMALL_BLOCK = np.array([[64, 6], [192, 24]]), 16
 #: From this many atoms on the kernels of one batch run with threads.
 THREADED_FROM = 128
 #: More atoms than any batch has.
@@ -172,14 +172,23 @@ def draw_placed_batch(packed, chosen, n_species, threaded=None):
         batch, memory = kernels("packing").drawn(
             chosen, packed.offsets, packed.sequence, packed.species, packed.positions, packed.cells, packed.first,
             packed.neighbor, packed.image, packed.first_image, packed.shifts, n_species,
-            BLOCK, SHARED_BLOCKS, SMALL_BLOCK, THREADED_FROM if threaded is None else 0 if threaded else NEVER,
+            *blocks_of(threaded),
         )  # fmt: skip
     except OverflowError:
-        n_pairs = (packed.first[packed.offsets[chosen + 1]] - packed.first[packed.offsets[chosen]]).sum()
-        raise InputError(
-            f"{n_pairs} pairs in one batch: expected less than {2**31}. Give fewer structures."
-        ) from None
+        check_pairs((packed.first[packed.offsets[chosen + 1]] - packed.first[packed.offsets[chosen]]).sum())
+        raise
     return Placed.made(batch, memory)
+
+
+def blocks_of(threaded=None):
+    """How ``kernels.packing`` cuts batches into blocks: (block, shared_blocks, small_block, threaded_from) there."""
+    return BLOCK, SHARED_BLOCKS, SMALL_BLOCK, THREADED_FROM if threaded is None else 0 if threaded else NEVER
+
+
+def check_pairs(n_pairs):
+    """Refuse more pairs in one batch than 32 bits count."""
+    if n_pairs >= 2**31:
+        raise InputError(f"{n_pairs} pairs in one batch: expected less than {2**31}. Give fewer structures.") from None
 
 
 def batches_of_atoms(offsets, chosen, atoms_per_piece):

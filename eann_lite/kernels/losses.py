@@ -27,6 +27,18 @@ def loss_of_batch(
 
     atom_energies (N,), forces (N, 3), virials (N, 3, 3).
     """
+    return batch_loss(
+        settings, offsets, labels, chosen, order, structure, atom_energies, forces, virials, energy_weights,
+        force_weights, strain_weights,
+    )  # fmt: skip
+
+
+@helper
+def batch_loss(
+    settings, offsets, labels, chosen, order, structure, atom_energies, forces, virials, energy_weights, force_weights,
+    strain_weights,
+):  # fmt: skip
+    """``loss_of_batch``."""
     n_structures = chosen.size
     energies, strains = full(n_structures, 0.0, np.float64), full((n_structures, 3, 3), 0.0, np.float64)
     for n in range(structure.size):
@@ -102,6 +114,12 @@ def _losses_and_derivatives(
 @compile_loops
 def has_derivatives(chosen, order, label_forces, label_strains):
     """Whether any force on the atoms ``order``, or any strain derivative of the structures ``chosen``, is known."""
+    return knows_derivatives(chosen, order, label_forces, label_strains)
+
+
+@helper
+def knows_derivatives(chosen, order, label_forces, label_strains):
+    """``has_derivatives``."""
     for i in order:
         for x in range(3):
             if not math.isnan(label_forces[i, x]):

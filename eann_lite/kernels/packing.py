@@ -22,6 +22,19 @@ def drawn(
 
     Raises OverflowError where there are more pairs than 32 bits count.
     """
+    batch = draw(
+        chosen, offsets, sequence, species, positions, cells, first, neighbor, image, first_image, shifts, n_species,
+        block, shared_blocks, small_block, threaded_from,
+    )  # fmt: skip
+    return batch, bytes_of(batch)
+
+
+@helper
+def draw(
+    chosen, offsets, sequence, species, positions, cells, first, neighbor, image, first_image, shifts, n_species,
+    block, shared_blocks, small_block, threaded_from,
+):  # fmt: skip
+    """The ``Batch`` that ``drawn`` gives."""
     start = empty(chosen.size + 1, np.int64)  # Of each structure in the batch, before its atoms are sorted.
     start[0] = 0
     for n in range(chosen.size):
@@ -46,10 +59,7 @@ def drawn(
         raise OverflowError("pairs of a batch")
     threaded = n_atoms >= threaded_from
     if threaded:
-        # By sizes alone, so that results do not depend on threads.
-        block = small_block
-        for size, least in shared_blocks:
-            block = max(block, min(size, n_atoms // least))
+        block = _shared_block(n_atoms, shared_blocks, small_block)
     neighbor_of_batch, image_of_batch = empty(n_pairs, np.int32), empty(n_pairs, np.int32)
     for n in range(n_atoms):
         i, q = order[n], structure[n]
@@ -60,11 +70,20 @@ def drawn(
         _images_of_atom(image[given], before, image_of_batch[found])
     blocks = _blocks(segments, block)
     row, block_first, atom_first, atom_rows = _rows_of_blocks(blocks, first_of_batch, neighbor_of_batch)
-    batch = Batch(
+    return Batch(
         chosen.size, order, structure, species_of_batch, positions_of_batch, first_of_batch, neighbor_of_batch,
         image_of_batch, images, blocks, row, block_first, atom_first, atom_rows, segments, threaded,
     )  # fmt: skip
-    return batch, bytes_of(batch)
+
+
+@helper
+def _shared_block(n_atoms, shared_blocks, small_block):
+    """About how many atoms a block has where threads share a batch: by sizes alone, so that results do not depend on
+    threads."""
+    block = small_block
+    for n in range(shared_blocks.shape[0]):
+        block = max(block, min(shared_blocks[n, 0], n_atoms // shared_blocks[n, 1]))
+    return block
 
 
 @helper_on_separate_arrays
@@ -134,12 +153,42 @@ def _number_of_parts(n_atoms, size):
 
 
 @compile_loops
+def cuts_and_largest(
+    offsets, first, chosen, atoms_per_piece, n_species, block, shared_blocks, small_block, threaded_from
+):  # fmt: skip
+    """The cuts of ``cuts_between_pieces``, whether threads share a batch, which then is the only one, and how many atoms,
+    pairs and blocks a piece has at most.
+
+    first (N + 1,) : offsets of the pairs of all atoms; n_species and what follows as in ``drawn``.
+    """
+    cuts, n_atoms = _cuts(offsets, chosen, atoms_per_piece)
+    most_atoms, most_pairs = 0, 0
+    for g in range(cuts.size - 1):
+        piece_atoms, piece_pairs = 0, 0
+        for c in range(cuts[g], cuts[g + 1]):
+            begin, end = offsets[chosen[c]], offsets[chosen[c] + 1]
+            piece_atoms += end - begin
+            piece_pairs += first[end] - first[begin]
+        most_atoms, most_pairs = max(most_atoms, piece_atoms), max(most_pairs, piece_pairs)
+    threaded = cuts.size == 2 and n_atoms >= threaded_from
+    if threaded:
+        block = _shared_block(n_atoms, shared_blocks, small_block)
+    # ``_number_of_parts`` of n atoms is less than n / block + 1.
+    return cuts, threaded, most_atoms, most_pairs, most_atoms // block + n_species
+
+
+@compile_loops
 def cuts_between_pieces(offsets, chosen, atoms_per_piece):
     """(cuts (G + 1,), number of atoms): pieces of the structures ``chosen`` (Q,), and how many atoms all of them have.
 
     Piece g is chosen[cuts[g] : cuts[g + 1]]; pieces are even in size, of about ``atoms_per_piece`` atoms each, one or
     an even number of them where there are as many structures.  Each structure has an atom or more.
     """
+    return _cuts(offsets, chosen, atoms_per_piece)
+
+
+@helper
+def _cuts(offsets, chosen, atoms_per_piece):
     n_atoms = 0
     for q in chosen:
         n_atoms += offsets[q + 1] - offsets[q]

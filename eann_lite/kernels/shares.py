@@ -38,29 +38,29 @@ def _place(context, builder, signature, arguments):
 
 
 @intrinsic
-def _count_one(typing_context, counts, loop, row):
+def count_one(typing_context, counts, loop, row):
     """counts[loop, row, 0] += 1, by one thread at a time; returns what it was."""
 
     def generate(context, builder, signature, arguments):
         place = _place(context, builder, signature, arguments)
-        # Whoever sees the new count sees all that was written before it, too.
-        return builder.atomic_rmw("add", place, ir.Constant(INDEX, 1), "acq_rel")
+        # Whoever sees the new count sees all that was written before it, too, and all see counts change in one order.
+        return builder.atomic_rmw("add", place, ir.Constant(INDEX, 1), "seq_cst")
 
     return types.int64(counts, types.int64, types.int64), generate
 
 
 @intrinsic
-def _counted(typing_context, counts, loop, row):
+def counted(typing_context, counts, loop, row):
     """counts[loop, row, 0] as it is now."""
 
     def generate(context, builder, signature, arguments):
-        return builder.load_atomic(_place(context, builder, signature, arguments), "acquire", 8)
+        return builder.load_atomic(_place(context, builder, signature, arguments), "seq_cst", 8)
 
     return types.int64(counts, types.int64, types.int64), generate
 
 
 @intrinsic
-def _let_others_run(typing_context):
+def let_others_run(typing_context):
     """Offer this thread's core to other threads."""
 
     def generate(context, builder, signature, arguments):
@@ -168,18 +168,18 @@ def next_block(counts, loop, worker, n_blocks, done):
     """
     workers = counts.shape[1] - 1
     if done >= 0:
-        _count_one(counts, loop, workers)
+        count_one(counts, loop, workers)
     for n in range(workers):
         share = (worker + n) % workers
         begin, end = share * n_blocks // workers, (share + 1) * n_blocks // workers
         # Most often there is nothing left; to see that takes less than to count.
-        if begin + _counted(counts, loop, share) < end:
-            block = begin + _count_one(counts, loop, share)
+        if begin + counted(counts, loop, share) < end:
+            block = begin + count_one(counts, loop, share)
             if block < end:
                 return block if loop % 2 == 0 else begin + end - 1 - block
     asked = 0
-    while _counted(counts, loop, workers) < n_blocks:
+    while counted(counts, loop, workers) < n_blocks:
         asked += 1
         if asked > PATIENCE:
-            _let_others_run()
+            let_others_run()
     return -1

@@ -230,15 +230,57 @@ class Sweeps:
         had_atoms, *room = self._sizes
         if n_atoms != had_atoms or others[0] > room[0] or others[1] > room[1]:
             # The same atoms in other places may have fewer pairs next time: then everything has its place already.
-            self._sizes = n_atoms, *(map(max, others, room) if n_atoms == had_atoms else others)
-            self._values, self.tangents = {}, None
-            for name in ("values", "tangents"):
-                self._places.pop(name, None)  # It would keep arrays that have become too small.
+            self._have_room(n_atoms, *(map(max, others, room) if n_atoms == had_atoms else others))
+        self._provide_values(keep, all_densities)
+        self._reversed = False
+
+    def _have_room(self, *sizes):
+        """From now on ``values`` and ``tangents`` are for so many atoms, pairs and rows of a batch."""
+        self._sizes = sizes
+        self._values, self.tangents = {}, None
+        for name in ("values", "tangents"):
+            self._places.pop(name, None)  # It would keep arrays that have become too small.
+
+    def _provide_values(self, keep, all_densities):
+        """Have ``values``, with or without what only derivatives of them need, and all densities."""
         kept = keep, all_densities
         if kept not in self._values:
             self._values[kept] = self._new_values(*kept)
         self.values = self._values[kept]
-        self._reversed = False
+
+    def placed_for_gradients(self, most_atoms, most_pairs, most_blocks):
+        """(potential, values, tangents, work), ``Placed``, for the gradients of any batches of at most such sizes.
+
+        work is what ``reverse_tangent`` works in.  For ``kernels.pieces``, which runs the kernels itself.
+        """
+        needed = most_atoms, most_pairs, min(most_pairs, most_atoms * most_blocks)
+        if any(size > room for size, room in zip(needed, self._sizes)):
+            self._have_room(*map(max, needed, self._sizes))
+        self.batch = None
+        self._provide_values(True, False)
+        self._provide_tangents()
+        self._work_of_reverse_tangent(most_blocks)
+        return self._placed("potential", "values", "tangents", "_work")
+
+    def addresses_for_gradients(self, batch):
+        """Addresses of the machine code of forward, reverse, forward_tangent and reverse_tangent.
+
+        They are compiled for such a ``Batch``; where Numba's kernels cannot be called so, all are 0.
+        """
+        sweeps = kernels("sweeps")
+        self.take(batch, keep=True)
+        self._provide_tangents()
+        potential, batch, values, tangents = self._placed("potential", "batch", "values", "tangents")
+        one, two, three = (np.empty((0, 3, 3)[:n]) for n in (1, 2, 3))
+        return (
+            sweeps.forward.address(potential, batch, values, one),
+            sweeps.reverse.address(potential, batch, values, two, three),
+            sweeps.forward_tangent.address(potential, batch, values, tangents, two, three),
+            sweeps.reverse_tangent.address(
+                True, potential, batch, values, tangents, one, *self._work_of_reverse_tangent(),
+                np.empty(0, self.dtype),
+            ),
+        )  # fmt: skip
 
     def _new_values(self, keep, all_densities):
         """``Values`` for the present batch, with or without what only derivatives of them need, and all densities."""
@@ -371,9 +413,9 @@ class Sweeps:
         )
         return gradient
 
-    def _work_of_reverse_tangent(self):
+    def _work_of_reverse_tangent(self, n_blocks=None):
         """Places for what the blocks give to the gradients of networks, contraction, exponents and centers."""
-        n_blocks = len(self.batch.blocks)
+        n_blocks = len(self.batch.blocks) if n_blocks is None else n_blocks
         if not self._work or len(self._work[0]) != n_blocks:
             spec, largest = self.specification, max(stage.size for stage in self.stages)
             rows = len(self.products) or (spec.max_degree + 1) * spec.radial

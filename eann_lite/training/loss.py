@@ -39,7 +39,8 @@ class Loss:
                 )
 
     @cached_property
-    def _settings(self):
+    def settings(self):
+        """What kernels take of it (``kernels.losses``)."""
         settings = self.energy_weight, self.forces_weight, self.stress_weight, self.huber, self.forces_huber
         return tuple(map(float, settings))
 
@@ -54,7 +55,7 @@ class Loss:
         """
         found = (np.empty(chosen.size), np.empty(chosen.size), np.empty(forces.shape), np.empty(strains.shape))
         kernels("losses").losses_and_derivatives(
-            self._settings, labelled.packed.offsets, labelled[1:], chosen, order, structure, energies, forces, strains,
+            self.settings, labelled.packed.offsets, labelled[1:], chosen, order, structure, energies, forces, strains,
             *found,
         )  # fmt: skip
         return found
@@ -68,7 +69,7 @@ class Loss:
         """
         found = np.empty(chosen.size), np.empty(forces.shape), np.empty((chosen.size, 3, 3))
         loss = kernels("losses").loss_of_batch(
-            self._settings, labelled.packed.offsets, labelled[1:], chosen, batch.order, batch.structure, atom_energies,
+            self.settings, labelled.packed.offsets, labelled[1:], chosen, batch.order, batch.structure, atom_energies,
             forces, virials, *found,
         )  # fmt: skip
         return loss, *found

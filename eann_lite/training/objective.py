@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eann_lite.batches import PackedStructures, draw_batch, draw_placed_batch, pack_structures
+from eann_lite.batches import PackedStructures, blocks_of, check_pairs, draw_batch, draw_placed_batch, pack_structures
+from eann_lite.compilation.placed import Placed
 from eann_lite.kernels import kernels
 from eann_lite.model.pool import SweepPool, pieces_of
 
 #: Atoms of one piece of a gradient, of a prediction: large enough to keep a thread busy, small enough for its caches.
-GRADIENT_ATOMS, PREDICTION_ATOMS = 96, 256
+GRADIENT_ATOMS, PREDICTION_ATOMS = 64, 256
 
 
 class LabelledSet(NamedTuple):
@@ -122,15 +123,85 @@ class _SumInOrder:
                 self._next += 1
 
 
+class _Kept:
+    """What ``kernels.pieces`` takes and what stays from one request of an ``Evaluator`` to the next.
+
+    addresses : ``Placed``, of the kernels of a gradient; blocks : how batches are cut, by whether threads share them;
+    first : parameters, values, tangents and places to work in of the first worker; places (W, 3) : where the last three
+    stand for each; gradients (R, size).
+    """
+
+    def __init__(self):
+        self.addresses = self.first = self.places = self.gradients = None
+        self.blocks = {threaded: Placed(blocks_of(threaded)) for threaded in (False, True)}
+        self._room, self._workers, self._given = (-1, -1, -1), None, (None, None, None)
+
+    def __reduce__(self):
+        """A copy begins anew: addresses would be those of the original's arrays."""
+        return _Kept, ()
+
+    def have_room(self, all_sweeps, *largest):
+        """Have arrays for pieces of at most so many atoms, pairs and blocks, and the parameters that are set."""
+        fits = all(size <= room for size, room in zip(largest, self._room))
+        if fits and self.first[0].value is all_sweeps[0].potential:
+            return
+        self._room = tuple(map(max, largest, self._room))
+        # These stay what they are when the sweeps take up other batches.
+        self._workers = [sweeps.placed_for_gradients(*self._room) for sweeps in all_sweeps]
+        self.first = self._workers[0]
+        self.places = np.array([[part.address for part in own] for _, *own in self._workers])
+        # Two for each worker: one to be filled while another waits for what comes before it.
+        n_rows = 2 * len(all_sweeps) if len(all_sweeps) > 1 else 1
+        self.gradients = np.empty((n_rows, all_sweeps[0].layout.size), all_sweeps[0].dtype)
+
+    def placed(self, loss, labelled):
+        """Settings of the loss, labels and packed structures."""
+        if self._given[0] is not loss or self._given[1] is not labelled:
+            placed = Placed(loss.settings), Placed(labelled[1:]), Placed(labelled.packed)
+            self._given = loss, labelled, placed
+        return self._given[2]
+
+
 class Evaluator(SweepPool):
     """Losses, gradients and predictions of labelled sets, on several threads."""
 
+    def __init__(self, specification, constants, threads=1, precision="float64"):
+        super().__init__(specification, constants, threads, precision)
+        self._kept = _Kept()
+
     def loss_and_gradient(self, labelled, chosen, loss):
         """Sum of the losses of the structures ``chosen`` (indices), and its gradient (flat)."""
+        if self._kept.addresses is None:
+            first = draw_batch(labelled.packed, np.arange(1), len(self.specification.elements))
+            self._kept.addresses = Placed(self.sweeps[0].addresses_for_gradients(first))
+        if all(self._kept.addresses.value):
+            return self._by_compiled_code(labelled, np.ascontiguousarray(chosen, dtype=np.int64), loss)
         return self._sum(
             lambda sweeps, piece, threaded: batch_loss_and_gradient(sweeps, labelled, piece, loss, threaded),
             labelled, chosen,
         )  # fmt: skip
+
+    def _by_compiled_code(self, labelled, chosen, loss):
+        """``loss_and_gradient`` with as little as possible done in Python: see ``kernels.pieces``."""
+        pieces, packed, kept, size = kernels("pieces"), labelled.packed, self._kept, self.layout.size
+        cuts, threaded, most_atoms, most_pairs, most_blocks = kernels("packing").cuts_and_largest(
+            packed.offsets, packed.first, chosen, GRADIENT_ATOMS, len(self.specification.elements), *blocks_of()
+        )
+        check_pairs(most_pairs)
+        kept.have_room(self.sweeps, most_atoms, most_pairs, most_blocks)
+        n_pieces = cuts.size - 1
+        places, losses = kept.places[:n_pieces], np.empty(n_pieces)
+        counts = np.zeros((2, n_pieces + 1, kernels("shares").APART), np.int64)
+        if n_pieces > 1:
+            total, gradients = np.empty(size), kept.gradients
+        else:
+            total, gradients = np.empty(0), np.empty((1, size), self.sweeps[0].dtype)
+        while counts[pieces.DONE, n_pieces, 0] < n_pieces:
+            pieces.losses_and_gradient.on_threads(
+                self.threads if threaded else len(places), kept.addresses, counts, *kept.placed(loss, labelled), chosen,
+                cuts, kept.blocks[threaded], *kept.first, places, gradients, losses, total,
+            )  # fmt: skip
+        return sum(losses.tolist()), total if n_pieces > 1 else gradients[0].astype(float, copy=False)
 
     def weighted_gradient(self, labelled, energy_weights, force_weights, strain_weights):
         """Gradient (flat) of sum energy_weights E + sum force_weights F + sum strain_weights (strain derivative).
