@@ -7,6 +7,8 @@ that holds compiled code: any change of one of them starts from an empty cache.
 
 import hashlib
 import os
+import threading
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 
@@ -119,7 +121,7 @@ class Kernel:
         self.run(_threads(threads_in_use()) if threaded else ALONE, *arguments)
 
     def on_threads(self, threads, *arguments):
-        """Run it on so many threads, or as many as there are, whatever Numba is set to use."""
+        """Run it on so many threads, but no more than Numba was started with, whatever it is set to use now."""
         if threads == 1:
             self.run(ALONE, *arguments)
             return
@@ -127,11 +129,15 @@ class Kernel:
         try:
             self.run(_threads(min(threads, numba.config.NUMBA_NUM_THREADS)), *arguments)
         finally:
-            if threads_in_use() != before:  # Numba has noted what it was asked for here.
+            if threads_in_use() != before:  # Numba uses as many from now on as it was asked for here.
                 _set_number_of_threads()(before)
 
     def run(self, threads, *arguments):
-        """Run it with this first argument."""
+        """Run it with its first argument, (number of threads, address of what starts them)."""
+        with _turn() if threads[0] > 1 else _NO_TURN:
+            self._run(threads, *arguments)
+
+    def _run(self, threads, *arguments):
         if not self._by_address:
             self.compiled(threads, *[a.value if isinstance(a, Placed) else a for a in arguments])
             return
@@ -140,7 +146,7 @@ class Kernel:
         if kinds not in self._entries:
             self._compile(kinds, threads, arguments)
             if not self._by_address:
-                self.run(threads, *arguments)
+                self._run(threads, *arguments)
                 return
         entry, crossing, _ = self._entries[kinds]
         entry(threads, *[a if part is None else getattr(a, part) for a, part in zip(arguments, crossing)])
@@ -174,9 +180,22 @@ class Kernel:
 
 
 def _threads(threads):
-    """A number of threads, which have been started, and the address of Numba's function that has them run something."""
+    """A number of threads, and the address of Numba's function that has them run something.
+
+    Only in the process that started them: one that was forked from it has none, and OpenMP would end it.
+    """
     launcher = _parallel_for()
-    return (threads, launcher) if launcher else ALONE
+    return (threads, launcher) if launcher and _start_threads() == os.getpid() else ALONE
+
+
+_NO_TURN = nullcontext()
+
+
+@lru_cache(maxsize=1)
+def _turn():
+    """Within this, Numba's threads run something: where they are its own, as there is no OpenMP or TBB, two of Python's
+    threads must not ask them at the same time."""
+    return threading.Lock() if numba.threading_layer() == "workqueue" else _NO_TURN
 
 
 @lru_cache(maxsize=1)
@@ -187,7 +206,7 @@ def _parallel_for():
 
 @lru_cache(maxsize=1)
 def _start_threads():
-    """Have Numba start its threads, and have them sleep while they have no work.
+    """Have Numba start its threads, and have them sleep while they have no work; returns the process that did.
 
     Those of OpenMP look for work for some milliseconds first, unless ``OMP_WAIT_POLICY`` says something else.  Where
     another program wants their core, they have used up their time when there is work, and everybody waits for them:
@@ -202,6 +221,7 @@ def _start_threads():
     finally:
         if unset:
             os.environ.pop(policy, None)
+    return os.getpid()
 
 
 def threads_in_use():
