@@ -11,10 +11,10 @@ from eann_lite.kernels import kernels
 
 #: About how many atoms of one element are worked on at a time: each time the networks are read anew.
 BLOCK = 128
-#: Where threads share a batch: blocks of so many atoms if there are so many of them or more, the larger the better for
-#: one thread, but none of fewer than SMALL_BLOCK atoms for the sake of that.  Six blocks are even for 2, 3 and 6
-#: threads (with eight, 192 atoms take 3 to 5 % longer on one), 24 for 4, 8 and 12 as well.  Larger ones leave the
-#: second cache.
+#: Where threads share a batch, rows (atoms, least), an array as kernels take it: blocks of up to so many atoms, as long
+#: as there are that many blocks at least; the larger the better for one thread, but none of fewer than SMALL_BLOCK
+#: atoms.  Six blocks are even for 2, 3 and 6 threads (with eight, 192 atoms take 3 to 5 % longer on one), 24 for 4, 8
+#: and 12 as well.  Larger ones leave the second cache.
 SHARED_BLOCKS, SMALL_BLOCK = np.array([[64, 6], [192, 24]]), 16
 #: From this many atoms on the kernels of one batch run with threads.
 THREADED_FROM = 128
@@ -176,7 +176,7 @@ def draw_placed_batch(packed, chosen, n_species, threaded=None):
         )  # fmt: skip
     except OverflowError:
         check_pairs((packed.first[packed.offsets[chosen + 1]] - packed.first[packed.offsets[chosen]]).sum())
-        raise
+        raise  # There is no other reason.
     return Placed.made(batch, memory)
 
 
@@ -188,7 +188,7 @@ def blocks_of(threaded=None):
 def check_pairs(n_pairs):
     """Refuse more pairs in one batch than 32 bits count."""
     if n_pairs >= 2**31:
-        raise InputError(f"{n_pairs} pairs in one batch: expected less than {2**31}. Give fewer structures.") from None
+        raise InputError(f"{n_pairs} pairs in one batch: expected less than {2**31}. Give fewer structures.")
 
 
 def batches_of_atoms(offsets, chosen, atoms_per_piece):
