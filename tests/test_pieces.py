@@ -1,12 +1,18 @@
 """The gradient of a request in one compiled call, beside the same piece by piece in Python."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 
+from eann_lite.batches import draw_batch
 from eann_lite.compilation.calls import call_kernel
+from eann_lite.compilation.placed import Placed
 from eann_lite.compiled import Kernel
 from eann_lite.errors import InputError
 from eann_lite.kernels import pieces
@@ -151,7 +157,8 @@ def test_python_is_asked_again_and_again_whether_to_go_on(monkeypatch):
     run = Kernel.on_threads
     monkeypatch.setattr(Kernel, "on_threads", lambda *arguments: (calls.append(0), run(*arguments))[1])
     evaluator.loss_and_gradient(labelled, np.arange(80), LOSS)
-    assert len(calls) >= 80 / (2 * pieces.AT_A_TIME)
+    assert len(calls) >= 80 * 60 / (2 * (pieces.AT_A_TIME + 60))
+    assert len(calls) > 1
 
 
 def test_the_number_of_threads_that_numba_is_set_to_stays_as_it_was():
@@ -204,3 +211,102 @@ def test_an_error_of_a_kernel_that_is_called_by_address_reaches_python():
     assert found[0] == 3.0
     with pytest.raises(MemoryError):
         calls_another(False, address, -1, found)
+
+
+@Kernel
+def no_memory_for_many_atoms(threads, potential, batch, values, energies):
+    energies[:] = empty(-1 if batch.order.size > 100 else 1, np.float64).size
+
+
+@pytest.mark.parametrize("place", [0, 5, 19])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_when_one_worker_finds_no_memory_the_others_do_not_wait_for_it(place, threads):
+    (evaluator,), _ = evaluators(threads=(threads,))
+    sizes = [60] * 20
+    sizes[place] = 120
+    labelled, everything = labelled_set(structures(sizes), evaluator.specification), np.arange(20)
+    expected = evaluator.loss_and_gradient(labelled, everything, LOSS)
+    given = evaluator._kept.addresses
+    batch, (potential, values, *_) = Placed(draw_batch(labelled.packed, everything[:1], 2)), evaluator._kept.first
+    address = no_memory_for_many_atoms.address(potential, batch, values, np.empty(0))
+    evaluator._kept.addresses = Placed((address, *given.value[1:]))
+    with pytest.raises(MemoryError):
+        evaluator.loss_and_gradient(labelled, everything, LOSS)
+    evaluator._kept.addresses = given
+    assert_same(evaluator.loss_and_gradient(labelled, everything, LOSS), expected)
+
+
+def test_when_there_is_no_memory_for_larger_pieces_room_for_small_ones_is_not_taken_for_it(monkeypatch):
+    (evaluator,), _ = evaluators(threads=(2,))
+    small, large = (labelled_set(structures([n] * 30), evaluator.specification) for n in (2, 50))
+    expected = in_python(evaluator, large, np.arange(30))
+    evaluator.loss_and_gradient(small, np.arange(30), LOSS)
+
+    def fail(*sizes):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluator.sweeps[1], "placed_for_gradients", fail)
+        for _ in range(2):
+            with pytest.raises(MemoryError):
+                evaluator.loss_and_gradient(large, np.arange(30), LOSS)
+    assert_same(evaluator.loss_and_gradient(large, np.arange(30), LOSS), expected)
+
+
+def test_no_structures_have_no_loss_and_no_gradient():
+    (evaluator,), _ = evaluators()
+    labelled = labelled_set(structures([3]), evaluator.specification)
+    loss, gradient = evaluator.loss_and_gradient(labelled, [], LOSS)
+    assert loss == 0.0 and gradient.shape == (evaluator.layout.size,) and not gradient.any()
+
+
+def test_indices_may_be_a_list_read_only_or_not_contiguous():
+    (evaluator,), _ = evaluators()
+    labelled = labelled_set(structures([30] * 6), evaluator.specification)
+    expected = evaluator.loss_and_gradient(labelled, np.array([0, 2, 4]), LOSS)
+    read_only = np.array([0, 2, 4])
+    read_only.flags.writeable = False
+    for chosen in ([0, 2, 4], read_only, np.arange(6)[::2], np.array([0, 2, 4], np.int32)):
+        assert_same(evaluator.loss_and_gradient(labelled, chosen, LOSS), expected)
+
+
+AFTER_OTHERS = """
+import os, sys, threading
+import numpy as np
+sys.path.insert(0, {tests!r})
+from test_pieces import LOSS, evaluators, labelled_set, structures
+
+def work(found):
+    (evaluator,), _ = evaluators(threads=(2,))
+    labelled = labelled_set(structures([30] * 12), evaluator.specification)
+    for _ in range(20):
+        found.append(evaluator.loss_and_gradient(labelled, np.arange(12), LOSS)[0])
+
+found = []
+work(found)
+if {what!r} == "forked":
+    child = os.fork()
+    if child == 0:
+        work(found)
+        os._exit(0 if len(set(found)) == 1 else 1)
+    assert os.waitpid(child, 0)[1] == 0, "child"
+else:
+    several = [threading.Thread(target=work, args=(found,)) for _ in range(3)]
+    for thread in several:
+        thread.start()
+    for thread in several:
+        thread.join()
+assert len(set(found)) == 1, found
+"""
+
+
+@pytest.mark.parametrize("what, layer", [("forked", "default"), ("threads", "default"), ("threads", "workqueue")])
+def test_a_forked_process_and_several_threads_of_python_take_gradients_too(what, layer):
+    if what == "forked" and not hasattr(os, "fork"):
+        pytest.skip("there is no fork here")
+    here = Path(__file__).parent
+    environment = os.environ | {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"}
+    environment["PYTHONPATH"] = str(here.parent)
+    code = AFTER_OTHERS.format(tests=str(here), what=what)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

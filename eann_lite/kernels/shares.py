@@ -148,6 +148,24 @@ def run_workers(typing_context, work, threads, n_workers, *arguments):
     return types.void(work, threads, n_workers, types.StarArgTuple.from_types(arguments)), generate
 
 
+@intrinsic
+def fails(typing_context, work, *arguments):
+    """Run work(*arguments), a helper that returns nothing; whether it failed, which it may for want of memory alone."""
+    called = work.get_call_type(typing_context, arguments, {})
+
+    def generate(context, builder, signature, values):
+        compiled = work.dispatcher.overloads[tuple(called.args)]
+        context.active_code_library.add_linking_library(compiled.library)
+        function = context.declare_function(builder.module, compiled.fndesc)
+        given = cgutils.unpack_tuple(builder, values[1])
+        status, _ = context.call_conv.call_function(
+            builder, function, compiled.fndesc.restype, compiled.fndesc.argtypes, given
+        )  # fmt: skip
+        return status.is_error
+
+    return types.boolean(work, types.StarArgTuple.from_types(arguments)), generate
+
+
 @helper
 def nothing_taken(loops, threads, most_blocks):
     """Counts for ``next_block`` of so many loops: blocks taken of each worker's share, then blocks done.

@@ -133,7 +133,7 @@ class _Kept:
 
     def __init__(self):
         self.addresses = self.first = self.places = self.gradients = None
-        self.blocks = {threaded: Placed(blocks_of(threaded)) for threaded in (False, True)}
+        self.blocks = {threaded: Placed(blocks_of(threaded)) for threaded in (None, False, True)}
         self._room, self._workers, self._given = (-1, -1, -1), None, (None, None, None)
 
     def __reduce__(self):
@@ -141,18 +141,20 @@ class _Kept:
         return _Kept, ()
 
     def have_room(self, all_sweeps, *largest):
-        """Have arrays for pieces of at most so many atoms, pairs and blocks, and the parameters that are set."""
+        """Have arrays for pieces of at most so many atoms, pairs and blocks, and hold the parameters that are set."""
         fits = all(size <= room for size, room in zip(largest, self._room))
         if fits and self.first[0].value is all_sweeps[0].potential:
             return
-        self._room = tuple(map(max, largest, self._room))
+        room, self._room = tuple(map(max, largest, self._room)), (-1, -1, -1)  # Should memory run out, there is none.
+        self._workers = self.first = self.gradients = None
         # These stay what they are when the sweeps take up other batches.
-        self._workers = [sweeps.placed_for_gradients(*self._room) for sweeps in all_sweeps]
+        self._workers = [sweeps.placed_for_gradients(*room) for sweeps in all_sweeps]
         self.first = self._workers[0]
         self.places = np.array([[part.address for part in own] for _, *own in self._workers])
         # Two for each worker: one to be filled while another waits for what comes before it.
         n_rows = 2 * len(all_sweeps) if len(all_sweeps) > 1 else 1
         self.gradients = np.empty((n_rows, all_sweeps[0].layout.size), all_sweeps[0].dtype)
+        self._room = room
 
     def placed(self, loss, labelled):
         """Settings of the loss, labels and packed structures."""
@@ -171,11 +173,14 @@ class Evaluator(SweepPool):
 
     def loss_and_gradient(self, labelled, chosen, loss):
         """Sum of the losses of the structures ``chosen`` (indices), and its gradient (flat)."""
+        chosen = np.require(chosen, np.int64, ("C", "W"))  # Kernels are compiled once more for what is read-only.
+        if chosen.size == 0:
+            return 0.0, np.zeros(self.layout.size)
         if self._kept.addresses is None:
-            first = draw_batch(labelled.packed, np.arange(1), len(self.specification.elements))
-            self._kept.addresses = Placed(self.sweeps[0].addresses_for_gradients(first))
+            batch = draw_batch(labelled.packed, chosen[:1], len(self.specification.elements))
+            self._kept.addresses = Placed(self.sweeps[0].addresses_for_gradients(batch))
         if all(self._kept.addresses.value):
-            return self._by_compiled_code(labelled, np.ascontiguousarray(chosen, dtype=np.int64), loss)
+            return self._by_compiled_code(labelled, chosen, loss)
         return self._sum(
             lambda sweeps, piece, threaded: batch_loss_and_gradient(sweeps, labelled, piece, loss, threaded),
             labelled, chosen,
@@ -185,23 +190,25 @@ class Evaluator(SweepPool):
         """``loss_and_gradient`` with as little as possible done in Python: see ``kernels.pieces``."""
         pieces, packed, kept, size = kernels("pieces"), labelled.packed, self._kept, self.layout.size
         cuts, threaded, most_atoms, most_pairs, most_blocks = kernels("packing").cuts_and_largest(
-            packed.offsets, packed.first, chosen, GRADIENT_ATOMS, len(self.specification.elements), *blocks_of()
-        )
+            packed.offsets, packed.first, chosen, GRADIENT_ATOMS, len(self.specification.elements),
+            *kept.blocks[None].value,
+        )  # fmt: skip
         check_pairs(most_pairs)
         kept.have_room(self.sweeps, most_atoms, most_pairs, most_blocks)
-        n_pieces = cuts.size - 1
+        n_pieces, apart = cuts.size - 1, kernels("shares").APART
+        states, totals = np.zeros((2, n_pieces, apart), np.int64), np.zeros((1, 3, apart), np.int64)
         places, losses = kept.places[:n_pieces], np.empty(n_pieces)
-        counts = np.zeros((2, n_pieces + 1, kernels("shares").APART), np.int64)
         if n_pieces > 1:
             total, gradients = np.empty(size), kept.gradients
         else:
             total, gradients = np.empty(0), np.empty((1, size), self.sweeps[0].dtype)
-        while counts[pieces.DONE, n_pieces, 0] < n_pieces:
+        while totals[0, pieces.TAKEN, 0] < n_pieces:
             pieces.losses_and_gradient.on_threads(
-                self.threads if threaded else len(places), kept.addresses, counts, *kept.placed(loss, labelled), chosen,
-                cuts, kept.blocks[threaded], *kept.first, places, gradients, losses, total,
+                self.threads if threaded else len(places), kept.addresses, states, totals, *kept.placed(loss, labelled),
+                chosen, cuts, kept.blocks[threaded], *kept.first, places, gradients, losses, total,
             )  # fmt: skip
-        return sum(losses.tolist()), total if n_pieces > 1 else gradients[0].astype(float, copy=False)
+        # Not Python's sum, which since 3.12 rounds once.
+        return float(np.cumsum(losses)[-1]), total if n_pieces > 1 else gradients[0].astype(float, copy=False)
 
     def weighted_gradient(self, labelled, energy_weights, force_weights, strain_weights):
         """Gradient (flat) of sum energy_weights E + sum force_weights F + sum strain_weights (strain derivative).
