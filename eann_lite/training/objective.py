@@ -173,7 +173,9 @@ class Evaluator(SweepPool):
 
     def loss_and_gradient(self, labelled, chosen, loss):
         """Sum of the losses of the structures ``chosen`` (indices), and its gradient (flat)."""
-        chosen = np.require(chosen, np.int64, ("C", "W"))  # Kernels are compiled once more for what is read-only.
+        chosen = np.ascontiguousarray(chosen, np.int64)
+        if not chosen.flags.writeable:
+            chosen = chosen.copy()  # Kernels would be compiled once more for what is read-only.
         if chosen.size == 0:
             return 0.0, np.zeros(self.layout.size)
         if self._kept.addresses is None:
@@ -207,8 +209,10 @@ class Evaluator(SweepPool):
                 self.threads if threaded else len(places), kept.addresses, states, totals, *kept.placed(loss, labelled),
                 chosen, cuts, kept.blocks[threaded], *kept.first, places, gradients, losses, total,
             )  # fmt: skip
-        # Not Python's sum, which since 3.12 rounds once.
-        return float(np.cumsum(losses)[-1]), total if n_pieces > 1 else gradients[0].astype(float, copy=False)
+        value = 0.0
+        for loss_of_piece in losses.tolist():
+            value += loss_of_piece  # As ``_SumInOrder`` does; Python's sum, since 3.12, rounds once.
+        return value, total if n_pieces > 1 else gradients[0].astype(float, copy=False)
 
     def weighted_gradient(self, labelled, energy_weights, force_weights, strain_weights):
         """Gradient (flat) of sum energy_weights E + sum force_weights F + sum strain_weights (strain derivative).
