@@ -113,7 +113,7 @@ class Kernel:
 
     def __init__(self, function):
         self.__doc__ = function.__doc__
-        self._function, self._entries = function, {}
+        self._function, self._entries, self._read = function, {}, {}
         self._by_address = PlacedKernelCompiler is not None
         self.compiled = _cached(function, PlacedKernelCompiler or KernelCompiler or FormulaCompiler)
 
@@ -150,6 +150,12 @@ class Kernel:
                 return
         entry, crossing, _ = self._entries[kinds]
         entry(threads, *[a if part is None else getattr(a, part) for a, part in zip(arguments, crossing)])
+
+    def reads(self, placed):
+        """Whether it reads such tuples where they are ``Placed``."""
+        if placed.kind not in self._read:
+            self._read[placed.kind] = placed.kind.size_is_right(numba.typeof(placed.value))
+        return self._by_address and self._read[placed.kind]
 
     def address(self, *arguments):
         """Where its machine code for such arguments stands (``compilation.calls``); 0 where it takes whole tuples."""

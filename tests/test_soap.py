@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from eann_lite.compiled import Kernel
 from eann_lite.kernels.parameter_steps import add_to_average, scale_gradient
 from eann_lite.kernels.preconditioner import Matrices, soap_step
 from eann_lite.training.solvers.soap import Soap
@@ -108,6 +109,27 @@ def test_bases_of_soap_turn_as_by_qr(shape, precision):
     np.testing.assert_allclose(turned, bases[0] @ momentum @ bases[1].transpose(0, 2, 1), atol=accuracy)
     for n in range(2):
         assert (arrays[5][n] == variance[n].astype(precision)[np.ix_(places[0][n], places[1][n])]).all()
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_threads_and_steps_matrix_by_matrix_change_no_bit_of_soap(precision, monkeypatch):
+    rng = np.random.default_rng(11)
+    shapes = [(6, 4), (4, 6)] * 4 + [(5, 5)]
+    ends = np.cumsum([rows * columns for rows, columns in shapes])
+    places = [(end - rows * columns, end, (rows, columns)) for end, (rows, columns) in zip(ends, shapes)]
+    gradients, start = rng.normal(size=(25, ends[-1])), rng.normal(size=ends[-1])
+
+    def after_all(threads):
+        solver, x = Soap(ends[-1], places, decayed=places[::2], decay=0.1, precision=precision), start.copy()
+        for gradient in gradients:
+            solver.step(x, gradient, 0.05, threads)
+        return [x.tobytes(), *(array.tobytes() for array in solver.state().values())]
+
+    expected = after_all(1)
+    assert after_all(2) == after_all(3) == expected
+    # As where kernels cannot read placed tuples.
+    monkeypatch.setattr(Kernel, "reads", lambda self, placed: False)
+    assert after_all(2) == expected
 
 
 def test_adam_moves_what_is_no_matrix_as_its_paper_says():

@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eann_lite.compilation.calls import tuple_at
 from eann_lite.compiled import Kernel, helper, helper_on_separate_arrays
 from eann_lite.kernels.arrays import empty, full, matrix
 from eann_lite.kernels.dense import product
+from eann_lite.kernels.shares import count_one, run_workers
 
 #: Columns of a matrix whose reflections are applied together.
 PANEL = 8
@@ -41,13 +43,46 @@ def soap_step(
 ):  # fmt: skip
     """One step of SOAP for the matrices, which are parts of ``parameters``; both vectors are of double precision.
 
-    threads : not used: stacks of matrices are shared among threads, not the matrices of one.
+    threads : not used: see ``soap_steps``.
     rate : weight of this gradient in left and right; beta1, beta2 : weights of the past in momentum and variance;
     m_factor, v_factor : correct these for their start at zero; all of the precision of the matrices, as epsilon.
     turn : also have the eigenvectors follow left and right.
 
     Everything for one matrix before the next: what is kept for it is in the caches then.
     """
+    _step(matrices, gradient, parameters, rate, beta1, beta2, m_factor, v_factor, epsilon, step_size, turn)
+
+
+@Kernel
+def soap_steps(
+    threads, matrices, places, taken, gradient, parameters, rate, beta1, beta2, m_factor, v_factor, epsilon, step_size,
+    turn,
+):  # fmt: skip
+    """``soap_step`` for many ``Matrices``, of the types of the one given, which are ``Placed`` at ``places`` (n,).
+
+    Each thread takes one after the other; taken (1, 1, 1) : zero.
+    """
+    run_workers(
+        _some_steps, threads, min(threads[0], places.size), matrices, places, taken, gradient, parameters, rate, beta1,
+        beta2, m_factor, v_factor, epsilon, step_size, turn,
+    )  # fmt: skip
+
+
+@helper
+def _some_steps(
+    worker, matrices, places, taken, gradient, parameters, rate, beta1, beta2, m_factor, v_factor, epsilon, step_size,
+    turn,
+):  # fmt: skip
+    n = count_one(taken, 0, 0)
+    while n < places.size:
+        own = tuple_at(matrices, places[n])
+        _step(own, gradient, parameters, rate, beta1, beta2, m_factor, v_factor, epsilon, step_size, turn)
+        n = count_one(taken, 0, 0)
+
+
+@helper
+def _step(matrices, gradient, parameters, rate, beta1, beta2, m_factor, v_factor, epsilon, step_size, turn):
+    """``soap_step``."""
     _, rows, columns = matrices.momentum.shape
     g, transposed = empty((rows, columns), matrices.left.dtype), empty((columns, rows), matrices.left.dtype)
     one, other = empty((rows, columns), matrices.left.dtype), empty((rows, columns), matrices.left.dtype)

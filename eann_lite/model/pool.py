@@ -34,10 +34,6 @@ class SweepPool:
         for sweeps in self.sweeps[1:]:
             sweeps.share_parameters(self.sweeps[0])
 
-    def map(self, function, items):
-        """[function(item) for item in items] on the threads, in order."""
-        return self._work(lambda sweeps, item: function(item), items)
-
     def _work(self, function, items):
         """[function(sweeps, item) for item in items]: each thread has its own sweeps and takes item after item.
 

@@ -107,7 +107,7 @@ def training_steps(n_structures, batch, steps, precision):
             evaluator.set_parameters(vector * scales)
             value, gradient = evaluator.loss_and_gradient(data, chosen, loss)
             scale_gradient(gradient, scales, batch)
-            solver.step(vector, gradient, 1e-3, evaluator.map)
+            solver.step(vector, gradient, 1e-3, evaluator.threads)
             add_to_average(average, vector, 1e-3)
         if not np.isfinite(value):
             raise FloatingPointError(f"the loss became {value}")

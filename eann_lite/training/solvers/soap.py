@@ -34,12 +34,12 @@ class _Stack:
     def _set(self, arrays, starts, decay):
         matrices = kernels("preconditioner").Matrices
         arrays["q_right_transposed"] = np.ascontiguousarray(arrays["q_right"].transpose(0, 2, 1))
-        self._placed = Placed(matrices(starts=starts, decay=decay, **arrays))
+        self.placed = Placed(matrices(starts=starts, decay=decay, **arrays))
 
     @property
     def matrices(self):
         """The arrays: ``kernels.preconditioner.Matrices``."""
-        return self._placed.value
+        return self.placed.value
 
     def begin(self):
         """Take the eigenbases of the averages."""
@@ -47,10 +47,6 @@ class _Stack:
         for average, basis in ((own.left, own.q_left), (own.right, own.q_right)):
             basis[:] = np.linalg.eigh(average)[1][:, :, ::-1]
         own.q_right_transposed[:] = own.q_right.transpose(0, 2, 1)
-
-    def step(self, *arguments):
-        """Change these matrices by one step: what ``kernels.preconditioner.soap_step`` takes from gradient to turn."""
-        kernels("preconditioner").soap_step(False, self._placed, *arguments)
 
     def restore(self, arrays):
         """Set the state to named arrays."""
@@ -96,26 +92,39 @@ class Soap:
         """Factors that correct the averages of gradients and of their squares for their start at zero."""
         return [1.0 / (1.0 - beta**self.steps) for beta in (self.beta1, self.beta2)]
 
-    def step(self, parameters, gradient, step_size, map=map):
-        """Change ``parameters`` (flat) in place by one step along ``gradient``; ``map`` may use threads."""
+    def step(self, parameters, gradient, step_size, threads=1):
+        """Change ``parameters`` (flat) in place by one step along ``gradient``, on so many threads."""
         self.steps += 1
         gradient = np.ascontiguousarray(gradient, dtype=float)
         number, rate = self.dtype.type, 1.0 - self.beta2
         if self.steps == 1:
             # A step of length zero in bases of zeros changes left and right alone: the first bases come from them.
             rate = 0.0
+            self._step_matrices(threads, gradient, parameters, *6 * [number(1.0)], 0.0, False)
             for stack in self.stacks:
-                stack.step(gradient, parameters, *6 * [number(1.0)], 0.0, False)
                 stack.begin()
         factors = rate, self.beta1, self.beta2, *self.corrections, self.epsilon
         turn = self.steps % self.refresh == 0
-        arguments = gradient, parameters, *[number(factor) for factor in factors], float(step_size), turn
-        # Each stack changes parameters of its own, so threads change nothing in the result.
-        list(map(lambda stack: stack.step(*arguments), self.stacks))
+        self._step_matrices(
+            threads, gradient, parameters, *[number(factor) for factor in factors], float(step_size), turn
+        )  # fmt: skip
         kernels("parameter_steps").adam_step(
             parameters, gradient, self.vector_index, self.momentum, self.variance, self.beta1, self.beta2,
             *self.corrections, self.epsilon, float(step_size), self.decay_factor,
         )  # fmt: skip
+
+    def _step_matrices(self, threads, *arguments):
+        """One step for all stacks: what ``kernels.preconditioner.soap_step`` takes from gradient to turn.
+
+        Each stack changes parameters of its own, so threads change nothing in the result.
+        """
+        compiled, placed = kernels("preconditioner"), [stack.placed for stack in self.stacks]
+        if placed and compiled.soap_steps.reads(placed[0]):
+            places, taken = np.array([each.address for each in placed]), np.zeros((1, 1, 1), np.int64)
+            compiled.soap_steps.on_threads(threads, placed[0], places, taken, *arguments)
+            return
+        for each in placed:
+            compiled.soap_step(False, each, *arguments)
 
     def state(self):
         """Arrays that ``restore`` needs to go on as if never stopped."""

@@ -64,7 +64,7 @@ class StochasticTrainer(Trainer):
                 f"parameters are kept. Try a smaller step_size (now {self.settings.step_size:g})."
             )
         self.loss_sum += value / chosen.size
-        self.solver.step(self.parameters, gradient, self.step_size(), self.evaluator.map)
+        self.solver.step(self.parameters, gradient, self.step_size(), self.evaluator.threads)
         factor = min(AVERAGE, (1.0 + self.step) / (10.0 + self.step))
         add_to_average(self.average, self.parameters, 1.0 - factor)
         self.step += 1
