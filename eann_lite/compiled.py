@@ -7,6 +7,7 @@ that holds compiled code: any change of one of them starts from an empty cache.
 
 import hashlib
 import os
+import sys
 import threading
 from contextlib import nullcontext
 from functools import lru_cache
@@ -188,20 +189,32 @@ class Kernel:
 def _threads(threads):
     """A number of threads, and the address of Numba's function that has them run something.
 
-    Only in the process that started them: one that was forked from it has none, and OpenMP would end it.
+    In a process that was forked from one with threads there are none, and OpenMP would end it for asking.
     """
     launcher = _parallel_for()
-    return (threads, launcher) if launcher and _start_threads() == os.getpid() else ALONE
+    return (threads, launcher) if launcher and not _forked else ALONE
 
 
-_NO_TURN = nullcontext()
+#: Whether this process was forked from one, with this module in it, in which Numba had started threads.
+_forked = False
 
 
-@lru_cache(maxsize=1)
+def _note_fork():
+    global _forked
+    parallel = sys.modules.get("numba.np.ufunc.parallel")
+    _forked = _forked or (parallel is not None and getattr(parallel, "_is_initialized", True))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+_TURN, _NO_TURN = threading.RLock(), nullcontext()
+
+
 def _turn():
     """Within this, Numba's threads run something: where they are its own, as there is no OpenMP or TBB, two of Python's
     threads must not ask them at the same time."""
-    return threading.Lock() if numba.threading_layer() == "workqueue" else _NO_TURN
+    return _TURN if numba.threading_layer() == "workqueue" else _NO_TURN
 
 
 @lru_cache(maxsize=1)
@@ -212,7 +225,7 @@ def _parallel_for():
 
 @lru_cache(maxsize=1)
 def _start_threads():
-    """Have Numba start its threads, and have them sleep while they have no work; returns the process that did.
+    """Have Numba start its threads, and have them sleep while they have no work.
 
     Those of OpenMP look for work for some milliseconds first, unless ``OMP_WAIT_POLICY`` says something else.  Where
     another program wants their core, they have used up their time when there is work, and everybody waits for them:
@@ -227,7 +240,6 @@ def _start_threads():
     finally:
         if unset:
             os.environ.pop(policy, None)
-    return os.getpid()
 
 
 def threads_in_use():

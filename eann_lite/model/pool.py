@@ -1,6 +1,7 @@
 """Many structures on several threads, with results that do not depend on how many."""
 
 import itertools
+import os
 
 from eann_lite.batches import THREADED_FROM, pieces_and_atoms
 from eann_lite.model.sweeps import Sweeps
@@ -26,7 +27,7 @@ class SweepPool:
         self.threads = threads
         self.sweeps = [Sweeps(specification, constants, precision) for _ in range(threads)]
         self.layout = self.sweeps[0].layout
-        self._executor = None
+        self._executor = self._started_by = None
 
     def set_parameters(self, vector):
         """Use the flat parameter vector from now on."""
@@ -48,10 +49,10 @@ class SweepPool:
             while (number := next(numbers)) < len(items):
                 results[number] = function(sweeps, items[number])
 
-        if helpers > 0 and self._executor is None:
+        if helpers > 0 and self._started_by != os.getpid():  # A process that was forked has none of the threads.
             from concurrent.futures import ThreadPoolExecutor
 
-            self._executor = ThreadPoolExecutor(self.threads - 1)
+            self._executor, self._started_by = ThreadPoolExecutor(self.threads - 1), os.getpid()
         others = [self._executor.submit(work, self.sweeps[1 + n]) for n in range(helpers)]
         try:
             work(self.sweeps[0])
