@@ -103,17 +103,25 @@ def test_kernels_compiled_for_a_lone_atom_serve_every_batch():
 @pytest.fixture
 def asked_and_called(monkeypatch):
     """(asked, called): what code asks to have compiled, and the kernels that it calls then."""
-    asked, called, run = set(), set(), compiled.Kernel.__call__
+    asked, called, run, address = set(), set(), compiled.Kernel.__call__, compiled.Kernel.address
 
-    def call(kernel, threaded, *arguments):
+    def note(kernel, arguments):
         given = [argument.value if isinstance(argument, Placed) else argument for argument in arguments]
         fields = [value for group in given if isinstance(group, tuple) for value in group]
         single = any(getattr(value, "dtype", None) == np.float32 for value in fields)
         if (name := kernel.compiled.py_func.__name__) in KERNELS:
             called.add((KERNELS[name], "float32" if single else "float64"))
+
+    def call(kernel, threaded, *arguments):
+        note(kernel, arguments)
         return run(kernel, threaded, *arguments)
 
+    def call_by_address(kernel, *arguments):
+        note(kernel, arguments)
+        return address(kernel, *arguments)
+
     monkeypatch.setattr(compiled.Kernel, "__call__", call)
+    monkeypatch.setattr(compiled.Kernel, "address", call_by_address)
     for module in (ahead, eann_lite.calculator, eann_lite.training.run):
         monkeypatch.setattr(module, "compile_ahead", lambda calls, threads: asked.update(calls))
     return asked, called

@@ -92,8 +92,20 @@ def test_the_compiled_call_gives_the_bits_that_python_does(precision, threads, s
     labelled = labelled_set(structures(sizes, periodic, labels), evaluator.specification)
     chosen = np.random.default_rng(1).permutation(len(sizes))
     found = evaluator.loss_and_gradient(labelled, chosen, LOSS)
-    assert all(evaluator._kept.addresses.value)
+    forward, reverse, forward_tangent, reverse_tangent = evaluator._kept.addresses.value
+    assert forward and reverse_tangent and bool(reverse) == bool(forward_tangent) == (labels != ("energy",))
     assert_same(found, in_python(evaluator, labelled, chosen))
+
+
+def test_forces_may_be_known_after_requests_without_any():
+    (evaluator,), _ = evaluators(threads=(2,))
+    first, then = (
+        labelled_set(structures([30] * 8, labels=labels), evaluator.specification)
+        for labels in (("energy",), ("energy", "forces"))
+    )
+    for labelled in (first, then, first):
+        found = evaluator.loss_and_gradient(labelled, np.arange(8), LOSS)
+        assert_same(found, in_python(evaluator, labelled, np.arange(8)))
 
 
 def test_pieces_with_and_without_known_forces_stand_in_one_request():
@@ -278,17 +290,20 @@ from test_pieces import LOSS, evaluators, labelled_set, structures
 
 def work(found):
     (evaluator,), _ = evaluators(threads=(2,))
-    labelled = labelled_set(structures([30] * 12), evaluator.specification)
+    labelled = labelled_set(structures([30] * 24), evaluator.specification)
     for _ in range(20):
-        found.append(evaluator.loss_and_gradient(labelled, np.arange(12), LOSS)[0])
+        found.append(evaluator.loss_and_gradient(labelled, np.arange(24), LOSS)[0])
+    return evaluator, labelled
 
 found = []
-work(found)
+evaluator, labelled = work(found)
+predicted = evaluator.predict(labelled).energies
 if {what!r} == "forked":
     child = os.fork()
     if child == 0:
         work(found)
-        os._exit(0 if len(set(found)) == 1 else 1)
+        same = (evaluator.predict(labelled).energies == predicted).all()
+        os._exit(0 if len(found) == 40 and len(set(found)) == 1 and same else 1)
     assert os.waitpid(child, 0)[1] == 0, "child"
 else:
     several = [threading.Thread(target=work, args=(found,)) for _ in range(3)]
@@ -296,6 +311,7 @@ else:
         thread.start()
     for thread in several:
         thread.join()
+    assert len(found) == 80, "a thread has ended early"
 assert len(set(found)) == 1, found
 """
 

@@ -19,8 +19,9 @@ from eann_lite.kernels.shares import count_one, counted, fails, let_others_run, 
 
 #: Rows of states (2, G, APART), for each of G pieces: whether it is done, and whether somebody adds it.
 DONE, CLAIMED = 0, 1
-#: Columns of totals (1, 3, APART): how many pieces have been taken and added up, and how many workers have failed.
-TAKEN, ADDED, FAILED = 0, 1, 2
+#: Columns of totals (1, 4, APART): how many pieces have been taken and added up, how many workers have failed, and how
+#: many pieces would have needed kernels of which there is no address.
+TAKEN, ADDED, FAILED, WANTING = 0, 1, 2, 3
 #: After about so many atoms each worker returns, as Python may have been asked to stop.
 AT_A_TIME = 1024
 
@@ -45,6 +46,9 @@ def _loss_and_gradient_of_piece(
     virials = empty((n_atoms, 3, 3), np.float64)
     call_kernel(forward, threads, potential, batch, values, energies)
     moving = knows_derivatives(chosen, batch.order, labels[1], labels[2])
+    if moving and reverse == 0:
+        count_one(totals, 0, WANTING)
+        return
     if moving:
         call_kernel(reverse, threads, potential, batch, values, forces, virials)
     else:
@@ -128,8 +132,9 @@ def losses_and_gradient(
     """The pieces of a request that are left, but of each worker only as many as have AT_A_TIME atoms.
 
     addresses : of the kernels forward, reverse, forward_tangent and reverse_tangent of ``sweeps``, compiled for tuples
-        like these and float64 arrays.
-    states (2, G, APART), totals (1, 3, APART) : zeros at first.
+        like these and float64 arrays; as long as nobody knows forces or strain derivatives the second and third may
+        be 0.  What is found where they are wanting is of no use.
+    states (2, G, APART), totals (1, 4, APART) : zeros at first.
     settings, labels : as in ``losses``; packed : ``batches.PackedStructures`` with pairs.
     Piece g of G is chosen[cuts[g] : cuts[g + 1]].
     blocks : as ``batches.blocks_of`` has them; threads share a batch only if it is the only one.

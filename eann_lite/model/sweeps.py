@@ -262,25 +262,24 @@ class Sweeps:
         self._work_of_reverse_tangent(most_blocks)
         return self._placed("potential", "values", "tangents", "_work")
 
-    def addresses_for_gradients(self, batch):
+    def addresses_for_gradients(self, batch, moving):
         """Addresses of the machine code of forward, reverse, forward_tangent and reverse_tangent.
 
-        They are compiled for such a ``Batch``; where Numba's kernels cannot be called so, all are 0.
+        They are compiled for such a ``Batch``.  Without ``moving`` those of reverse and forward_tangent, which a loss of
+        energies alone does not need, are 0; where kernels cannot be called so, all are.
         """
         sweeps = kernels("sweeps")
         self.take(batch, keep=True)
         self._provide_tangents()
         potential, batch, values, tangents = self._placed("potential", "batch", "values", "tangents")
         one, two, three = (np.empty((0, 3, 3)[:n]) for n in (1, 2, 3))
+        work, gradient = self._work_of_reverse_tangent(), np.empty(0, self.dtype)
         return (
             sweeps.forward.address(potential, batch, values, one),
-            sweeps.reverse.address(potential, batch, values, two, three),
-            sweeps.forward_tangent.address(potential, batch, values, tangents, two, three),
-            sweeps.reverse_tangent.address(
-                True, potential, batch, values, tangents, one, *self._work_of_reverse_tangent(),
-                np.empty(0, self.dtype),
-            ),
-        )  # fmt: skip
+            sweeps.reverse.address(potential, batch, values, two, three) if moving else 0,
+            sweeps.forward_tangent.address(potential, batch, values, tangents, two, three) if moving else 0,
+            sweeps.reverse_tangent.address(moving, potential, batch, values, tangents, one, *work, gradient),
+        )
 
     def _new_values(self, keep, all_densities):
         """``Values`` for the present batch, with or without what only derivatives of them need, and all densities."""

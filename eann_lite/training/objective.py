@@ -126,9 +126,9 @@ class _SumInOrder:
 class _Kept:
     """What ``kernels.pieces`` takes and what stays from one request of an ``Evaluator`` to the next.
 
-    addresses : ``Placed``, of the kernels of a gradient; blocks : how batches are cut, by whether threads share them;
-    first : parameters, values, tangents and places to work in of the first worker; places (W, 3) : where the last three
-    stand for each; gradients (R, size).
+    addresses : ``Placed``, of the kernels of a gradient; blocks : how batches are cut, by whether threads share them
+    (None: as sizes say); first : parameters, values, tangents and places to work in of the first worker;
+    places (W, 3) : where the last three stand for each; gradients (R, size).
     """
 
     def __init__(self):
@@ -179,14 +179,20 @@ class Evaluator(SweepPool):
         if chosen.size == 0:
             return 0.0, np.zeros(self.layout.size)
         if self._kept.addresses is None:
-            batch = draw_batch(labelled.packed, chosen[:1], len(self.specification.elements))
-            self._kept.addresses = Placed(self.sweeps[0].addresses_for_gradients(batch))
-        if all(self._kept.addresses.value):
+            known = (not np.isnan(labels).all() for labels in (labelled.forces, labelled.strains))
+            self._find_kernels(labelled, chosen, any(known))
+        if self._kept.addresses.value[0]:
             return self._by_compiled_code(labelled, chosen, loss)
         return self._sum(
             lambda sweeps, piece, threaded: batch_loss_and_gradient(sweeps, labelled, piece, loss, threaded),
             labelled, chosen,
         )  # fmt: skip
+
+    def _find_kernels(self, labelled, chosen, moving):
+        """Have the kernels of a gradient compiled, with or without those that forces and strain derivatives need."""
+        batch = draw_batch(labelled.packed, chosen[:1], len(self.specification.elements))
+        found = self.sweeps[0].addresses_for_gradients(batch, moving)
+        self._kept.addresses = Placed(found if all(found if moving else found[::3]) else (0, 0, 0, 0))
 
     def _by_compiled_code(self, labelled, chosen, loss):
         """``loss_and_gradient`` with as little as possible done in Python: see ``kernels.pieces``."""
@@ -198,7 +204,7 @@ class Evaluator(SweepPool):
         check_pairs(most_pairs)
         kept.have_room(self.sweeps, most_atoms, most_pairs, most_blocks)
         n_pieces, apart = cuts.size - 1, kernels("shares").APART
-        states, totals = np.zeros((2, n_pieces, apart), np.int64), np.zeros((1, 3, apart), np.int64)
+        states, totals = np.zeros((2, n_pieces, apart), np.int64), np.zeros((1, 4, apart), np.int64)
         places, losses = kept.places[:n_pieces], np.empty(n_pieces)
         if n_pieces > 1:
             total, gradients = np.empty(size), kept.gradients
@@ -209,6 +215,9 @@ class Evaluator(SweepPool):
                 self.threads if threaded else len(places), kept.addresses, states, totals, *kept.placed(loss, labelled),
                 chosen, cuts, kept.blocks[threaded], *kept.first, places, gradients, losses, total,
             )  # fmt: skip
+        if totals[0, pieces.WANTING, 0] > 0:  # Until now nobody knew forces or strain derivatives.
+            self._find_kernels(labelled, chosen, True)
+            return self.loss_and_gradient(labelled, chosen, loss)
         value = 0.0
         for loss_of_piece in losses.tolist():
             value += loss_of_piece  # As ``_SumInOrder`` does; Python's sum, since 3.12, rounds once.
