@@ -47,7 +47,10 @@ def _power_of_two(typing_context, n):
 
 @formula
 def _exponential_double(x):
-    """exp(r) by its Taylor series to r^13 (remainder below 1e-17); arguments are clamped to [-708, 709]."""
+    """exp(r) by the polynomial 1 + r + ... + c r^11 that deviates least; arguments are clamped to [-708, 709].
+
+    Found by exchange (E. Remez): it deviates by less than 1e-17 of exp(r), as Taylor's does with two terms more.
+    """
     x = min(max(x, -708.0), 709.0)
     # Adding and subtracting 1.5 * 2^52 rounds to the nearest whole number, which then stands in the lowest bits.
     shifted = x * 1.4426950408889634 + 6755399441055744.0
@@ -56,23 +59,25 @@ def _exponential_double(x):
     square = r * r
     fourth = square * square
     # Short chains of multiply-adds side by side: for one long chain a processor has to wait.
-    low = (0.5 + r * (1.0 / 6.0)) + square * (1.0 / 24.0 + r * (1.0 / 120.0))
-    middle = (1.0 / 720.0 + r * (1.0 / 5040.0)) + square * (1.0 / 40320.0 + r * (1.0 / 362880.0))
-    high = (1.0 / 3628800.0 + r * (1.0 / 39916800.0)) + square * (1.0 / 479001600.0 + r * (1.0 / 6227020800.0))
+    low = (0.5000000000000011 + r * 0.16666666666666413) + square * (0.041666666666530267 + r * 0.008333333333494335)
+    middle = 0.0013888888943598022 + r * 0.00019841269506777785
+    middle = middle + square * (2.480149313582193e-05 + r * 2.755758626737624e-06)
+    high = 2.7630234059192756e-07 + r * 2.5000072213603394e-08
     p = 1.0 + (r + square * (low + fourth * (middle + fourth * high)))
     return p * _power_of_two(_float_bits(shifted))
 
 
 @formula
 def _exponential_single(x):
-    """exp(r) by its Taylor series to r^7 (remainder below 6e-9); arguments are clamped to [-87, 88]."""
+    """exp(r) likewise by a polynomial of degree 6 (it deviates by 4e-9); arguments are clamped to [-87, 88]."""
     x = min(max(x, -87.0), 88.0)
     shifted = x * 1.4426950408889634 + 12582912.0
     n = shifted - 12582912.0
     r = (x - n * 0.693359375) + n * 2.12194440054690582767e-04
     square = r * r
-    low = (0.5 + r * (1.0 / 6.0)) + square * (1.0 / 24.0 + r * (1.0 / 120.0))
-    p = 1.0 + (r + square * (low + square * square * (1.0 / 720.0 + r * (1.0 / 5040.0))))
+    low = 0.49999994 + r * 0.16666521
+    high = 0.041668389 + r * 0.00836871
+    p = 1.0 + (r + square * (low + square * (high + square * 0.0013814613)))
     return p * _power_of_two(_float_bits(shifted))
 
 
