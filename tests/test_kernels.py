@@ -3,6 +3,7 @@
 from dataclasses import replace
 from unittest import mock
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -81,6 +82,41 @@ def test_gradients_through_all_kinds_of_networks_are_those_of_the_reference(acti
     scale = max(np.abs(gradient).max() for gradient in expected.values())
     for name in expected:
         assert deviation(found[name], expected[name], floor=1e-3 * scale) < 1e-11, name
+
+
+@numba.njit
+def jitted_reads_weights_once_more(n_rows, width, out, vector):
+    return networks._reads_weights_once_more(n_rows, width, out, vector)
+
+
+def test_weights_serve_forward_and_back_where_they_are_many_and_atoms_are_few():
+    many, few = np.zeros(2**16 + 1), np.zeros(2**16)
+    assert jitted_reads_weights_once_more(networks.FEW_ROWS, 64, 8, many)
+    assert not jitted_reads_weights_once_more(networks.FEW_ROWS + 1, 64, 8, many)
+    assert not jitted_reads_weights_once_more(1, 64, 8, few)
+    assert not jitted_reads_weights_once_more(1, 60, 8, many) and not jitted_reads_weights_once_more(1, 64, 1, many)
+    single = np.zeros(2**17 + 1, np.float32)
+    assert jitted_reads_weights_once_more(1, 64, 16, single) and not jitted_reads_weights_once_more(1, 64, 8, single)
+
+
+@pytest.mark.parametrize("n_hydrogen", [4, 9])
+def test_few_atoms_with_large_networks_are_as_in_the_reference(n_hydrogen):
+    network = NetworkSpecification((64, 64), 1)
+    specification = Specification(
+        ("C", "H"), 4.0, radial=8, densities=64, recursions=3, network=network, recursion_network=network
+    )  # fmt: skip
+    model, rng = random_model(specification, seed=5), np.random.default_rng(6)
+    assert jitted_reads_weights_once_more(4, 64, 64, model.vector)
+    structure = random_structure(rng, "cluster", [6] + [1] * n_hydrogen, np.zeros(3, bool))
+    found, expected = model.evaluate(structure), reference_result(model, structure)
+    assert deviation(found.energies, expected.energies) < 1e-12
+    assert deviation(found.forces, expected.forces, floor=scale_of(expected)) < 1e-12
+    force_weights = rng.normal(size=(n_hydrogen + 1, 3))
+    gradient = loss_gradient(model, structure, 1.1, force_weights, np.zeros((3, 3)))
+    expected = reference.loss_gradient(*reference_arguments(model, structure), 1.1, force_weights, np.zeros((3, 3)))
+    scale = max(np.abs(part).max() for part in expected.values())
+    for name in expected:
+        assert deviation(gradient[name], expected[name], floor=1e-3 * scale) < 1e-11, name
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])

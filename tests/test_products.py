@@ -68,6 +68,26 @@ def test_products_are_those_of_numpy_for_every_remainder_of_their_tiles(rows, in
 
 
 @numba.njit
+def jitted_product_with_transposed(x, w, y):
+    dense.product_with_transposed(x, w, y)
+
+
+@given(st.integers(0, 9), st.integers(0, 3), st.integers(1, 3), PRECISIONS, seeds)
+@example(8, 3, 2, (np.float32, 3e-5), 0)
+def test_products_with_transposed_matrices_are_those_of_numpy(rows, inner_lines, outer_lines, precision, seed):
+    rng, (dtype, tolerance) = np.random.default_rng(seed), precision
+    per_line = 64 // np.dtype(dtype).itemsize
+    inner, outer = inner_lines * per_line, outer_lines * per_line
+    wide, w = rng.normal(size=(rows, inner + 5)).astype(dtype), rng.normal(size=(outer, inner)).astype(dtype)
+    for x in (wide[:, :inner].copy(), wide[:, 3 : 3 + inner]):
+        around = np.full((rows + 2, outer + 3), 7.0, dtype)
+        jitted_product_with_transposed(x, w, around[1:-1, 1:-2])
+        assert around[1:-1, 1:-2] == pytest.approx(x @ w.T, rel=tolerance, abs=tolerance)
+        around[1:-1, 1:-2] = 7.0
+        assert np.all(around == 7.0)
+
+
+@numba.njit
 def products_of_temporaries(x, w, y, n):
     for _ in range(n):
         product(2.0 * x, (w + 1.0)[1:], y, True)

@@ -32,14 +32,17 @@ from eann_lite.formulas import (
     activation_parameter_slopes,
 )
 from eann_lite.kernels.arrays import empty, full, matrix
-from eann_lite.kernels.dense import product
+from eann_lite.kernels.dense import product, product_with_transposed
 from eann_lite.kernels.rows import add_rows, copy_rows
+from eann_lite.kernels.vectors import IN_SECOND_CACHE, line
 
 # Columns of the table; offsets are -1 where a map has no such parameter.  A map without weights passes lin_n on.
 # Map 0, whose rows stand in another store, has as ROW the sum of the widths of all others.
 IN, OUT, ROW, RESIDUAL, KIND, WEIGHT, BIAS, ALPHA, BETA, SCALE, SHIFT = range(11)
 COLUMNS = 11
 EPSILON = 1e-5  # of the layer normalisation
+#: For up to so many atoms a product takes less time than its weights take to come from the third cache.
+FEW_ROWS = 8
 
 
 @borrowing
@@ -290,13 +293,23 @@ def backward(start, stop, s, t, maps, potential, values, output_bar):
 
 
 @helper
+def _reads_weights_once_more(n_rows, width, out, vector):
+    """Whether the weights of the forward sweep serve to go back, too: where the second cache cannot hold those and their
+    transposes, and each is read for so few atoms that this is what takes time."""
+    whole_lines = width % line(vector) == 0 and out % line(vector) == 0
+    return whole_lines and n_rows <= FEW_ROWS and 2 * vector.nbytes > IN_SECOND_CACHE
+
+
+@helper
 def _back_through_map(s, t, maps, n, potential, source, lin_bar, density_bar):
     """lin_bar = source W^T of map n; at map 0 also what that means for the densities of these atoms."""
-    theta = potential.transposed[potential.starts[t, s] :]
+    n_rows, width, out, start = lin_bar.shape[0], maps[n, IN], maps[n, OUT], potential.starts[t, s]
     if maps[n, WEIGHT] < 0:
-        copy_rows(0, lin_bar.shape[0], source, lin_bar)
+        copy_rows(0, n_rows, source, lin_bar)
+    elif _reads_weights_once_more(n_rows, width, out, potential.vector):
+        product_with_transposed(source, matrix(potential.vector[start:], maps[n, WEIGHT], width, out), lin_bar)
     else:
-        product(source, matrix(theta, maps[n, WEIGHT], maps[n, OUT], maps[n, IN]), lin_bar, True)
+        product(source, matrix(potential.transposed[start:], maps[n, WEIGHT], out, width), lin_bar, True)
     if n == 0:
         scale = potential.density_scale[t, s]
         for i in range(density_bar.shape[0]):

@@ -22,6 +22,7 @@ from eann_lite.kernels.vectors import (
     at,
     element_of,
     index_at,
+    lane_sums_of_each,
     multiply,
     multiply_add,
     opened,
@@ -173,6 +174,23 @@ def product_tile(tile, x, w, y, fresh):
             tile.add(total, tile.number(address_of(builder, x_row, (loop.index, x.strides[1]))), row)
     for total, place in zip(sums, places):
         builder.store(builder.load(total), place, align=4)
+
+
+@tile_maker
+def product_with_transposed_tile(tile, x, w, y):
+    """y = x @ w^T for one row; w (o, i), of whole cache lines."""
+    builder, (o, _), width = tile.builder, tile.column, tile.vector.count
+    x_row = address_of(builder, x.base, (tile.first, x.strides[0]))
+    w_rows = [address_of(builder, w.base, (plus(builder, o, q), w.strides[0])) for q in range(width)]
+    sums = [cgutils.alloca_once_value(builder, ir.Constant(tile.vector, None)) for _ in w_rows]
+    with rolled_range(builder, builder.sdiv(x.shape[1], ir.Constant(INDEX, width))) as loop:
+        column = builder.mul(loop.index, ir.Constant(INDEX, width * tile.size))
+        factor, *rows = (
+            builder.load(at(builder, builder.gep(row, [column]), tile.vector), align=4) for row in (x_row, *w_rows)
+        )
+        for row, total in zip(rows, sums):
+            tile.add(total, factor, row)
+    tile.store(lane_sums_of_each(builder, tile.sums(sums)), y, tile.first)
 
 
 @tile_maker
