@@ -196,7 +196,8 @@ class EANNCalculator(Calculator):
             self._shifts, self._cell = packed.shifts, cell.copy()
             self._batch = draw_batch(packed, np.arange(1), len(elements))
         batch = self._batch
-        np.take(positions, batch.order, axis=0, out=batch.positions)
+        # Checked one by one ("raise") they would be copied twice.
+        positions.take(batch.order, axis=0, out=batch.positions, mode="clip")
         if cell.tobytes() != self._cell.tobytes():
             np.matmul(self._shifts, cell, out=batch.images)
             self._cell = cell.copy()

@@ -225,6 +225,9 @@ class Sweeps:
         """Make ``batch`` the one that is worked on, with arrays for what ``forward`` and what follows it will leave."""
         if isinstance(batch, Placed):
             self._places["batch"], batch = batch, batch.value
+        self._reversed = False
+        if batch is self.batch and self.values is self._values.get((keep, all_densities)):
+            return  # As at every step of a dynamics.
         self.batch = batch
         n_atoms, *others = batch.species.size, batch.neighbor.size, batch.atom_rows.size
         had_atoms, *room = self._sizes
@@ -232,7 +235,6 @@ class Sweeps:
             # The same atoms in other places may have fewer pairs next time: then everything has its place already.
             self._have_room(n_atoms, *(map(max, others, room) if n_atoms == had_atoms else others))
         self._provide_values(keep, all_densities)
-        self._reversed = False
 
     def _have_room(self, *sizes):
         """From now on ``values`` and ``tangents`` are for so many atoms, pairs and rows of a batch."""
