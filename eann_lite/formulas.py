@@ -45,12 +45,18 @@ def _power_of_two(typing_context, n):
     return kind(n), generate
 
 
+#: Coefficients of r^2 to r^11 in the polynomial 1 + r + ... that deviates least from exp(r) for |r| <= ln(2) / 2,
+#: relative to it (by E. Remez' exchange): by 4e-18, with these numbers.  Taylor's does by 6e-18, with two terms more.
+EXPONENTIAL = (
+    0.5000000000000011, 0.16666666666666421, 0.04166666666653018, 0.008333333333494905, 0.0013888888943186764,
+    0.00019841269497209967, 2.4801493773355715e-05, 2.7557599879919236e-06, 2.7629968796513574e-07,
+    2.4994605993664667e-08,
+)  # fmt: skip
+
+
 @formula
 def _exponential_double(x):
-    """exp(r) by the polynomial 1 + r + ... + c r^11 that deviates least; arguments are clamped to [-708, 709].
-
-    Found by exchange (E. Remez): it deviates by less than 1e-17 of exp(r), as Taylor's does with two terms more.
-    """
+    """exp(r) by 1 + r + ``EXPONENTIAL``; arguments are clamped to [-708, 709]."""
     x = min(max(x, -708.0), 709.0)
     # Adding and subtracting 1.5 * 2^52 rounds to the nearest whole number, which then stands in the lowest bits.
     shifted = x * 1.4426950408889634 + 6755399441055744.0
@@ -59,17 +65,17 @@ def _exponential_double(x):
     square = r * r
     fourth = square * square
     # Short chains of multiply-adds side by side: for one long chain a processor has to wait.
-    low = (0.5000000000000011 + r * 0.16666666666666413) + square * (0.041666666666530267 + r * 0.008333333333494335)
-    middle = 0.0013888888943598022 + r * 0.00019841269506777785
-    middle = middle + square * (2.480149313582193e-05 + r * 2.755758626737624e-06)
-    high = 2.7630234059192756e-07 + r * 2.5000072213603394e-08
+    c2, c3, c4, c5, c6, c7, c8, c9, c10, c11 = EXPONENTIAL
+    low = (c2 + r * c3) + square * (c4 + r * c5)
+    middle = (c6 + r * c7) + square * (c8 + r * c9)
+    high = c10 + r * c11
     p = 1.0 + (r + square * (low + fourth * (middle + fourth * high)))
     return p * _power_of_two(_float_bits(shifted))
 
 
 @formula
 def _exponential_single(x):
-    """exp(r) likewise by a polynomial of degree 6 (it deviates by 4e-9); arguments are clamped to [-87, 88]."""
+    """exp(r) by such a polynomial of degree 6, which deviates by 4e-9; arguments are clamped to [-87, 88]."""
     x = min(max(x, -87.0), 88.0)
     shifted = x * 1.4426950408889634 + 12582912.0
     n = shifted - 12582912.0

@@ -1,6 +1,7 @@
 """Scalar formulas of the kernels, one by one."""
 
 import math
+from decimal import Context, Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -20,6 +21,18 @@ from eann_lite.model.specification import ACTIVATIONS
 def test_exponential_is_right_to_one_unit_in_the_last_place(x):
     expected = math.exp(x)
     assert abs(formulas.exponential(x) - expected) <= math.ulp(expected)
+
+
+def test_polynomial_of_the_exponential_deviates_by_4e_18_between_whole_powers_of_two():
+    """In 40 digits, where the test above sees what rounding leaves of it."""
+    coefficients = [1, 1, *map(Decimal, formulas.EXPONENTIAL)]
+    with localcontext(Context(prec=40)):
+        for n in range(-500, 501):
+            r = Decimal(2).ln() / 2 * n / 500
+            value = Decimal(0)
+            for c in reversed(coefficients):
+                value = value * r + c
+            assert abs(value / r.exp() - 1) < Decimal("4e-18")
 
 
 def test_exponential_of_huge_arguments_neither_overflows_nor_turns_negative():
