@@ -1,5 +1,7 @@
 """The ASE calculator: the numbers of the model, neighbours kept from step to step, and ASE's own tools on top."""
 
+from unittest import mock
+
 import numba
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import PERIODIC, deviation, models, random_model, scale_of, seeds, structures
 
+import eann_lite
 from eann_lite import EANNCalculator, InputError, Model, ModelFileError, NetworkSpecification, Specification
 
 NETWORK = NetworkSpecification(widths=(6, 4), activation="tanh")
@@ -273,6 +276,22 @@ def test_bad_atoms_are_named_each_time_and_the_calculator_recovers(methane, mode
             with pytest.raises(InputError, match=message):
                 ask()
         assert_is_evaluation(methane, model)
+
+
+@pytest.mark.parametrize("name", ["vector", "recoil"])
+def test_after_a_call_that_found_no_memory_the_next_one_is_as_if_it_had_not_been(model, name):
+    expected, atoms = EANNCalculator(model).get_property("forces", molecule("CH4")), molecule("CH4")
+    atoms.calc = EANNCalculator(model)
+
+    class Buffers(eann_lite.model.sweeps.Buffers):
+        def __call__(self, which, *shape):
+            if which == name:
+                raise MemoryError
+            return super().__call__(which, *shape)
+
+    with mock.patch.object(atoms.calc.sweeps, "buffers", Buffers()), pytest.raises(MemoryError):
+        atoms.get_forces()
+    assert np.array_equal(atoms.get_forces(), expected)
 
 
 def test_atoms_that_meet_while_the_list_is_kept_are_named_too(model):

@@ -228,13 +228,13 @@ class Sweeps:
         self._reversed = False
         if batch is self.batch and self.values is self._values.get((keep, all_densities)):
             return  # As at every step of a dynamics.
-        self.batch = batch
         n_atoms, *others = batch.species.size, batch.neighbor.size, batch.atom_rows.size
         had_atoms, *room = self._sizes
         if n_atoms != had_atoms or others[0] > room[0] or others[1] > room[1]:
             # The same atoms in other places may have fewer pairs next time: then everything has its place already.
             self._have_room(n_atoms, *(map(max, others, room) if n_atoms == had_atoms else others))
         self._provide_values(keep, all_densities)
+        self.batch = batch  # Last: were there no memory for its arrays, the next call would take them for there.
 
     def _have_room(self, *sizes):
         """From now on ``values`` and ``tangents`` are for so many atoms, pairs and rows of a batch."""
