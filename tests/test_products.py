@@ -203,9 +203,11 @@ def all_products(module):
     """A function that makes every kind of product in the way of a module: x, x_dot (n, A, i) and so on."""
     product, squared_products, scaled_product = module.product, module.squared_products, module.scaled_product
     squared_tangent, scaled_tangent = module.add_squared_product_tangent, module.scaled_product_tangent
+    product_with_transposed = module.product_with_transposed
 
     @numba.njit(fastmath=compiled.FASTMATH)
-    def run(x, x_dot, w, kind, weight, z, y):
+    def run(x, x_dot, w, kind, weight, z, y, lines, columns, of_lines):
+        product_with_transposed(lines, columns, of_lines)
         product(x[:, 0], w[0], y[0], True)
         squared_products(x, w, kind, weight, y[1])
         scaled_product(x[:, 0], w[1], 2.5, z[0], y[2])
@@ -239,9 +241,12 @@ def test_machines_with_other_registers_get_the_same_bits():
         w, z, weight = rng.normal(size=(3, 7, outer)), rng.normal(size=(2, rows, outer)), rng.normal(size=4)
         here, elsewhere = np.zeros((2, 5, rows, outer))
         kind = rng.integers(0, 3, 4)
-        run(x, x_dot, w, kind, weight, z, here)
-        run_elsewhere(x, x_dot, w, kind, weight, z, elsewhere)
+        lines, columns = rng.normal(size=(rows, 24)), rng.normal(size=(16, 24))
+        of_lines, of_others = np.zeros((2, rows, 16))
+        run(x, x_dot, w, kind, weight, z, here, lines, columns, of_lines)
+        run_elsewhere(x, x_dot, w, kind, weight, z, elsewhere, lines, columns, of_others)
         assert np.array_equal(here, elsewhere) and np.all(here != 0.0)
+        assert np.array_equal(of_lines, of_others) and np.all(of_lines != 0.0)
     run, run_elsewhere = (orbitals_and_messages(m, numba.njit(fastmath=compiled.FASTMATH)) for m in modules)
     for (pairs, n_radial), moving in product_of(((1, 70), (5, 37), (14, 19), (23, 8)), (True, False)):
         here, elsewhere = (Orbitals(np.random.default_rng(pairs), pairs, 10, n_radial, float, moving) for _ in range(2))
