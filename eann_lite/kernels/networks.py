@@ -294,8 +294,11 @@ def backward(start, stop, s, t, maps, potential, values, output_bar):
 
 @helper
 def _reads_weights_once_more(n_rows, width, out, vector):
-    """Whether the weights of the forward sweep serve to go back, too: where the second cache cannot hold those and their
-    transposes, and each is read for so few atoms that this is what takes time."""
+    """Whether the weights of the forward sweep serve to go back, too.
+
+    Where the second cache cannot hold them and their transposes, and each is read for so few atoms that this is what
+    takes time.
+    """
     whole_lines = width % line(vector) == 0 and out % line(vector) == 0
     return whole_lines and n_rows <= FEW_ROWS and 2 * vector.nbytes > IN_SECOND_CACHE
 

@@ -24,8 +24,8 @@ AHEAD = 64
 VECTORS_AHEAD = 192
 #: What other blocks pass back to an atom is asked for so many atoms before it is summed up.
 ATOMS_AHEAD = 4
-#: So many bytes that are read again and again, of coefficients or weights, stay in the second cache, whatever else passes
-#: through it.
+#: So many bytes that are read again and again, of coefficients or weights, stay in the second cache, whatever else
+#: passes through it.
 IN_SECOND_CACHE = 2**20
 
 
