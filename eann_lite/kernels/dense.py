@@ -94,7 +94,7 @@ def _line_of_products():
 # are quickly compiled.
 _four_lines_of_product = _in_tiles(product_tile, 256, *((4,) if LONG_VECTORS else ()))
 _line_of_product, _half_of_product = _line_of_products(), _in_tiles(product_tile, 32, 8, 4)
-_quarter_of_product, _one_of_product = _in_tiles(product_tile, 16, 4, 2), _in_tiles(product_tile, 1)
+_quarter_of_product, _one_of_product = _in_tiles(product_tile, 16, 4, 2), _in_tiles(product_tile, 1, 8)
 _line_of_product_with_transposed = product_with_transposed_tile(1, 64)
 
 
