@@ -14,7 +14,7 @@ from strategies import seeds
 
 from eann_lite import compiled, reference
 from eann_lite.compiled import compile_loops
-from eann_lite.kernels import dense
+from eann_lite.kernels import dense, tiles
 from eann_lite.kernels.columns import (
     SECOND_DEGREE,
     add_along,
@@ -203,13 +203,13 @@ def all_products(module):
     """A function that makes every kind of product in the way of a module: x, x_dot (n, A, i) and so on."""
     product, squared_products, scaled_product = module.product, module.squared_products, module.scaled_product
     squared_tangent, scaled_tangent = module.add_squared_product_tangent, module.scaled_product_tangent
-    product_with_transposed = module.product_with_transposed
+    product_with_transposed, span = module.product_with_transposed, module.span
 
     @numba.njit(fastmath=compiled.FASTMATH)
     def run(x, x_dot, w, kind, weight, z, y, lines, columns, of_lines):
         product_with_transposed(lines, columns, of_lines)
         product(x[:, 0], w[0], y[0], True)
-        squared_products(x, w, kind, weight, y[1])
+        squared_products(span(z[0]), x, w, kind, weight, y[1])
         scaled_product(x[:, 0], w[1], 2.5, z[0], y[2])
         squared_tangent(x[:, 0], x_dot[:, 0], w[0], 1.5, y[0])
         scaled_tangent(x[:, 0], x_dot[:, 0], w[1], 0.5, z[0], z[1], y[3], y[4])
@@ -274,8 +274,8 @@ def test_orbital_sums_messages_and_their_tangents_are_those_of_numpy(
 
 
 @compile_loops
-def jitted_squared_products(x, w, kind, weight, y):
-    squared_products(x, w, kind, weight, y)
+def jitted_squared_products(ahead, x, w, kind, weight, y):
+    squared_products(dense.span(ahead), x, w, kind, weight, y)
 
 
 @compile_loops
@@ -295,13 +295,78 @@ def test_squared_and_scaled_products_are_those_of_numpy(rows, monomials, inner, 
     kind, z = rng.integers(0, 3, monomials + 1), rng.normal(size=(rows, outer)).astype(dtype)
     around = np.full((rows + 2, outer + 3), 7.0, dtype)
     found = around[1:-1, 1:-2]
-    jitted_squared_products(x, w, kind, weight, found)
+    jitted_squared_products(w[0, :0], x, w, kind, weight, found)
     products = np.einsum("nai,aio->nao", x, w[kind])
     assert found == pytest.approx(np.einsum("a,nao->no", weight, products**2), rel=tolerance, abs=30 * tolerance)
     jitted_scaled_product(longer[:, 0], w[kind[0]], 2.5, z, found)
     assert found == pytest.approx(2.5 * z * products[:, 0], rel=tolerance, abs=3 * tolerance)
     found[:] = 7.0
     assert np.all(around == 7.0)
+
+
+@compile_loops
+def jitted_product_before(ahead, x, w, y, fresh):
+    dense.product_before(dense.span(ahead), x, w, y, fresh)
+
+
+@given(st.integers(0, 21), st.integers(0, 9), st.integers(1, 100), st.integers(0, 99), st.booleans(), PRECISIONS, seeds)
+@example(20, 9, 96, 0, False, (np.float64, 1e-13), 0)
+@example(21, 9, 95, 99, True, (np.float32, 3e-5), 0)
+def test_what_products_ask_for_changes_no_bit(rows, inner, outer, asked, fresh, precision, seed):
+    rng, (dtype, _) = np.random.default_rng(seed), precision
+    x, w = rng.normal(size=(rows, 3, inner)).astype(dtype), rng.normal(size=(2, inner, outer)).astype(dtype)
+    kind, weight, ahead = rng.integers(0, 2, 3), rng.normal(size=3).astype(dtype), np.ones((asked, 8), dtype)
+    found, expected = (np.full((2, rows, outer), 7.0, dtype) for _ in range(2))
+    jitted_product(x[:, 0], w[0], expected[0], fresh)
+    jitted_product_before(ahead, x[:, 0], w[0], found[0], fresh)
+    jitted_squared_products(ahead[:0], x, w, kind, weight, expected[1])
+    jitted_squared_products(ahead, x, w, kind, weight, found[1])
+    assert np.array_equal(found, expected)
+
+
+def asking_products():
+    """(product_before, squared_products) whose tiles count one more at every byte that they ask for."""
+
+    def count_there(builder, address):
+        builder.store(builder.add(builder.load(address), builder.load(address).type(1)), address)
+
+    spec = importlib.util.spec_from_file_location("dense_that_counts", dense.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    product_before, squared_products, span = module.product_before, module.squared_products, module.span
+
+    @numba.njit
+    def products(ahead, x, w, y):
+        product_before(span(ahead), x[:, 0], w[0], y, True)
+
+    @numba.njit
+    def squares(ahead, x, w, y):
+        squared_products(span(ahead), x, w, np.zeros(x.shape[1], np.int64), np.ones(x.shape[1], x.dtype), y)
+
+    with mock.patch.object(tiles, "prefetch", count_there):
+        for dtype in (np.float64, np.float32):
+            for function in (products, squares):
+                function(np.zeros(0), np.zeros((0, 3, 1), dtype), np.zeros((1, 1, 1), dtype), np.zeros((0, 1), dtype))
+    return products, squares
+
+
+def test_tiles_ask_for_all_parts_in_turn_and_for_nothing_beyond():
+    for function, (height, n_bytes), n_monomials in zip(
+        asking_products(), (tiles.ASKING_PRODUCT, tiles.ASKING_SQUARES), (1, 3)
+    ):
+        for rows, outer, inner, size, dtype in product_of(
+            (3, 13, 32), (31, 65, 96), (1, 8), (0, 7, 3000), (np.float64, np.float32)
+        ):
+            around = np.zeros(8 * size + 64, np.uint8)
+            ahead, expected = around[32 : 32 + 8 * size].view(float), np.zeros_like(around)
+            x, w = np.zeros((rows, 3, inner), dtype), np.ones((1, inner, outer), dtype)
+            y = np.zeros((rows, outer), dtype)
+            times = rows // height * (outer // (n_bytes // y.itemsize)) * inner * n_monomials
+            if times > 0 and size > 0 and dense.LONG_VECTORS:
+                step = min(ahead.nbytes // times, dense.MOST_AT_A_TIME)
+                np.add.at(expected, 32 + step * np.arange(times), 1)
+            function(ahead, x, w, y)
+            assert np.array_equal(around, expected), (rows, outer, inner, size, dtype)
 
 
 @compile_loops

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from eann_lite import compiled
 from eann_lite.compiled import Kernel, compile_loops, helper, set_threads, threads_in_use
 from eann_lite.errors import InputError
-from eann_lite.kernels.shares import next_block, nothing_taken, run_workers
+from eann_lite.kernels.shares import block_after, next_block, nothing_taken, run_workers
 
 
 @pytest.mark.parametrize("threads", [0, -1, 10**6, 1.5, True])
@@ -161,3 +161,21 @@ def test_threads_sleep_while_they_have_no_work_unless_the_environment_says_other
         command = [sys.executable, "-c", code.format(settings=settings)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == expected
+
+
+@compile_loops
+def blocks_in_turn(loop, n_blocks, blocks, after):
+    """Fill in the blocks that a worker alone takes in a loop, and of each which one is said to come after it."""
+    counts, n = nothing_taken(loop + 1, (1, 0), n_blocks), 0
+    b = next_block(counts, loop, 0, n_blocks, -1)
+    while b >= 0:
+        blocks[n], after[n], n = b, block_after(loop, b, n_blocks), n + 1
+        b = next_block(counts, loop, 0, n_blocks, b)
+
+
+@pytest.mark.parametrize("loop", [0, 1, 2, 3])
+@pytest.mark.parametrize("n_blocks", [1, 2, 7])
+def test_the_block_that_is_said_to_come_next_does(loop, n_blocks):
+    blocks, after = np.full((2, n_blocks), -7)
+    blocks_in_turn(loop, n_blocks, blocks, after)
+    assert sorted(blocks) == list(range(n_blocks)) and after.tolist() == [*blocks[1:], -1]

@@ -11,6 +11,7 @@ from eann_lite.kernels.arrays import empty, matrix
 from eann_lite.kernels.dense import (
     add_squared_product_tangent,
     product,
+    product_before,
     scaled_product,
     scaled_product_tangent,
     squared_products,
@@ -25,11 +26,15 @@ from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows
 
 
 @helper
-def densities(start, stop, t, potential, values):
-    """rho (N, M) of step t from its weighted orbital sums."""
+def densities(start, stop, t, potential, values, ahead):
+    """rho (N, M) of step t from its weighted orbital sums.
+
+    Here and below ``ahead`` (``dense.span``) is needed soon after, and stands in the third cache or in memory, or is
+    nothing: products ask for it, going back those of power spectra alone.
+    """
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
     density = values.density[t % values.density.shape[0], start:stop]
-    squared_products(values.sums[t, start:stop], contraction, degree, weight, density)
+    squared_products(ahead, values.sums[t, start:stop], contraction, degree, weight, density)
 
 
 @helper
@@ -49,7 +54,7 @@ def densities_tangent(start, stop, t, potential, values, tangents):
 
 
 @helper
-def densities_reverse(start, stop, t, potential, values):
+def densities_reverse(start, stop, t, potential, values, ahead):
     """Bbar_iak of step t from rhobar (N, M); it may stand where B_iak stood, which nobody reads after it."""
     contraction, transposed = potential.contraction, potential.contraction_transposed
     degree, weight = potential.degree, potential.weight
@@ -57,10 +62,10 @@ def densities_reverse(start, stop, t, potential, values):
     density_bar = values.density_bar[t % values.density_bar.shape[0], start:stop]
     if potential.products.shape[0] > 0:
         if values.power_bar.shape[0] > 0:
-            _reverse_by_power(potential, density_bar, sums, values.power_bar[t, start:stop], sums_bar)
+            _reverse_by_power(potential, density_bar, sums, values.power_bar[t, start:stop], sums_bar, ahead)
         else:
             power_bar = empty((stop - start, potential.products.shape[0]), density_bar.dtype)
-            _reverse_by_power(potential, density_bar, sums, power_bar, sums_bar)
+            _reverse_by_power(potential, density_bar, sums, power_bar, sums_bar, ahead)
         return
     d = empty((stop - start, density_bar.shape[1]), density_bar.dtype)
     for a in range(degree.size):
@@ -69,9 +74,9 @@ def densities_reverse(start, stop, t, potential, values):
 
 
 @helper
-def _reverse_by_power(potential, density_bar, sums, power_bar, sums_bar):
+def _reverse_by_power(potential, density_bar, sums, power_bar, sums_bar, ahead):
     """power_bar and sums_bar of some atoms."""
-    product(density_bar, potential.power_contraction_transposed, power_bar, True)
+    product_before(ahead, density_bar, potential.power_contraction_transposed, power_bar, True)
     power_spectra_reverse(power_bar, sums, potential.weight, True, sums_bar)
 
 

@@ -16,6 +16,8 @@ from eann_lite.kernels.orbital_tiles import (
     orbital_sums_tile,
 )
 from eann_lite.kernels.tiles import (
+    ASKING_PRODUCT,
+    ASKING_SQUARES,
     product_tile,
     product_with_transposed_tile,
     scaled_product_tangent_tile,
@@ -33,6 +35,8 @@ from eann_lite.kernels.vectors import any_layout, line
 LONG_VECTORS = bool(get_host_cpu_features().get("avx512f"))
 #: Number i of a product (``tiles``) where there is one alone.
 ONLY = np.int64(0)
+#: So many bytes a tile asks for while each of its 16 sums grows by one product: with more it would wait for them.
+MOST_AT_A_TIME = 40
 
 
 def _in_tiles(make_tile, n_bytes, *heights):
@@ -159,19 +163,46 @@ else:
 
 
 @helper
+def span(x):
+    """Address and bytes of a contiguous array: what ``product_before`` and ``squared_products`` may ask for."""
+    return np.int64(x.ctypes.data), x.size * x.itemsize
+
+
+@helper
+def _asked(ahead, tile, w, y, depth):
+    """Address of what tiles (rows, bytes) of y ask for, and how much of it with each of their ``depth`` products."""
+    address, n_bytes = ahead
+    height, width = tile[0], tile[1] // 64 * line(y)
+    times = y.shape[0] // height * (y.shape[1] // width) * depth
+    if n_bytes == 0 or times == 0:
+        return np.int64(w.ctypes.data), np.int64(0)  # Again and again for what is in the first cache.
+    return address, MOST_AT_A_TIME if n_bytes >= MOST_AT_A_TIME * times else n_bytes // times
+
+
+@helper
 def product(x, w, y, fresh):
     """y = or (not fresh) += x @ w with x (n, i) of any strides, w (i, o) and y (n, o) with contiguous rows.
 
     Here and below as many rows count as y has, and x may have more.
     """
     # Whatever the arrays are parts of, one compilation serves.
-    _product(any_layout(x), any_layout(w), any_layout(y), fresh)
+    _product(any_layout(x), any_layout(w), any_layout(y), fresh, np.int64(w.ctypes.data), np.int64(0))
 
 
 @helper
-def _product(x, w, y, fresh):
+def product_before(ahead, x, w, y, fresh):
+    """``product``, and meanwhile ask for ``ahead``, a ``span`` that is needed soon after; nothing has 0 bytes.
+
+    Where that would take longer than the product, for the beginning alone.  (With AVX-512 alone.)
+    """
+    address, step = _asked(ahead, ASKING_PRODUCT, w, y, w.shape[0])
+    _product(any_layout(x), any_layout(w), any_layout(y), fresh, address, step)
+
+
+@helper
+def _product(x, w, y, fresh, address, step):
     n, end, o, i, n_out, wide = np.int64(0), y.shape[0], np.int64(0), ONLY, w.shape[1], line(y)
-    arguments = x, w, y, fresh
+    arguments = x, w, y, fresh, address, step
     if LONG_VECTORS or end == 1:
         while o + 4 * wide <= n_out:
             _four_lines_of_product(n, end, o, i, arguments)
@@ -204,12 +235,16 @@ def product_with_transposed(x, w, y):
 
 
 @helper
-def squared_products(x, w, kind, weight, y):
+def squared_products(ahead, x, w, kind, weight, y):
     """y = sum_a weight[a] (x[:, a] @ w[kind[a]])^2 with x (n, A, i) of any strides, w (.., i, o) and y (n, o).
 
-    Here and below tables of whole numbers, as kind, are contiguous, and factors are floats.
+    It asks for ``ahead`` as ``product_before`` does.  Here and below tables of whole numbers, as kind, are contiguous,
+    and factors are floats.
     """
-    arguments = any_layout(x), any_layout(w), any_layout(kind), any_layout(weight), any_layout(y)
+    address, step = _asked(ahead, ASKING_SQUARES, w, y, x.shape[1] * x.shape[2])
+    arguments = (
+        any_layout(x), any_layout(w), any_layout(kind), any_layout(weight), any_layout(y), address, step,
+    )  # fmt: skip
     _squared(np.int64(0), y.shape[0], y.shape[1], line(y), ONLY, arguments)
 
 

@@ -19,6 +19,8 @@ Arguments that all functions share: atoms start to stop of element s; step t wit
 
 import math
 
+import numpy as np
+
 from eann_lite.compilation.borrowed import borrowing
 from eann_lite.compiled import helper, helper_on_separate_arrays
 from eann_lite.formulas import (
@@ -32,7 +34,7 @@ from eann_lite.formulas import (
     activation_parameter_slopes,
 )
 from eann_lite.kernels.arrays import empty, full, matrix
-from eann_lite.kernels.dense import product, product_with_transposed
+from eann_lite.kernels.dense import product, product_before, product_with_transposed
 from eann_lite.kernels.rows import add_rows, copy_rows
 from eann_lite.kernels.vectors import IN_SECOND_CACHE, line
 
@@ -41,6 +43,8 @@ from eann_lite.kernels.vectors import IN_SECOND_CACHE, line
 IN, OUT, ROW, RESIDUAL, KIND, WEIGHT, BIAS, ALPHA, BETA, SCALE, SHIFT = range(11)
 COLUMNS = 11
 EPSILON = 1e-5  # of the layer normalisation
+#: A ``dense.span`` of no bytes.
+NOTHING = 0, 0
 #: For up to so many atoms a product takes less time than its weights take to come from the third cache.
 FEW_ROWS = 8
 
@@ -168,10 +172,31 @@ def _times_slopes(kind, alpha, beta, pre, gate, x, y):
 
 
 @helper
-def forward(start, stop, s, t, maps, potential, values, last_hidden, output):
+def _weights(theta, maps, n):
+    """W (in, out) of map n, which has some."""
+    return matrix(theta, maps[n, WEIGHT], maps[n, IN], maps[n, OUT])
+
+
+@helper
+def _read_after(n, next_map, maps, ahead, theta):
+    """What is asked for during the product of map n: its part of ``ahead``, or where there is none the next weights.
+
+    The last map has no part: it is a small product.  Where no weights are next, next_map is n, whose weights are there.
+    """
+    (address, n_bytes), n_wide = ahead, maps.shape[0] - 1
+    if n_bytes > 0:
+        part = n_bytes // max(1, n_wide)
+        return address + n * part, part if n < n_wide else 0
+    size = maps[next_map, IN] * maps[next_map, OUT] if maps[next_map, WEIGHT] >= 0 else 0
+    return np.int64(theta.ctypes.data) + theta.itemsize * maps[next_map, WEIGHT], theta.itemsize * size
+
+
+@helper
+def forward(start, stop, s, t, maps, potential, values, last_hidden, output, ahead):
     """output (N, out) += result of every atom's network, and the stored inputs, pre, act_gate and act_slope.
 
-    And last_hidden (N, width), what the last map takes, where it has place.
+    And last_hidden (N, width), what the last map takes, where it has place.  Here and below ``ahead`` (``dense.span``)
+    is needed soon after, and stands in the third cache or in memory, or is nothing: products ask for it.
     """
     place = (t, start, stop, output.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
@@ -212,7 +237,8 @@ def forward(start, stop, s, t, maps, potential, values, last_hidden, output):
                 target[i, o] = bias[o] + (target[i, o] if n == last else 0.0)
         if maps[n, RESIDUAL] >= 0:
             add_rows(0, n_rows, _rows(pre_store, pre_place, maps, maps[n, RESIDUAL]), target)
-        product(lin, matrix(theta, maps[n, WEIGHT], width, out), target, False)
+        read_next = _read_after(n, min(n + 1, last), maps, ahead, theta)
+        product_before(read_next, lin, _weights(theta, maps, n), target, False)
 
 
 @helper
@@ -248,11 +274,12 @@ def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output
         adds_input = maps[n, RESIDUAL] >= 0  # The last map never does.
         if adds_input:
             copy_rows(0, n_rows, _rows(tangents.pre, place, maps, maps[n, RESIDUAL]), target)
-        product(lin_dot, matrix(theta, maps[n, WEIGHT], width, maps[n, OUT]), target, n < last and not adds_input)
+        read_next = _read_after(n, min(n + 1, last), maps, NOTHING, theta)
+        product_before(read_next, lin_dot, _weights(theta, maps, n), target, n < last and not adds_input)
 
 
 @helper
-def backward(start, stop, s, t, maps, potential, values, output_bar):
+def backward(start, stop, s, t, maps, potential, values, output_bar, ahead):
     """rhobar of step t from output_bar (N, out), and the stored act_bar and lin_bar of all maps.
 
     Without layer normalisation anywhere act_bar and lin_bar may be the same array.
@@ -268,7 +295,7 @@ def backward(start, stop, s, t, maps, potential, values, output_bar):
         source = output_bar[start:stop] if n == last else _rows(pre_bar_store, pre_bar_place, maps, n + 1)
         # That of map 0 goes on as rhobar alone.
         lin_bar = _rows(lin_bar_store, lin_bar_place, maps, n) if n > 0 else empty((n_rows, width), theta.dtype)
-        _back_through_map(s, t, maps, n, potential, source, lin_bar, density_bar)
+        _back_through_map(s, t, maps, n, potential, source, lin_bar, density_bar, ahead)
         if n > 0:
             pre_bar, (alpha, beta) = _rows(pre_bar_store, pre_bar_place, maps, n), _unit_parameters(theta, maps, n)
             act_bar = _rows(values.act_bar, place, maps, n) if values.act_bar.shape[0] > 0 else lin_bar
@@ -304,15 +331,17 @@ def _reads_weights_once_more(n_rows, width, out, vector):
 
 
 @helper
-def _back_through_map(s, t, maps, n, potential, source, lin_bar, density_bar):
+def _back_through_map(s, t, maps, n, potential, source, lin_bar, density_bar, ahead):
     """lin_bar = source W^T of map n; at map 0 also what that means for the densities of these atoms."""
     n_rows, width, out, start = lin_bar.shape[0], maps[n, IN], maps[n, OUT], potential.starts[t, s]
     if maps[n, WEIGHT] < 0:
         copy_rows(0, n_rows, source, lin_bar)
     elif _reads_weights_once_more(n_rows, width, out, potential.vector):
-        product_with_transposed(source, matrix(potential.vector[start:], maps[n, WEIGHT], width, out), lin_bar)
+        product_with_transposed(source, _weights(potential.vector[start:], maps, n), lin_bar)
     else:
-        product(source, matrix(potential.transposed[start:], maps[n, WEIGHT], out, width), lin_bar, True)
+        transposed = potential.transposed[start:]
+        read_next, weights = _read_after(n, max(n - 1, 0), maps, ahead, transposed), maps[n, WEIGHT]
+        product_before(read_next, source, matrix(transposed, weights, out, width), lin_bar, True)
     if n == 0:
         scale = potential.density_scale[t, s]
         for i in range(density_bar.shape[0]):
@@ -408,7 +437,7 @@ def backward_tangent(
         target = output_bar[start:stop] if n == last else _rows(pre_bar_store, here, maps, n + 1)
         target_dot = output_bar_dot[start:stop] if n == last else _rows(pre_bar_dot_store, here, maps, n + 1)
         lin_bar_dot = empty((n_rows, width), theta.dtype)
-        _back_through_map(s, t, maps, n, potential, target_dot, lin_bar_dot, density_bar_dot)
+        _back_through_map(s, t, maps, n, potential, target_dot, lin_bar_dot, density_bar_dot, NOTHING)
         if n == 0:
             lin, lin_dot = _inputs(values.inputs, place, maps), _inputs(tangents.inputs, place, maps)
         else:

@@ -201,3 +201,10 @@ def next_block(counts, loop, worker, n_blocks, done):
         if asked > PATIENCE:
             let_others_run()
     return -1
+
+
+@helper
+def block_after(loop, b, n_blocks):
+    """The block that most often comes after b in a loop; -1 where there is none."""
+    after = b + 1 if loop % 2 == 0 else b - 1
+    return after if after < n_blocks else -1

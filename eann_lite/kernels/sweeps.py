@@ -7,10 +7,13 @@ round.  The number of step t is t going forward and t + 1 going back: each begin
 ended with, which are in the caches still.
 """
 
+import numpy as np
+
 from eann_lite.compiled import Kernel, helper
 from eann_lite.kernels import contraction, curvature, geometry, networks, orbitals, pair_gradients, repulsion
 from eann_lite.kernels.rows import copy_rows, fill_rows
-from eann_lite.kernels.shares import next_block, nothing_taken, run_workers
+from eann_lite.kernels.shares import block_after, next_block, nothing_taken, run_workers
+from eann_lite.kernels.vectors import IN_SECOND_CACHE
 
 
 @helper
@@ -25,22 +28,38 @@ def _begin(b, potential, batch, values, energies):
 
 
 @helper
+def _far_radial(b, batch, values):
+    """Where radial functions of block b stand, a quarter and the rest (``dense.span``), if there are so many that they
+    come from the third cache or from memory; nothing elsewhere, and without a block (-1).
+
+    They are asked for meanwhile by the products of contractions, a quarter, and networks, which read little themselves.
+    """
+    far = b >= 0 and values.radial.nbytes > 4 * IN_SECOND_CACHE
+    begin = batch.first[batch.blocks[b, 0]] if far else 0
+    pairs = batch.first[batch.blocks[b, 1]] - begin if far else 0
+    row, address = values.radial.strides[0], np.int64(values.radial.ctypes.data)
+    quarter = pairs // 4
+    return (address + begin * row, quarter * row), (address + (begin + quarter) * row, (pairs - quarter) * row)
+
+
+@helper
 def _step(b, t, potential, batch, values, energies):
     """Orbital sums, densities and network of step t for a block."""
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
+    quarter, rest = _far_radial(block_after(t, b, batch.blocks.shape[0]), batch, values)
     orbitals.orbital_sums(start, stop, t, potential, batch, values)
-    contraction.densities(start, stop, t, potential, values)
+    contraction.densities(start, stop, t, potential, values, quarter)
     if t + 1 < values.coefficients.shape[0]:
         copy_rows(start, stop, values.coefficients[t], values.coefficients[t + 1])
         networks.forward(
             start, stop, s, t, potential.recursion_maps, potential, values, values.last_hidden[:0],
-            values.coefficients[t + 1],
+            values.coefficients[t + 1], rest,
         )  # fmt: skip
     else:
         # Nobody needs the outputs of the energy networks but this line, so their adjoints' place may hold them.
         fill_rows(start, stop, values.output_bar, 0.0)
         networks.forward(
-            start, stop, s, t, potential.energy_maps, potential, values, values.last_hidden, values.output_bar
+            start, stop, s, t, potential.energy_maps, potential, values, values.last_hidden, values.output_bar, rest,
         )  # fmt: skip
         for i in range(start, stop):
             energies[i] += potential.energy_scale * values.output_bar[i, 0]
@@ -80,15 +99,16 @@ def _step_reverse(b, t, potential, batch, values, forces, virials):
     """From the adjoint of the network's output of step t to those of the orbital sums and messages, for a block; for the
     first step, which comes last, to pair gradients in place of messages, and what they give to their own atoms."""
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
+    quarter, rest = _far_radial(b, batch, values)
     if t + 1 < values.coefficients.shape[0]:
         networks.backward(
             start, stop, s, t, potential.recursion_maps, potential, values,
-            values.coefficients_bar[t + 1],
+            values.coefficients_bar[t + 1], rest,
         )  # fmt: skip
     else:
         fill_rows(start, stop, values.output_bar, potential.energy_scale)
-        networks.backward(start, stop, s, t, potential.energy_maps, potential, values, values.output_bar)
-    contraction.densities_reverse(start, stop, t, potential, values)
+        networks.backward(start, stop, s, t, potential.energy_maps, potential, values, values.output_bar, rest)
+    contraction.densities_reverse(start, stop, t, potential, values, quarter)
     if t > 0:
         orbitals.messages(b, t, potential, batch, values)
     else:

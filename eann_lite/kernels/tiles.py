@@ -7,6 +7,9 @@ its definition names: it does what that says for the rows n:n+rows and the colum
 is how many numbers stand in ``n_bytes``, at least one; of product i, where there is one for each atom.  x and x_dot may
 have any strides, where nothing else is said; rows of other arrays are contiguous; factors are floats.  Sums stay in
 registers until they are complete.
+
+While they work, tiles of one size ask for memory that is needed soon: from the address ``ahead`` on, ``step`` bytes
+with each multiplication of a row.  It comes to the second cache meanwhile.
 """
 
 from typing import NamedTuple
@@ -27,9 +30,13 @@ from eann_lite.kernels.vectors import (
     multiply_add,
     opened,
     plus,
+    prefetch,
     repeated,
     rolled_range,
 )
+
+#: Rows, and bytes of a row, of the tiles that ask for memory: those of large products, with 16 registers of sums.
+ASKING_PRODUCT, ASKING_SQUARES = (4, 256), (8, 128)
 
 
 class _Array(NamedTuple):
@@ -49,6 +56,7 @@ class _Tile:
         self.element, self.size = element_of(kind)
         self.vector = ir.VectorType(self.element, max(1, n_bytes // self.size))
         self.atom, self.first, self.column = i, n, (o, ir.Constant(INDEX, self.size))
+        self.shape = rows, n_bytes
 
     def argument(self, kind, value):
         """An argument as code of a tile gets it: an opened array, an index, a truth, or a factor in every lane."""
@@ -154,10 +162,25 @@ def tile_maker(write):
     return make
 
 
+def _asking(tile, y, depth, ahead, step):
+    """Function ask(i) for the numbers i from 0 to ``depth``, which a tile (of y) goes through.
+
+    Tiles of this size ask for one part after the other, from the uppermost to the lowest and then on to the right.
+    """
+    builder, (rows, _) = tile.builder, tile.shape
+    height, width = ir.Constant(INDEX, rows), ir.Constant(INDEX, tile.vector.count)
+    above, to_the_left = builder.sdiv(tile.first, height), builder.sdiv(tile.column[0], width)
+    part = builder.add(builder.mul(to_the_left, builder.sdiv(y.shape[0], height)), above)
+    begin = builder.inttoptr(ahead, ir.IntType(8).as_pointer())
+    begin = address_of(builder, begin, (builder.mul(part, depth), step))
+    return lambda i: prefetch(builder, address_of(builder, begin, (i, step)))
+
+
 @tile_maker
-def product_tile(tile, x, w, y, fresh):
+def product_tile(tile, x, w, y, fresh, ahead, step):
     """y = or (not fresh) += x @ w."""
     builder = tile.builder
+    ask = _asking(tile, y, x.shape[1], ahead, step) if tile.shape == ASKING_PRODUCT else None
     x_rows = [address_of(builder, x.base, (tile.index(r), x.strides[0])) for r in tile.some]
     places = [tile.place(y, tile.index(r)) for r in tile.some]
     sums = [cgutils.alloca_once(builder, tile.vector) for _ in tile.some]
@@ -169,6 +192,8 @@ def product_tile(tile, x, w, y, fresh):
             for total, place in zip(sums, places):
                 builder.store(builder.load(place, align=4), total)
     with rolled_range(builder, x.shape[1]) as loop:
+        if ask:
+            ask(loop.index)
         row = tile.load(w, loop.index)
         for x_row, total in zip(x_rows, sums):
             tile.add(total, tile.number(address_of(builder, x_row, (loop.index, x.strides[1]))), row)
@@ -194,7 +219,7 @@ def product_with_transposed_tile(tile, x, w, y):
 
 
 @tile_maker
-def squared_products_tile(tile, x, w, kind, weight, y):
+def squared_products_tile(tile, x, w, kind, weight, y, ahead, step):
     """y = sum_a weight[a] (x[:, a] @ w[kind[a]])^2; x (N, A, i), w (.., i, o).
 
     Products stay in registers, and so do sums where there are enough of them.
@@ -202,12 +227,16 @@ def squared_products_tile(tile, x, w, kind, weight, y):
     builder = tile.builder
     x_rows = [address_of(builder, x.base, (tile.index(r), x.strides[0])) for r in tile.some]
     products, totals = [cgutils.alloca_once(builder, tile.vector) for _ in tile.some], tile.zeros()
+    depth = builder.mul(x.shape[1], x.shape[2])
+    ask = _asking(tile, y, depth, ahead, step) if tile.shape == ASKING_SQUARES else None
     with rolled_range(builder, x.shape[1]) as along:
         a = along.index
         for product in products:
             builder.store(ir.Constant(tile.vector, None), product)
         chosen = tile.chosen(kind, a)
         with rolled_range(builder, x.shape[2]) as loop:
+            if ask:
+                ask(builder.add(builder.mul(a, x.shape[2]), loop.index))
             row = tile.load(w, chosen, loop.index)
             for x_row, product in zip(x_rows, products):
                 tile.add(product, tile.number(address_of(builder, x_row, *zip((a, loop.index), x.strides[1:]))), row)
