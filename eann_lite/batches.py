@@ -14,8 +14,8 @@ BLOCK = 128
 #: Where threads share a batch, rows (atoms, least), an array as kernels take it: blocks of up to so many atoms, as long
 #: as there are that many blocks at least; the larger the better for one thread, but none of fewer than SMALL_BLOCK
 #: atoms.  Six blocks are even for 2, 3 and 6 threads (with eight, 192 atoms take 3 to 5 % longer on one), 24 for 4, 8
-#: and 12 as well.  Larger ones leave the second cache.
-SHARED_BLOCKS, SMALL_BLOCK = np.array([[64, 6], [192, 24]]), 16
+#: and 12 as well.  Larger ones, with what products ask for ahead of time, leave the second cache.
+SHARED_BLOCKS, SMALL_BLOCK = np.array([[64, 6], [96, 24]]), 16
 #: From this many atoms on the kernels of one batch run with threads.
 THREADED_FROM = 128
 #: More atoms than any batch has.

@@ -292,7 +292,7 @@ def test_a_batch_runs_with_threads_where_that_is_asked_for_whatever_its_size(ask
 
 @pytest.mark.parametrize(
     ("n_atoms", "threaded", "size"),
-    [(100, False, 100), (600, False, 120), (130, True, 21), (192, True, 32), (1536, True, 64), (9216, True, 192)],
+    [(100, False, 100), (600, False, 120), (130, True, 21), (192, True, 32), (1536, True, 64), (9216, True, 96)],
 )
 def test_blocks_are_small_where_threads_would_lack_some_and_large_where_there_are_enough(n_atoms, threaded, size):
     lonely = Structure(np.ones(n_atoms, int), 9.0 * np.mgrid[:n_atoms, :1, :1].reshape(3, -1).T)
