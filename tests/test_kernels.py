@@ -368,7 +368,7 @@ def test_gradients_in_single_precision_are_those_of_double_precision_to_round_of
         found.append(gradient)
     # Layer normalisation of numbers that are nearly the same makes much of little: what rounding parameters alone does.
     rounded = np.linalg.norm(found[1] - found[0])
-    assert np.linalg.norm(found[2] - found[1]) < 1e-5 * np.linalg.norm(found[1]) + 10.0 * rounded
+    assert np.linalg.norm(found[2] - found[1]) < 1e-4 * np.linalg.norm(found[1]) + 10.0 * rounded
 
 
 @given(models(layer_norms=False), st.lists(structures(most=3), min_size=2, max_size=4), st.booleans(), seeds)
