@@ -9,7 +9,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.outputs import Properties, all_outputs
 
 from eann_lite.batches import draw_batch, packed_with_pairs, species_of
-from eann_lite.compiled import set_threads, threads_in_use
+from eann_lite.compiled import set_threads, set_threads_again, threads_in_use
 from eann_lite.errors import InputError
 from eann_lite.extrapolation import OUTSIDE, ExtrapolationWarning, warning_text
 from eann_lite.kernels.packing import energies_as_given, forces_as_given
@@ -112,11 +112,11 @@ class EANNCalculator(Calculator):
             self._calculate(self.atoms if atoms is None else atoms, properties, system_changes)
             return
         before = threads_in_use()
-        set_threads(self.threads)
+        set_threads_again(self.threads)
         try:
             self._calculate(self.atoms if atoms is None else atoms, properties, system_changes)
         finally:
-            set_threads(before)
+            set_threads_again(before)
 
     def _calculate(self, atoms, properties, system_changes):
         if system_changes or self.atoms is None:
