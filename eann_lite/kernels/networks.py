@@ -19,8 +19,6 @@ Arguments that all functions share: atoms start to stop of element s; step t wit
 
 import math
 
-import numpy as np
-
 from eann_lite.compilation.borrowed import borrowing
 from eann_lite.compiled import helper, helper_on_separate_arrays
 from eann_lite.formulas import (
@@ -34,7 +32,7 @@ from eann_lite.formulas import (
     activation_parameter_slopes,
 )
 from eann_lite.kernels.arrays import empty, full, matrix
-from eann_lite.kernels.dense import product, product_before, product_with_transposed
+from eann_lite.kernels.dense import product, product_before, product_with_transposed, span
 from eann_lite.kernels.rows import add_rows, copy_rows
 from eann_lite.kernels.vectors import IN_SECOND_CACHE, line
 
@@ -187,8 +185,7 @@ def _read_after(n, next_map, maps, ahead, theta):
     if n_bytes > 0:
         part = n_bytes // max(1, n_wide)
         return address + n * part, part if n < n_wide else 0
-    size = maps[next_map, IN] * maps[next_map, OUT] if maps[next_map, WEIGHT] >= 0 else 0
-    return np.int64(theta.ctypes.data) + theta.itemsize * maps[next_map, WEIGHT], theta.itemsize * size
+    return span(_weights(theta, maps, next_map)) if maps[next_map, WEIGHT] >= 0 else NOTHING
 
 
 @helper
