@@ -108,12 +108,18 @@ def test_products_hold_what_their_caller_alone_names():
     assert after.alloc - before.alloc == after.free - before.free >= 100
 
 
+def dense_anew():
+    """``kernels.dense`` once more, nothing of it compiled."""
+    spec = importlib.util.spec_from_file_location("dense_anew", dense.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def dense_of_another_machine():
     """``kernels.dense`` as it is with long vectors where there are none, and without where there are."""
-    spec = importlib.util.spec_from_file_location("dense_of_another_machine", dense.__file__)
-    module = importlib.util.module_from_spec(spec)
     with mock.patch("llvmlite.binding.get_host_cpu_features", return_value={"avx512f": not dense.LONG_VECTORS}):
-        spec.loader.exec_module(module)
+        module = dense_anew()
     assert module.LONG_VECTORS is not dense.LONG_VECTORS
     return module
 
@@ -328,11 +334,10 @@ def asking_products():
     """(product_before, squared_products) whose tiles count one more at every byte that they ask for."""
 
     def count_there(builder, address):
-        builder.store(builder.add(builder.load(address), builder.load(address).type(1)), address)
+        before = builder.load(address)
+        builder.store(builder.add(before, before.type(1)), address)
 
-    spec = importlib.util.spec_from_file_location("dense_that_counts", dense.__file__)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = dense_anew()
     product_before, squared_products, span = module.product_before, module.squared_products, module.span
 
     @numba.njit
