@@ -16,15 +16,12 @@ from eann_lite import compiled, reference
 from eann_lite.compiled import compile_loops
 from eann_lite.kernels import dense, tiles
 from eann_lite.kernels.columns import (
-    SECOND_DEGREE,
     add_along,
     lengths,
     products_of_three_rows,
     recursive_products,
     recursive_products_tangent,
     scaled_rows,
-    second_degree_products,
-    second_degree_products_tangent,
 )
 from eann_lite.kernels.dense import (
     add_squared_product_tangent,
@@ -33,9 +30,15 @@ from eann_lite.kernels.dense import (
     scaled_product_tangent,
     squared_products,
 )
-from eann_lite.kernels.pair_gradients import pairs_in_tiles, sums_over_gaussians
+from eann_lite.kernels.pair_gradients import (
+    pairs_in_tiles,
+    second_degree_sums_over_gaussians,
+    sums_over_gaussians,
+)
+from eann_lite.kernels.pair_tiles import pair_tile, second_degree_tile
 from eann_lite.kernels.row_operations import sum_of_rows
 from eann_lite.kernels.rows import scale_row
+from eann_lite.kernels.second_degree import N_MONOMIALS, SECOND_DEGREE
 from eann_lite.model.sweeps import Monomials
 
 
@@ -159,19 +162,24 @@ class Orbitals:
 
     def arguments(self):
         """What the four functions take, one after the other."""
+        angular, angular_dot = self.of_pairs()
         moving_pairs = (
             self.radial, self.distance, self.distance_dot, self.log_slope, self.neighbor, self.species, self.centers,
             self.exponents,
         )  # fmt: skip
         return (
-            (self.sums, self.angular, self.first, self.radial, self.neighbor, self.coefficients),
-            (self.sums_dot, self.angular, self.angular_dot, self.first, self.coefficients, self.coefficients_dot,
+            (self.sums, angular, self.first, self.radial, self.neighbor, self.coefficients),
+            (self.sums_dot, angular, angular_dot, self.first, self.coefficients, self.coefficients_dot,
              *moving_pairs),
-            (self.sums_bar, self.angular, self.first, self.radial, self.rows, self.message),
-            (self.sums_bar, self.sums_bar_dot, self.angular, self.angular_dot, self.first, self.coefficients,
+            (self.sums_bar, angular, self.first, self.radial, self.rows, self.message),
+            (self.sums_bar, self.sums_bar_dot, angular, angular_dot, self.first, self.coefficients,
              self.coefficients_dot, self.rows, self.message_dot, self.exponents_bar_dot, self.centers_bar_dot,
              self.moving, *moving_pairs),
         )  # fmt: skip
+
+    def of_pairs(self):
+        """What they know of the directions of pairs, and its tangent."""
+        return self.angular, self.angular_dot
 
     def expected(self):
         """What they leave, from the equations: sums, sums_dot, message, message_dot, exponents_ and centers_bar_dot."""
@@ -203,6 +211,23 @@ class Orbitals:
         return (
             self.sums, self.sums_dot, self.message, self.message_dot, self.exponents_bar_dot, self.centers_bar_dot,
         )  # fmt: skip
+
+
+class SecondDegreeOrbitals(Orbitals):
+    """The same with the monomials to degree 2 of random vectors, of which the functions know alone."""
+
+    def __init__(self, rng, pairs, n_radial, dtype, moving=True):
+        super().__init__(rng, pairs, N_MONOMIALS, n_radial, dtype, moving)
+        x, x_dot = rng.normal(size=(2, 3, self.first[-1])).astype(dtype)
+        self.vector, self.vector_dot = x, x_dot if moving else np.full_like(x_dot, np.nan)
+        rows, rows_dot = self.angular[:, :pairs], self.angular_dot[:, :pairs]
+        for a, (parent, axis) in enumerate(SECOND_DEGREE, 1):
+            along, along_dot = self.vector[axis, self.own], self.vector_dot[axis, self.own]
+            rows[a] = rows[parent] * along
+            rows_dot[a] = rows_dot[parent] * along + rows[parent] * along_dot
+
+    def of_pairs(self):
+        return self.vector, self.vector_dot
 
 
 def all_products(module):
@@ -239,6 +264,27 @@ def orbitals_and_messages(module, compile_them):
     return run
 
 
+def second_degree_orbitals_and_messages(module, compile_them):
+    """The same to degree 2."""
+    sums, sums_tangent = module.second_degree_sums, module.second_degree_sums_tangent
+    messages, messages_tangent = module.second_degree_messages, module.second_degree_messages_tangent
+
+    @compile_them
+    def run(i, moving, first, of_sums, of_sums_tangent, of_messages, of_messages_tangent):
+        sums(i, of_sums)
+        if moving:
+            sums_tangent(i, of_sums_tangent)
+        messages(i, of_messages)
+        messages_tangent(i, of_messages_tangent)
+
+    return run
+
+
+def any_degree(*arguments):
+    """``Orbitals`` with as many monomials as there are to degree 2."""
+    return Orbitals(*arguments[:2], N_MONOMIALS, *arguments[2:])
+
+
 def test_machines_with_other_registers_get_the_same_bits():
     modules = dense, dense_of_another_machine()
     rng, run, run_elsewhere = np.random.default_rng(0), *map(all_products, modules)
@@ -253,9 +299,17 @@ def test_machines_with_other_registers_get_the_same_bits():
         run_elsewhere(x, x_dot, w, kind, weight, z, elsewhere, lines, columns, of_others)
         assert np.array_equal(here, elsewhere) and np.all(here != 0.0)
         assert np.array_equal(of_lines, of_others) and np.all(of_lines != 0.0)
-    run, run_elsewhere = (orbitals_and_messages(m, numba.njit(fastmath=compiled.FASTMATH)) for m in modules)
+
+
+@pytest.mark.parametrize(
+    "make_run, make_case",
+    [(orbitals_and_messages, any_degree), (second_degree_orbitals_and_messages, SecondDegreeOrbitals)],
+)
+def test_machines_with_other_registers_get_the_same_bits_of_orbital_sums_and_messages(make_run, make_case):
+    modules = dense, dense_of_another_machine()
+    run, run_elsewhere = (make_run(m, numba.njit(fastmath=compiled.FASTMATH)) for m in modules)
     for (pairs, n_radial), moving in product_of(((1, 70), (5, 37), (14, 19), (23, 8)), (True, False)):
-        here, elsewhere = (Orbitals(np.random.default_rng(pairs), pairs, 10, n_radial, float, moving) for _ in range(2))
+        here, elsewhere = (make_case(np.random.default_rng(pairs), pairs, n_radial, float, moving) for _ in range(2))
         run(here.i, moving, here.first, *here.arguments())
         run_elsewhere(elsewhere.i, moving, elsewhere.first, *elsewhere.arguments())
         for found, other, start in zip(here.found(), elsewhere.found(), (7, 7, 6, 6, 5, 5)):
@@ -263,6 +317,15 @@ def test_machines_with_other_registers_get_the_same_bits():
 
 
 jitted_orbitals_and_messages = orbitals_and_messages(dense, compile_loops)
+jitted_second_degree_orbitals_and_messages = second_degree_orbitals_and_messages(dense, compile_loops)
+
+
+def check_orbitals(run, case, tolerance):
+    """Compare what a function leaves of a case with NumPy."""
+    expected = case.expected()
+    run(case.i, case.moving, case.first, *case.arguments())
+    for found, value in zip(case.found(), expected):
+        assert np.abs(found - value).max() < 10.0 * tolerance * max(10.0, np.abs(value).max())
 
 
 @given(st.integers(0, 23), st.integers(1, 12), st.integers(1, 29), st.booleans(), PRECISIONS, seeds)
@@ -273,10 +336,16 @@ def test_orbital_sums_messages_and_their_tangents_are_those_of_numpy(
 ):
     dtype, tolerance = precision
     case = Orbitals(np.random.default_rng(seed), pairs, n_monomials, n_radial, dtype, moving)
-    expected = case.expected()
-    jitted_orbitals_and_messages(case.i, moving, case.first, *case.arguments())
-    for found, value in zip(case.found(), expected):
-        assert np.abs(found - value).max() < 10.0 * tolerance * max(10.0, np.abs(value).max())
+    check_orbitals(jitted_orbitals_and_messages, case, tolerance)
+
+
+@given(st.integers(0, 23), st.integers(1, 29), st.booleans(), PRECISIONS, seeds)
+@example(21, 29, True, (np.float64, 1e-13), 0)
+@example(21, 29, False, (np.float32, 3e-5), 0)
+def test_those_to_degree_2_made_of_vectors_are_those_of_numpy(pairs, n_radial, moving, precision, seed):
+    dtype, tolerance = precision
+    case = SecondDegreeOrbitals(np.random.default_rng(seed), pairs, n_radial, dtype, moving)
+    check_orbitals(jitted_second_degree_orbitals_and_messages, case, tolerance)
 
 
 @compile_loops
@@ -460,21 +529,9 @@ def test_monomials_their_tangents_and_slopes_are_those_of_the_reference(max_degr
             assert slope[:, a, axis] == pytest.approx(found, rel=1e-12, abs=1e-12)
 
 
-@compile_loops
-def jitted_second_degree(x, x_dot, begin, end, alone, z, z_dot):
-    second_degree_products(x, begin, end, alone)
-    second_degree_products_tangent(x, x_dot, begin, end, z, z_dot)
-
-
-@given(st.integers(0, 3), st.integers(0, 46), PRECISIONS, seeds)
-def test_monomials_to_degree_2_made_in_registers_have_the_same_bits(begin, pairs, precision, seed):
-    rng, (dtype, _), tables = np.random.default_rng(seed), precision, Monomials(2)
+def test_tiles_to_degree_2_have_the_order_of_the_tables():
+    tables = Monomials(2)
     assert list(zip(tables.parent[1:], tables.axis[1:])) == list(SECOND_DEGREE)
-    x, x_dot = rng.normal(size=(2, 3, begin + pairs + 1)).astype(dtype)
-    alone, z, z_dot, expected, expected_dot = np.full((5, 10, pairs + 2), 7.0, dtype)
-    jitted_second_degree(x, x_dot, begin, begin + pairs, alone, z, z_dot)
-    jitted_monomials(x, x_dot, begin, begin + pairs, tables.parent, tables.axis, expected, expected_dot)
-    assert np.array_equal(alone, expected) and np.array_equal(z, expected) and np.array_equal(z_dot, expected_dot)
 
 
 @compile_loops
@@ -482,8 +539,16 @@ def jitted_sums_over_gaussians(begin, end, i, arrays):
     sums_over_gaussians(begin, end, i, arrays)
 
 
-def check_sums_over_gaussians(sums_of, max_degree, steps, pairs, n_radial, precision, seed):
-    """Compare what ``sums_of(begin, end, i, arrays)`` leaves with NumPy."""
+@compile_loops
+def jitted_second_degree_sums_over_gaussians(begin, end, i, arrays):
+    second_degree_sums_over_gaussians(begin, end, i, arrays)
+
+
+def check_sums_over_gaussians(sums_of, max_degree, steps, pairs, n_radial, precision, seed, of_vectors=False):
+    """Compare what ``sums_of(begin, end, i, arrays)`` leaves with NumPy.
+
+    of_vectors : the arrays end with vectors, not with monomials and their slopes.
+    """
     rng, (dtype, tolerance), tables = np.random.default_rng(seed), precision, Monomials(max_degree)
     n_atoms, begin, n_monomials = 4, 2, len(tables.parent)
     end, i = begin + pairs, 1
@@ -497,10 +562,16 @@ def check_sums_over_gaussians(sums_of, max_degree, steps, pairs, n_radial, preci
         )
     )  # fmt: skip
     sums = np.full((4, pairs + 1), 7.0, dtype)
+    last = angular, slopes, tables.slope_place
+    if of_vectors:
+        last = vector, = rng.normal(size=(1, 3, end + 1)).astype(dtype)
+        angular[0] = 1.0
+        for a, (parent, axis) in enumerate(zip(tables.parent[1:], tables.axis[1:]), 1):
+            angular[a] = angular[parent] * vector[axis, begin:]
+        slopes[:] = tables.slope_power[:, None] * angular[tables.slope_of]
     sums_of(
         begin, end, i,
-        (radial, log_slope, distance, angular, slopes, tables.slope_place, sums_bar, coefficients, neighbor, species,
-         centers, exponents, sums),
+        (radial, log_slope, distance, sums_bar, coefficients, neighbor, species, centers, exponents, sums, *last),
     )  # fmt: skip
     own, j = slice(begin, end), neighbor[begin:end]
     z_pak = np.einsum("tak,tpk->pak", sums_bar[:, i], coefficients[:, j])
@@ -522,9 +593,16 @@ def test_sums_of_pair_gradients_are_those_of_numpy(max_degree, steps, pairs, n_r
     check_sums_over_gaussians(jitted_sums_over_gaussians, max_degree, steps, pairs, n_radial, precision, seed)
 
 
-def jitted_pairs_in_tiles(n_bytes, height):
+@given(st.integers(0, 4), st.integers(0, 13), st.integers(1, 29), PRECISIONS, seeds)
+@settings(max_examples=200)
+def test_those_to_degree_2_made_of_vectors_are_so_too(steps, pairs, n_radial, precision, seed):
+    sums_of = jitted_second_degree_sums_over_gaussians
+    check_sums_over_gaussians(sums_of, 2, steps, pairs, n_radial, precision, seed, of_vectors=True)
+
+
+def jitted_pairs_in_tiles(make_tile, n_bytes, height):
     """Tiles of this width and height, whatever this machine takes, for all Gaussians at once."""
-    tiles = pairs_in_tiles(n_bytes, height)
+    tiles = pairs_in_tiles(make_tile, n_bytes, height)
 
     @numba.njit
     def sums_of(begin, end, i, arrays):
@@ -534,7 +612,18 @@ def jitted_pairs_in_tiles(n_bytes, height):
 
 
 #: Width in bytes and pairs of the tiles of machines with and without AVX-512.
-TILES = {size: jitted_pairs_in_tiles(*size) for size in ((64, 4), (64, 1), (32, 4), (32, 2))}
+TILES = {size: jitted_pairs_in_tiles(pair_tile, *size) for size in ((64, 4), (64, 1), (32, 4), (32, 2))}
+SECOND_DEGREE_TILES = {
+    size: jitted_pairs_in_tiles(second_degree_tile, *size) for size in ((64, 2), (64, 1), (32, 2), (32, 1))
+}
+
+
+@pytest.mark.parametrize("size", SECOND_DEGREE_TILES)
+@given(st.integers(0, 3), st.integers(0, 9), PRECISIONS, seeds)
+@settings(max_examples=25)
+def test_tiles_of_degree_2_of_all_machines_give_the_same(size, steps, pairs, precision, seed):
+    n_radial = size[0] // np.dtype(precision[0]).itemsize
+    check_sums_over_gaussians(SECOND_DEGREE_TILES[size], 2, steps, pairs, n_radial, precision, seed, of_vectors=True)
 
 
 @pytest.mark.parametrize("size", TILES)

@@ -113,13 +113,22 @@ class _Columns:
         for axis in range(3):
             prefetch(self.builder, self._address(ir.Constant(INDEX, axis), plus(self.builder, column, VECTORS_AHEAD)))
 
-    def vectors(self, kind, column):
-        """The three components of the vectors of some pairs; those of later ones are asked for."""
-        self.ask_for_later(column)
-        return [self.load(kind, ir.Constant(INDEX, axis), column) for axis in range(3)]
-
     def store(self, value, row, column):
         self.builder.store(value, self._place(value.type, row, column), align=4)
+
+
+@intrinsic
+def ask_for_vectors(typing_context, x, begin, end):
+    """Ask for the vectors x (3, P) of so many pairs as from begin to end, ``VECTORS_AHEAD`` pairs later."""
+
+    def generate(context, builder, signature, arguments):
+        x = _Columns(context, builder, signature.args[0], arguments[0])
+        per_line = 64 // element_of(signature.args[0])[1]
+        with cgutils.for_range_slice(builder, *arguments[1:], ir.Constant(INDEX, per_line)) as (p, _):
+            x.ask_for_later(p)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp, types.intp), generate
 
 
 def _tables(context, builder, signature, arguments, places):
@@ -263,60 +272,3 @@ def add_along(typing_context, y, x, begin, end, distance, z):
         return context.get_dummy_value()
 
     return types.void(y, x, types.intp, types.intp, distance, z), generate
-
-
-#: (parent, axis) of the monomials of degree 1 and 2, as tables of ``model.sweeps.Monomials`` have them.
-SECOND_DEGREE = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 1), (2, 2), (3, 2))
-
-
-@intrinsic
-def second_degree_products(typing_context, x, begin, end, z):
-    """``recursive_products`` to degree 2, all rows of some columns at a time, in registers."""
-
-    def generate(context, builder, signature, arguments):
-        begin = arguments[1]
-        count, element = builder.sub(arguments[2], begin), element_of(signature.args[0])[0]
-        x, z = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 3))
-
-        def body(kind, c):
-            along, rows = x.vectors(kind, builder.add(begin, c)), [filled(kind, 1.0)]
-            for parent, axis in SECOND_DEGREE:
-                rows.append(multiply(builder, rows[parent], along[axis]) if parent else along[axis])
-            for a, row in enumerate(rows):
-                z.store(row, ir.Constant(INDEX, a), c)
-
-        _over_columns(builder, count, element, body)
-        return context.get_dummy_value()
-
-    return types.void(x, types.intp, types.intp, z), generate
-
-
-@intrinsic
-def second_degree_products_tangent(typing_context, x, x_dot, begin, end, z, z_dot):
-    """``recursive_products`` to degree 2 and its tangent, likewise."""
-
-    def generate(context, builder, signature, arguments):
-        begin = arguments[2]
-        count, element = builder.sub(arguments[3], begin), element_of(signature.args[0])[0]
-        x, x_dot, z, z_dot = (_Columns(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 4, 5))
-
-        def body(kind, c):
-            p = builder.add(begin, c)
-            along, along_dot = (array.vectors(kind, p) for array in (x, x_dot))
-            rows, rows_dot = [filled(kind, 1.0)], [filled(kind, 0.0)]
-            for parent, axis in SECOND_DEGREE:
-                if parent:
-                    product = multiply(builder, rows[parent], along_dot[axis])
-                    rows_dot.append(multiply_add(builder, rows_dot[parent], along[axis], product))
-                    rows.append(multiply(builder, rows[parent], along[axis]))
-                else:
-                    rows_dot.append(along_dot[axis])
-                    rows.append(along[axis])
-            for a, (row, row_dot) in enumerate(zip(rows, rows_dot)):
-                z.store(row, ir.Constant(INDEX, a), c)
-                z_dot.store(row_dot, ir.Constant(INDEX, a), c)
-
-        _over_columns(builder, count, element, body)
-        return context.get_dummy_value()
-
-    return types.void(x, x_dot, types.intp, types.intp, z, z_dot), generate

@@ -14,7 +14,12 @@ from eann_lite.kernels.orbital_tiles import (
     messages_tile,
     orbital_sums_tangent_tile,
     orbital_sums_tile,
+    second_degree_messages_tangent_tile,
+    second_degree_messages_tile,
+    second_degree_sums_tangent_tile,
+    second_degree_sums_tile,
 )
+from eann_lite.kernels.second_degree import N_MONOMIALS
 from eann_lite.kernels.tiles import (
     ASKING_PRODUCT,
     ASKING_SQUARES,
@@ -162,6 +167,35 @@ else:
     _messages = _all_columns(messages_tile, {64: (4,), 32: (8,), 1: (2,)})
 
 
+def _to_degree_2(make_tile):
+    """Helper columns(n_out, wide, i, arguments): all columns for atom i, by tiles of all ten rows and all pairs."""
+    # Without AVX-512 there are registers for ten rows of half a cache line.
+    any_line = LONG_VECTORS
+    of_line, of_half, of_one = (make_tile(N_MONOMIALS, n_bytes) for n_bytes in (64, 32, 1))
+
+    @helper
+    def columns(n_out, wide, i, arguments):
+        n, o = np.int64(0), np.int64(0)
+        if any_line:
+            while o + wide <= n_out:
+                of_line(n, o, i, arguments)
+                o += wide
+        while o + wide // 2 <= n_out:
+            of_half(n, o, i, arguments)
+            o += wide // 2
+        while o < n_out:
+            of_one(n, o, i, arguments)
+            o += 1
+
+    return columns
+
+
+_second_degree_sums = _to_degree_2(second_degree_sums_tile)
+_second_degree_sums_tangent = _to_degree_2(second_degree_sums_tangent_tile)
+_second_degree_messages = _to_degree_2(second_degree_messages_tile)
+_second_degree_messages_tangent = _to_degree_2(second_degree_messages_tangent_tile)
+
+
 @helper
 def span(x):
     """Address and bytes of a contiguous array: what ``product_before`` and ``squared_products`` may ask for."""
@@ -302,3 +336,31 @@ def messages_tangent(i, first, arguments):
     """Its tangent: ``orbital_tiles.messages_tangent_tile``."""
     w = arguments[0]
     _messages_tangent(first[i], first[i + 1], w.shape[2], line(w), i, arguments)
+
+
+@helper
+def second_degree_sums(i, arguments):
+    """Orbital sums of atom i to degree 2, and below what all of its pairs pass back, and the tangents of both."""
+    y = arguments[0]
+    _second_degree_sums(y.shape[2], line(y), i, arguments)
+
+
+@helper
+def second_degree_sums_tangent(i, arguments):
+    """``orbital_tiles.second_degree_sums_tangent_tile``."""
+    y = arguments[0]
+    _second_degree_sums_tangent(y.shape[2], line(y), i, arguments)
+
+
+@helper
+def second_degree_messages(i, arguments):
+    """``orbital_tiles.second_degree_messages_tile``."""
+    w = arguments[0]
+    _second_degree_messages(w.shape[2], line(w), i, arguments)
+
+
+@helper
+def second_degree_messages_tangent(i, arguments):
+    """``orbital_tiles.second_degree_messages_tangent_tile``."""
+    w = arguments[0]
+    _second_degree_messages_tangent(w.shape[2], line(w), i, arguments)

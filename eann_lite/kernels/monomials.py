@@ -1,19 +1,14 @@
 """Monomials A_a(r_p) of the pairs of one atom, each its parent times a component of the vector; tangents and slopes.
 
-They are made where they are used, for one atom at a time: reading them back from memory would be no faster.  Monomials
-carry no square-root weights, which the contraction applies.
+They are made where they are used, for one atom at a time: reading them back from memory would be no faster.  To degree
+2, as most models have them, the tiles that orbital sums, messages and pair gradients are made of need the vectors alone
+(``second_degree``).  Monomials carry no square-root weights, which the contraction applies.
 """
 
 from eann_lite.compiled import helper
 from eann_lite.kernels.arrays import empty
-from eann_lite.kernels.columns import (
-    SECOND_DEGREE,
-    recursive_products,
-    recursive_products_tangent,
-    scaled_rows,
-    second_degree_products,
-    second_degree_products_tangent,
-)
+from eann_lite.kernels.columns import recursive_products, recursive_products_tangent, scaled_rows
+from eann_lite.kernels.second_degree import N_MONOMIALS
 from eann_lite.kernels.vectors import line
 
 
@@ -34,24 +29,24 @@ def columns_of_pairs(n_rows, start, stop, first, like):
 
 
 @helper
+def second_degree(potential):
+    """Whether monomials go to degree 2."""
+    return potential.parent.size == N_MONOMIALS
+
+
+@helper
 def monomials(i, potential, batch, values, angular):
     """angular (A, ..): the monomials of atom i's pairs, from column 0 on."""
     begin, end = batch.first[i], batch.first[i + 1]
-    if potential.parent.size == 1 + len(SECOND_DEGREE):
-        second_degree_products(values.vector, begin, end, angular)
-    else:
-        recursive_products(values.vector, begin, end, potential.parent, potential.axis, angular)
+    recursive_products(values.vector, begin, end, potential.parent, potential.axis, angular)
 
 
 @helper
 def monomials_and_tangents(i, potential, batch, values, tangents, angular, angular_dot):
     """``monomials`` and angular_dot: their derivatives along the tangent direction."""
     begin, end, parent, axis = batch.first[i], batch.first[i + 1], potential.parent, potential.axis
-    if parent.size == 1 + len(SECOND_DEGREE):
-        second_degree_products_tangent(values.vector, tangents.vector, begin, end, angular, angular_dot)
-    else:
-        recursive_products(values.vector, begin, end, parent, axis, angular)
-        recursive_products_tangent(values.vector, tangents.vector, begin, end, parent, axis, angular, angular_dot)
+    recursive_products(values.vector, begin, end, parent, axis, angular)
+    recursive_products_tangent(values.vector, tangents.vector, begin, end, parent, axis, angular, angular_dot)
 
 
 @helper

@@ -8,7 +8,8 @@ passes back to its orbitals R_k(r_p) c^t_jk; it is made anew where it is needed:
 
 from eann_lite.compiled import helper
 from eann_lite.kernels import dense
-from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_and_tangents
+from eann_lite.kernels.columns import ask_for_vectors
+from eann_lite.kernels.monomials import columns_of_pairs, monomials, monomials_and_tangents, second_degree
 from eann_lite.kernels.row_operations import ask_for_rows, sum_of_rows
 from eann_lite.kernels.rows import fill_rows
 from eann_lite.kernels.vectors import ATOMS_AHEAD, IN_SECOND_CACHE
@@ -17,15 +18,22 @@ from eann_lite.kernels.vectors import ATOMS_AHEAD, IN_SECOND_CACHE
 @helper
 def orbital_sums(start, stop, t, potential, batch, values):
     """B_iak of step t = sum over pairs p: i->j of A_a(r_p) R_k(r_p) c_jk."""
-    angular = columns_of_pairs(values.sums.shape[2], start, stop, batch.first, values.radial)
+    to_degree_2 = second_degree(potential)
+    n_made = 0 if to_degree_2 else values.sums.shape[2]
     first, neighbor, coefficients = batch.first, batch.neighbor, values.coefficients[t]
-    arguments = values.sums[t], angular, first, values.radial, neighbor, coefficients
+    vector, angular = values.vector, columns_of_pairs(n_made, start, stop, first, values.radial)
+    of_vectors = values.sums[t], vector, first, values.radial, neighbor, coefficients
+    of_monomials = values.sums[t], angular, first, values.radial, neighbor, coefficients
     many = values.coefficients.nbytes > IN_SECOND_CACHE
     for i in range(start, stop):
         if many and i + 1 < stop:
             ask_for_rows(coefficients, neighbor, first[i + 1], first[i + 2])
-        monomials(i, potential, batch, values, angular)
-        dense.orbital_sums(i, arguments)
+        if to_degree_2:
+            ask_for_vectors(vector, first[i], first[i + 1])
+            dense.second_degree_sums(i, of_vectors)
+        else:
+            monomials(i, potential, batch, values, angular)
+            dense.orbital_sums(i, of_monomials)
 
 
 @helper
@@ -40,15 +48,29 @@ def _moving_pairs(potential, batch, values, tangents):
 @helper
 def orbital_sums_tangent(start, stop, t, potential, batch, values, tangents):
     """Derivative of the weighted orbital sums of step t along the tangent direction."""
-    angular = columns_of_pairs(values.sums.shape[2], start, stop, batch.first, values.radial)
-    angular_dot = columns_of_pairs(values.sums.shape[2], start, stop, batch.first, values.radial)
-    arguments = (
-        tangents.sums[t], angular, angular_dot, batch.first, values.coefficients[t], tangents.coefficients[t],
+    to_degree_2 = second_degree(potential)
+    n_made = 0 if to_degree_2 else values.sums.shape[2]
+    angular = columns_of_pairs(n_made, start, stop, batch.first, values.radial)
+    angular_dot = columns_of_pairs(n_made, start, stop, batch.first, values.radial)
+    others = (
+        batch.first, values.coefficients[t], tangents.coefficients[t],
         *_moving_pairs(potential, batch, values, tangents),
     )  # fmt: skip
+    of_vectors = tangents.sums[t], values.vector, tangents.vector, *others
+    of_monomials = tangents.sums[t], angular, angular_dot, *others
     for i in range(start, stop):
-        monomials_and_tangents(i, potential, batch, values, tangents, angular, angular_dot)
-        dense.orbital_sums_tangent(i, arguments)
+        if to_degree_2:
+            _ask_for_moving_vectors(i, batch, values, tangents)
+            dense.second_degree_sums_tangent(i, of_vectors)
+        else:
+            monomials_and_tangents(i, potential, batch, values, tangents, angular, angular_dot)
+            dense.orbital_sums_tangent(i, of_monomials)
+
+
+@helper
+def _ask_for_moving_vectors(i, batch, values, tangents):
+    ask_for_vectors(values.vector, batch.first[i], batch.first[i + 1])
+    ask_for_vectors(tangents.vector, batch.first[i], batch.first[i + 1])
 
 
 @helper
@@ -57,11 +79,19 @@ def messages(b, t, potential, batch, values):
     with the same j."""
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
     fill_rows(batch.block_first[b], batch.block_first[b + 1], values.message, 0.0)
-    angular = columns_of_pairs(values.sums_bar.shape[2], start, stop, batch.first, values.radial)
-    arguments = values.sums_bar[t], angular, batch.first, values.radial, batch.row, values.message
+    to_degree_2 = second_degree(potential)
+    n_made = 0 if to_degree_2 else values.sums_bar.shape[2]
+    first, vector, row, message = batch.first, values.vector, batch.row, values.message
+    angular = columns_of_pairs(n_made, start, stop, first, values.radial)
+    of_vectors = values.sums_bar[t], vector, first, values.radial, row, message
+    of_monomials = values.sums_bar[t], angular, first, values.radial, row, message
     for i in range(start, stop):
-        monomials(i, potential, batch, values, angular)
-        dense.messages(i, batch.first, arguments)
+        if to_degree_2:
+            ask_for_vectors(vector, first[i], first[i + 1])
+            dense.second_degree_messages(i, of_vectors)
+        else:
+            monomials(i, potential, batch, values, angular)
+            dense.messages(i, first, of_monomials)
 
 
 @helper
@@ -77,19 +107,26 @@ def messages_tangent(b, t, moving, potential, batch, values, tangents, exponents
     if t + 1 == values.coefficients.shape[0]:
         fill_rows(0, exponents_bar_dot.shape[0], exponents_bar_dot, 0.0)
         fill_rows(0, centers_bar_dot.shape[0], centers_bar_dot, 0.0)
-    angular = columns_of_pairs(values.sums_bar.shape[2], start, stop, batch.first, values.radial)
-    angular_dot = columns_of_pairs(values.sums_bar.shape[2], start, stop, batch.first, values.radial)
-    arguments = (
-        values.sums_bar[t], tangents.sums_bar[t % tangents.sums_bar.shape[0]], angular, angular_dot, batch.first,
-        values.coefficients[t], tangents.coefficients[t], batch.row, tangents.message, exponents_bar_dot,
+    to_degree_2 = second_degree(potential)
+    n_made = 0 if to_degree_2 else values.sums_bar.shape[2]
+    angular = columns_of_pairs(n_made, start, stop, batch.first, values.radial)
+    angular_dot = columns_of_pairs(n_made, start, stop, batch.first, values.radial)
+    bars = values.sums_bar[t], tangents.sums_bar[t % tangents.sums_bar.shape[0]]
+    others = (
+        batch.first, values.coefficients[t], tangents.coefficients[t], batch.row, tangents.message, exponents_bar_dot,
         centers_bar_dot, moving, *_moving_pairs(potential, batch, values, tangents),
     )  # fmt: skip
+    of_vectors, of_monomials = (*bars, values.vector, tangents.vector, *others), (*bars, angular, angular_dot, *others)
     for i in range(start, stop):
-        if moving:
+        if to_degree_2:
+            _ask_for_moving_vectors(i, batch, values, tangents)
+            dense.second_degree_messages_tangent(i, of_vectors)
+        elif moving:
             monomials_and_tangents(i, potential, batch, values, tangents, angular, angular_dot)
+            dense.messages_tangent(i, batch.first, of_monomials)
         else:
             monomials(i, potential, batch, values, angular)
-        dense.messages_tangent(i, batch.first, arguments)
+            dense.messages_tangent(i, batch.first, of_monomials)
 
 
 @helper

@@ -15,19 +15,19 @@ import numpy as np
 
 from eann_lite.compiled import helper
 from eann_lite.kernels.arrays import empty
-from eann_lite.kernels.columns import add_along, lengths, products_of_three_rows
+from eann_lite.kernels.columns import add_along, ask_for_vectors, lengths, products_of_three_rows
 from eann_lite.kernels.dense import LONG_VECTORS
-from eann_lite.kernels.monomials import columns_of_pairs, monomial_slopes, monomials
-from eann_lite.kernels.pair_tiles import pair_tile
+from eann_lite.kernels.monomials import columns_of_pairs, monomial_slopes, monomials, second_degree
+from eann_lite.kernels.pair_tiles import pair_tile, second_degree_tile
 from eann_lite.kernels.repulsion import add_zbl_slopes
 from eann_lite.kernels.row_operations import ask_for_rows
 from eann_lite.kernels.rows import fill_rows
 from eann_lite.kernels.vectors import ATOMS_AHEAD, line
 
 
-def pairs_in_tiles(n_bytes, height):
+def pairs_in_tiles(make_tile, n_bytes, height):
     """Helper: tiles for all pairs of an atom, of the Gaussians from o on that are as wide as ``n_bytes``."""
-    one = pair_tile(1, n_bytes)
+    one = make_tile(1, n_bytes)
 
     @helper
     def pair_by_pair(begin, end, o, i, fresh, arrays):
@@ -36,7 +36,7 @@ def pairs_in_tiles(n_bytes, height):
 
     if height == 1:
         return pair_by_pair
-    tall = pair_tile(height, n_bytes)
+    tall = make_tile(height, n_bytes)
 
     @helper
     def pairs(begin, end, o, i, fresh, arrays):
@@ -55,25 +55,40 @@ def pairs_in_tiles(n_bytes, height):
     return pairs
 
 
-_line_of_gaussians = pairs_in_tiles(64, 4 if LONG_VECTORS else 1)
-_half_of_gaussians = pairs_in_tiles(32, 4 if LONG_VECTORS else 2)
-_one_gaussian = pairs_in_tiles(1, 1)
+def _all_gaussians(make_tile, heights):
+    """Helper: sums (4, ..) of the pairs begin to end of atom i; arrays as in ``pair_tiles``.
+
+    heights : for tiles of so many bytes, 32, 1 and there may be 64, how many pairs they take.
+    """
+    any_line = 64 in heights
+    of_half, of_one = (pairs_in_tiles(make_tile, n_bytes, heights[n_bytes]) for n_bytes in (32, 1))
+    of_line = pairs_in_tiles(make_tile, 64, heights[64]) if any_line else of_half
+
+    @helper
+    def sums_over_gaussians(begin, end, i, arrays):
+        radial = arrays[0]
+        o, n_radial, wide = np.int64(0), radial.shape[1], line(radial)
+        if any_line:
+            while o + wide <= n_radial:
+                of_line(begin, end, o, i, o == 0, arrays)
+                o += wide
+        while o + wide // 2 <= n_radial:
+            of_half(begin, end, o, i, o == 0, arrays)
+            o += wide // 2
+        while o < n_radial:
+            of_one(begin, end, o, i, o == 0, arrays)
+            o += 1
+
+    return sums_over_gaussians
 
 
-@helper
-def sums_over_gaussians(begin, end, i, arrays):
-    """sums (4, ..) of the pairs begin to end of atom i; arrays as in ``pair_tiles``."""
-    radial = arrays[0]
-    o, n_radial, wide = np.int64(0), radial.shape[1], line(radial)
-    while o + wide <= n_radial:
-        _line_of_gaussians(begin, end, o, i, o == 0, arrays)
-        o += wide
-    while o + wide // 2 <= n_radial:
-        _half_of_gaussians(begin, end, o, i, o == 0, arrays)
-        o += wide // 2
-    while o < n_radial:
-        _one_gaussian(begin, end, o, i, o == 0, arrays)
-        o += 1
+# To degree 2 a tile has ten sums for each pair; without AVX-512 there is place for those of half a cache line.
+if LONG_VECTORS:
+    sums_over_gaussians = _all_gaussians(pair_tile, {64: 4, 32: 4, 1: 1})
+    second_degree_sums_over_gaussians = _all_gaussians(second_degree_tile, {64: 2, 32: 2, 1: 1})
+else:
+    sums_over_gaussians = _all_gaussians(pair_tile, {64: 1, 32: 2, 1: 1})
+    second_degree_sums_over_gaussians = _all_gaussians(second_degree_tile, {32: 1, 1: 1})
 
 
 @helper
@@ -85,23 +100,28 @@ def pair_gradients(b, potential, batch, values, forces, virials):
     start, stop = batch.blocks[b, 0], batch.blocks[b, 1]
     first, row, radial, vector, recoil = batch.first, batch.row, values.radial, values.vector, values.recoil
     fill_rows(batch.block_first[b], batch.block_first[b + 1], recoil, 0.0)
-    n_monomials = potential.parent.size
-    angular = columns_of_pairs(n_monomials, start, stop, first, radial)
-    slopes = columns_of_pairs(potential.slope_of.size, start, stop, first, radial)
+    to_degree_2 = second_degree(potential)
+    angular = columns_of_pairs(0 if to_degree_2 else potential.parent.size, start, stop, first, radial)
+    slopes = columns_of_pairs(0 if to_degree_2 else potential.slope_of.size, start, stop, first, radial)
     distance, sums = columns_of_pairs(1, start, stop, first, radial), columns_of_pairs(4, start, stop, first, radial)
     gradient = columns_of_pairs(3, start, stop, first, radial)
     products, total = empty((3, 3), np.float64), empty(3, np.float64)
     # One tuple for all atoms: to pass arrays one by one down to the tiles takes a second longer to compile.
     arrays = (
-        radial, values.log_slope, distance, angular, slopes, potential.slope_place, values.sums_bar, values.coefficients,
-        batch.neighbor, batch.species, potential.centers, potential.exponents, sums,
+        radial, values.log_slope, distance, values.sums_bar, values.coefficients, batch.neighbor, batch.species,
+        potential.centers, potential.exponents, sums,
     )  # fmt: skip
+    of_vectors, of_monomials = (*arrays, vector), (*arrays, angular, slopes, potential.slope_place)
     for i in range(start, stop):
         begin, end = first[i], first[i + 1]
-        monomials(i, potential, batch, values, angular)
-        monomial_slopes(end - begin, potential, angular, slopes)
         lengths(vector, begin, end, distance)
-        sums_over_gaussians(begin, end, i, arrays)
+        if to_degree_2:
+            ask_for_vectors(vector, begin, end)
+            second_degree_sums_over_gaussians(begin, end, i, of_vectors)
+        else:
+            monomials(i, potential, batch, values, angular)
+            monomial_slopes(end - begin, potential, angular, slopes)
+            sums_over_gaussians(begin, end, i, of_monomials)
         if potential.repulsion_cutoff > 0.0:
             add_zbl_slopes(i, potential, batch, values, sums[3])
         add_along(sums, vector, begin, end, distance, gradient)

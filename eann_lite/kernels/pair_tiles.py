@@ -1,7 +1,7 @@
 """Tiles of pair gradients: what some pairs of one atom take from all recursion steps, summed in registers.
 
 The formulas stand in ``pair_gradients``.  Z_pak is never written to memory: some pairs are worked on together, two
-monomials at a time, with all that is summed over a in registers.
+monomials at a time, with all that is summed over a in registers, or to degree 2 all ten.
 """
 
 from llvmlite import ir
@@ -10,6 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from eann_lite.kernels.radial import radial_slope
+from eann_lite.kernels.second_degree import N_MONOMIALS, polynomial_and_slopes
 from eann_lite.kernels.vectors import (
     AHEAD,
     IN_SECOND_CACHE,
@@ -28,10 +29,10 @@ from eann_lite.kernels.vectors import (
     rolled_range,
 )
 
-#: The arrays that a tile takes, in this order.
+#: The arrays that all tiles take, in this order; those that only some take follow.
 ARRAYS = (
-    "radial", "log_slope", "distance", "angular", "slopes", "slope_place", "sums_bar", "coefficients", "neighbor",
-    "species", "centers", "exponents", "sums",
+    "radial", "log_slope", "distance", "sums_bar", "coefficients", "neighbor", "species", "centers", "exponents",
+    "sums",
 )  # fmt: skip
 
 
@@ -40,13 +41,22 @@ def pair_tile(pairs, n_bytes):
 
     Of the Gaussians from o on that fill ``n_bytes`` (at least one), and of the columns c:c+pairs of what holds the
     pairs of one atom side by side: sums[x] = or (not fresh) += sum_k R_k sum_a Z_ak dA_a/dx and sums[3] likewise sum_k
-    Rbar_k dR_k/dr.  slopes (D, ..) holds dA_a/dx in row slope_place[a, x], none where that is negative.
+    Rbar_k dR_k/dr.  The last arrays are angular, slopes and slope_place: slopes (D, ..) holds dA_a/dx in row
+    slope_place[a, x], none where that is negative.
     """
+    return _tile_of(_AnyDegree, pairs, n_bytes)
 
+
+def second_degree_tile(pairs, n_bytes):
+    """The same for monomials to degree 2; the last array is vector (3, P), of which they are made."""
+    return _tile_of(_SecondDegree, pairs, n_bytes)
+
+
+def _tile_of(code, pairs, n_bytes):
     @intrinsic
     def tile(typing_context, p, c, o, i, fresh, arrays):
         def generate(context, builder, signature, values):
-            _TileCode(context, builder, arrays, values, pairs, n_bytes).write()
+            code(context, builder, arrays, values, pairs, n_bytes).write()
             return context.get_dummy_value()
 
         index, truth = types.intp, types.boolean
@@ -56,15 +66,19 @@ def pair_tile(pairs, n_bytes):
 
 
 class _TileCode:
-    """Writes the LLVM code of one tile: ``write``."""
+    """Writes the LLVM code of one tile: ``write``.
+
+    Subclasses say how ``along`` and ``radial_bar`` are summed over monomials, from ``own_arrays``, which come last.
+    """
 
     def __init__(self, context, builder, kinds, values, pairs, n_bytes):
         self.builder, self.some = builder, range(pairs)
         p, c, o, i, self.fresh, arrays = values
-        self.kinds = dict(zip(ARRAYS, kinds))
+        names = ARRAYS + self.own_arrays
+        self.kinds = dict(zip(names, kinds))
         self.arrays = {
             name: opened(context, builder, self.kinds[name], array)
-            for name, array in zip(ARRAYS, cgutils.unpack_tuple(builder, arrays))
+            for name, array in zip(names, cgutils.unpack_tuple(builder, arrays))
         }
         self.element, self.size = element_of(self.kinds["radial"])
         self.vector = ir.VectorType(self.element, max(1, n_bytes // self.size))
@@ -81,13 +95,7 @@ class _TileCode:
     def write(self):
         """Code of the whole tile."""
         self._ask_for_next()
-        builder, n_monomials, two = self.builder, self.arrays["sums_bar"][2][2], ir.Constant(INDEX, 2)
-        # Two at a time, as each row of coefficients that is loaded then serves twice.
-        in_twos = builder.mul(builder.sdiv(n_monomials, two), two)
-        with cgutils.for_range_slice(builder, ir.Constant(INDEX, 0), in_twos, two) as (a, _):
-            self._add_monomials(a, 2)
-        with builder.if_then(builder.icmp_signed("<", in_twos, n_monomials)):
-            self._add_monomials(in_twos, 1)
+        self._add_all_monomials()
         self._store_sums()
 
     def _ask_for_next(self):
@@ -105,16 +113,6 @@ class _TileCode:
                 for row in rows:
                     prefetch(builder, address_of(builder, row, (step.index, strides[0])))
 
-    def _add_monomials(self, first, count):
-        """What the monomials from ``first`` on, ``count`` of them, add to all sums."""
-        monomials = [plus(self.builder, first, n) for n in range(count)]
-        for a, z in zip(monomials, self._z(monomials)):
-            self._add_products("angular", a, z, self.radial_bar)
-            for x in range(3):
-                place = self._index("slope_place", a, ir.Constant(INDEX, x))
-                with self.builder.if_then(self.builder.icmp_signed(">=", place, ir.Constant(INDEX, 0))):
-                    self._add_products("slopes", place, z, self.along[x])
-
     def _z(self, monomials):
         """Z_pak = sum_t Bbar^t_iak c^t_jk of some monomials: for each a list of vectors, one for every pair."""
         builder, (_, strides, shape) = self.builder, self.arrays["sums_bar"]
@@ -128,12 +126,6 @@ class _TileCode:
                 for totals, factor in zip(z, sums_bar):
                     self._add(totals[r], factor, coefficients)
         return [[builder.load(total) for total in totals] for totals in z]
-
-    def _add_products(self, name, row, z, totals):
-        """totals += z times the numbers of the pairs in a row of the array ``name``."""
-        start = self._columns_of(name, row)
-        for r in self.some:
-            self._add(totals[r], self._number(start, r), z[r])
 
     def _store_sums(self):
         """sums (4, ..) of the pairs: the lanes are added up last."""
@@ -190,3 +182,50 @@ class _TileCode:
 
     def _add(self, total, a, b):
         self.builder.store(multiply_add(self.builder, a, b, self.builder.load(total)), total)
+
+
+class _AnyDegree(_TileCode):
+    """Monomials and their slopes are read."""
+
+    own_arrays = "angular", "slopes", "slope_place"
+
+    def _add_all_monomials(self):
+        builder, n_monomials, two = self.builder, self.arrays["sums_bar"][2][2], ir.Constant(INDEX, 2)
+        # Two at a time, as each row of coefficients that is loaded then serves twice.
+        in_twos = builder.mul(builder.sdiv(n_monomials, two), two)
+        with cgutils.for_range_slice(builder, ir.Constant(INDEX, 0), in_twos, two) as (a, _):
+            self._add_monomials(a, 2)
+        with builder.if_then(builder.icmp_signed("<", in_twos, n_monomials)):
+            self._add_monomials(in_twos, 1)
+
+    def _add_monomials(self, first, count):
+        """What the monomials from ``first`` on, ``count`` of them, add to all sums."""
+        monomials = [plus(self.builder, first, n) for n in range(count)]
+        for a, z in zip(monomials, self._z(monomials)):
+            self._add_products("angular", a, z, self.radial_bar)
+            for x in range(3):
+                place = self._index("slope_place", a, ir.Constant(INDEX, x))
+                with self.builder.if_then(self.builder.icmp_signed(">=", place, ir.Constant(INDEX, 0))):
+                    self._add_products("slopes", place, z, self.along[x])
+
+    def _add_products(self, name, row, z, totals):
+        """totals += z times the numbers of the pairs in a row of the array ``name``."""
+        start = self._columns_of(name, row)
+        for r in self.some:
+            self._add(totals[r], self._number(start, r), z[r])
+
+
+class _SecondDegree(_TileCode):
+    """All ten Z_a of a pair are in registers, the coefficients of a polynomial: ``second_degree``."""
+
+    own_arrays = ("vector",)
+
+    def _add_all_monomials(self):
+        z_of_all = self._z([ir.Constant(INDEX, a) for a in range(N_MONOMIALS)])
+        components = [self._row("vector", ir.Constant(INDEX, axis), self.first_pair) for axis in range(3)]
+        for r in self.some:
+            vector = [self._number(component, r) for component in components]
+            radial_bar, along = polynomial_and_slopes(self.builder, [z[r] for z in z_of_all], vector)
+            self.builder.store(radial_bar, self.radial_bar[r])
+            for total, value in zip(self.along, along):
+                self.builder.store(value, total[r])
