@@ -6,7 +6,7 @@ They are made where they are used, for one atom at a time: reading them back fro
 """
 
 from eann_lite.compiled import helper
-from eann_lite.kernels.arrays import empty
+from eann_lite.kernels.arrays import full
 from eann_lite.kernels.columns import recursive_products, recursive_products_tangent, scaled_rows
 from eann_lite.kernels.second_degree import N_MONOMIALS
 from eann_lite.kernels.vectors import line
@@ -23,9 +23,9 @@ def most_pairs(start, stop, first):
 
 @helper
 def columns_of_pairs(n_rows, start, stop, first, like):
-    """New array (n_rows, ..) with a column for each pair of one of these atoms, and up to a whole cache line."""
+    """New array (n_rows, ..) of zeros with a column for each pair of one of these atoms, and up to a whole cache line."""
     per_line = line(like)
-    return empty((n_rows, (most_pairs(start, stop, first) + per_line - 1) // per_line * per_line), like.dtype)
+    return full((n_rows, (most_pairs(start, stop, first) + per_line - 1) // per_line * per_line), 0, like.dtype)
 
 
 @helper

@@ -27,30 +27,12 @@ from eann_lite.kernels.vectors import ATOMS_AHEAD, line
 
 def pairs_in_tiles(make_tile, n_bytes, height):
     """Helper: tiles for all pairs of an atom, of the Gaussians from o on that are as wide as ``n_bytes``."""
-    one = make_tile(1, n_bytes)
-
-    @helper
-    def pair_by_pair(begin, end, o, i, fresh, arrays):
-        for p in range(begin, end):
-            one(p, p - begin, o, i, fresh, arrays)
-
-    if height == 1:
-        return pair_by_pair
-    tall = make_tile(height, n_bytes)
+    tile = make_tile(height, n_bytes)
 
     @helper
     def pairs(begin, end, o, i, fresh, arrays):
-        p = begin
-        while p + height <= end:
-            tall(p, p - begin, o, i, fresh, arrays)
-            p += height
-        if p < end and fresh and end - begin >= height:
-            # Where sums are set, not added to, pairs may be done twice; that is faster than the last ones one by one.
-            tall(end - height, end - height - begin, o, i, fresh, arrays)
-            p = end
-        while p < end:
-            one(p, p - begin, o, i, fresh, arrays)
-            p += 1
+        for p in range(begin, end, height):
+            tile(p, end - 1, p - begin, o, i, fresh, arrays)
 
     return pairs
 

@@ -37,10 +37,10 @@ ARRAYS = (
 
 
 def pair_tile(pairs, n_bytes):
-    """Intrinsic tile(p, c, o, i, fresh, arrays) for the pairs p:p+pairs of atom i.
+    """Intrinsic tile(p, last, c, o, i, fresh, arrays) for the pairs p:p+pairs of atom i, of which none comes after last.
 
     Of the Gaussians from o on that fill ``n_bytes`` (at least one), and of the columns c:c+pairs of what holds the
-    pairs of one atom side by side: sums[x] = or (not fresh) += sum_k R_k sum_a Z_ak dA_a/dx and sums[3] likewise sum_k
+    pairs of one atom side by side, which all arrays of them have, also after those of its last pair: sums[x] = or (not fresh) += sum_k R_k sum_a Z_ak dA_a/dx and sums[3] likewise sum_k
     Rbar_k dR_k/dr.  The last arrays are angular, slopes and slope_place: slopes (D, ..) holds dA_a/dx in row
     slope_place[a, x], none where that is negative.
     """
@@ -54,13 +54,13 @@ def second_degree_tile(pairs, n_bytes):
 
 def _tile_of(code, pairs, n_bytes):
     @intrinsic
-    def tile(typing_context, p, c, o, i, fresh, arrays):
+    def tile(typing_context, p, last, c, o, i, fresh, arrays):
         def generate(context, builder, signature, values):
             code(context, builder, arrays, values, pairs, n_bytes).write()
             return context.get_dummy_value()
 
         index, truth = types.intp, types.boolean
-        return types.void(index, index, index, index, truth, arrays), generate
+        return types.void(index, index, index, index, index, truth, arrays), generate
 
     return tile
 
@@ -73,7 +73,7 @@ class _TileCode:
 
     def __init__(self, context, builder, kinds, values, pairs, n_bytes):
         self.builder, self.some = builder, range(pairs)
-        p, c, o, i, self.fresh, arrays = values
+        p, last, c, o, i, self.fresh, arrays = values
         names = ARRAYS + self.own_arrays
         self.kinds = dict(zip(names, kinds))
         self.arrays = {
@@ -85,7 +85,8 @@ class _TileCode:
         # All that is the same for every monomial and step is found here: strides are not known to the compiler.
         size = ir.Constant(INDEX, self.size)
         self.gaussians, self.columns = builder.mul(o, size), builder.mul(c, size)
-        self.first_pair, self.pairs = p, [plus(builder, p, r) for r in self.some]
+        # The last pair counts for those that are not there, whose columns nobody reads.
+        self.pairs = [p, *(self._at_most(plus(builder, p, r), last) for r in self.some[1:])]
         self.others = [self._index("neighbor", pair) for pair in self.pairs]
         self.own = self._gaussians_of("sums_bar", ir.Constant(INDEX, 0), i)
         self.theirs = [self._gaussians_of("coefficients", ir.Constant(INDEX, 0), other) for other in self.others]
@@ -106,8 +107,7 @@ class _TileCode:
         with builder.if_then(many):
             rows = []
             for pair in self.pairs:
-                after = plus(builder, pair, len(self.some))
-                after = builder.select(builder.icmp_signed("<", after, last), after, last)
+                after = self._at_most(plus(builder, pair, len(self.some)), last)
                 rows.append(self._gaussians_of("coefficients", ir.Constant(INDEX, 0), self._index("neighbor", after)))
             with rolled_range(builder, shape[0]) as step:
                 for row in rows:
@@ -131,14 +131,14 @@ class _TileCode:
         """sums (4, ..) of the pairs: the lanes are added up last."""
         builder, vectors = self.builder, [[] for _ in range(4)]
         distances = self._columns_of("distance", ir.Constant(INDEX, 0))
-        log_slopes = self._row("log_slope", self.first_pair)
         for r in self.some:
             prefetch(builder, self._gaussians_of("radial", plus(builder, self.pairs[r], AHEAD)))
             radial = self._load(self._gaussians_of("radial", self.pairs[r]))
             s = self._index("species", self.others[r])
             centers, exponents = (self._load(self._gaussians_of(name, s)) for name in ("centers", "exponents"))
             slope = radial_slope(
-                builder, radial, centers, exponents, self._number(distances, r), self._number(log_slopes, r)
+                builder, radial, centers, exponents, self._number(distances, r),
+                self._number(self._row("log_slope", self.pairs[r]), 0),
             )
             for x in range(3):
                 vectors[x].append(multiply(builder, radial, builder.load(self.along[x][r])))
@@ -148,6 +148,9 @@ class _TileCode:
             place = at(builder, self._columns_of("sums", ir.Constant(INDEX, x)), total.type)
             before = builder.select(self.fresh, ir.Constant(total.type, None), builder.load(place, align=4))
             builder.store(builder.fadd(before, total), place, align=4)
+
+    def _at_most(self, index, last):
+        return self.builder.select(self.builder.icmp_signed("<", index, last), index, last)
 
     def _row(self, name, *indices):
         """First byte of a row of numbers that stand side by side."""
@@ -222,9 +225,9 @@ class _SecondDegree(_TileCode):
 
     def _add_all_monomials(self):
         z_of_all = self._z([ir.Constant(INDEX, a) for a in range(N_MONOMIALS)])
-        components = [self._row("vector", ir.Constant(INDEX, axis), self.first_pair) for axis in range(3)]
+        axes = [ir.Constant(INDEX, axis) for axis in range(3)]
         for r in self.some:
-            vector = [self._number(component, r) for component in components]
+            vector = [self._number(self._row("vector", axis, self.pairs[r]), 0) for axis in axes]
             radial_bar, along = polynomial_and_slopes(self.builder, [z[r] for z in z_of_all], vector)
             self.builder.store(radial_bar, self.radial_bar[r])
             for total, value in zip(self.along, along):
