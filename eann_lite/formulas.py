@@ -171,14 +171,15 @@ def radial_curvature(r, alpha, center, f_c, f_c_slope, f_c_curvature):
 def activation_gate(kind, x, beta):
     """What takes long in an activation, and gives all its derivatives by a few products.
 
-    relu_like and silu: s = 1 / (1 + exp(-beta x)); tanh_like: q = 1 / sqrt(1 + (beta x)^2); tanh: tanh(x).
+    relu_like and silu: s = 1 / (1 + exp(-beta x)); tanh_like: q = 1 / sqrt(1 + (beta x)^2); tanh: h = 1 / (1 + exp(2 x))
+    of |x|, with the sign of x, whose tail 1 - |tanh(x)| = 2 |h| has all its digits.
     """
     if kind == IDENTITY:
         return 1.0
     if kind == TANH_LIKE:
         return 1.0 / math.sqrt(1.0 + beta * beta * x * x)
     if kind == TANH:
-        return 1.0 - 2.0 / (exponential(2.0 * x) + 1.0)
+        return math.copysign(1.0 / (1.0 + exponential(2.0 * abs(x))), x)
     if kind == SILU:
         return 1.0 / (1.0 + exponential(-x))
     return 1.0 / (1.0 + exponential(-beta * x))
@@ -195,7 +196,8 @@ def activation(kind, x, gate, alpha, beta):
     if kind == TANH_LIKE:
         return alpha * x * gate, alpha * gate * gate * gate
     if kind == TANH:
-        return gate, 1.0 - gate * gate
+        tail = abs(gate)
+        return math.copysign(1.0 - 2.0 * tail, gate), 4.0 * tail * (1.0 - tail)
     if kind == SILU:
         return x * gate, gate * (1.0 + x * (1.0 - gate))
     y = beta * x
@@ -211,7 +213,8 @@ def activation_curvature(kind, x, gate, alpha, beta):
     if kind == TANH_LIKE:
         return -3.0 * alpha * beta * beta * x * gate * gate * gate * gate * gate
     if kind == TANH:
-        return -2.0 * gate * (1.0 - gate * gate)
+        tail = abs(gate)
+        return math.copysign(1.0 - 2.0 * tail, gate) * (-8.0 * tail * (1.0 - tail))
     if kind == SILU:
         return gate * (1.0 - gate) * (2.0 + x * (1.0 - 2.0 * gate))
     y = beta * x

@@ -51,8 +51,9 @@ def test_formulas_keep_the_precision_of_their_arguments():
     single, double = (np.array([0.7], dtype) for dtype in (np.float32, np.float64))
     for arguments, precision in ((single, np.float32), (double, np.float64)):
         x = arguments[0]
-        for value in jitted_activation(formulas.RELU_LIKE, arguments):
-            assert value.dtype == precision
+        for kind in (formulas.RELU_LIKE, formulas.TANH):
+            for value in jitted_activation(kind, arguments):
+                assert value.dtype == precision
         assert np.isclose(jitted_activation(formulas.RELU_LIKE, arguments)[0][0], x / (1.0 + np.exp(-x)), rtol=1e-6)
 
 
@@ -88,6 +89,15 @@ def test_activations_and_all_their_derivatives_are_those_of_the_reference(kind, 
         expected = (*by_parameters, *(moved.imag / step for moved in parameters_moved))
         found = formulas.activation_parameter_slopes(code, x, gate, alpha, beta)
         assert found == pytest.approx(expected, rel=1e-12, abs=1e-13)
+
+
+@given(st.floats(-300, 300))
+def test_slopes_of_saturated_tanh_have_all_their_digits(x):
+    expected = 1.0 / math.cosh(x) ** 2
+    _, slope = formulas.activation(formulas.TANH, x, formulas.activation_gate(formulas.TANH, x, 1.0), 1.0, 1.0)
+    # Rounding of the argument of an exponential, too.
+    assert slope == pytest.approx(expected, rel=1e-13, abs=0.0)
+    assert reference.activate("tanh", x)[1] == pytest.approx(expected, rel=1e-13, abs=0.0)
 
 
 @given(st.floats(0.1, 5.0), st.floats(0.5, 5.0))
