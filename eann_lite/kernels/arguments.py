@@ -103,15 +103,14 @@ class Values(NamedTuple):
     message (R, K) and recoil (R, 3): what pairs pass back to orbital coefficients and to forces, in the rows of
         ``Batch``: see ``kernels.orbitals`` and ``kernels.pair_gradients``; recoil is float64 always;
     coefficients (T + 1, N, K), sums and sums_bar (T + 1, N, A, K), power_bar (T + 1, N, C);
-    density (1, N, M), which serves all steps in turn, or (T + 1, N, M) where those of all steps are asked for;
+    density (1, N, M), of the last step, or (T + 1, N, M) where those of all steps are asked for;
     output_bar (N, 1); inputs (T + 1, N * M) : what the networks take; pre, act_gate, act_slope, act_bar, lin_bar :
         network stores; last_hidden (N, width) : what the last maps of the energy networks take.
 
     Arrays of pairs, and of rows of the batch, may have room for more.
-    Where only energies and forces are asked for, distance, power_bar, inputs, last_hidden and the network stores but
-    act_slope (and pre, with layer normalisation) have length 0 along their first axis: see ``kernels.networks``;
-    density_bar then has one part that serves all steps in turn and is density, too, unless densities of all steps are
-    asked for, and sums_bar is sums.  Where derivatives are asked for, act_slope has length 0.
+    Where only energies and forces are asked for, distance, power_bar, inputs, last_hidden, density_bar and the network
+    stores but act_slope (and pre, with layer normalisation) have length 0 along their first axis: see
+    ``kernels.networks``; sums_bar is sums.  Where derivatives are asked for, act_slope has length 0.
     """
 
     vector: np.ndarray

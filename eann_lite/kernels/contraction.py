@@ -26,14 +26,13 @@ from eann_lite.kernels.rows import add_rows, copy_rows, fill_rows
 
 
 @helper
-def densities(start, stop, t, potential, values, ahead):
-    """rho (N, M) of step t from its weighted orbital sums.
+def densities(start, stop, t, potential, values, density, ahead):
+    """density = rho_im of step t of these atoms from their weighted orbital sums.
 
     Here and below ``ahead`` (``dense.span``) is needed soon after, and stands in the third cache or in memory, or is
     nothing: products ask for it, going back those of power spectra alone.
     """
     contraction, degree, weight = potential.contraction, potential.degree, potential.weight
-    density = values.density[t % values.density.shape[0], start:stop]
     squared_products(ahead, values.sums[t, start:stop], contraction, degree, weight, density)
 
 
@@ -54,12 +53,11 @@ def densities_tangent(start, stop, t, potential, values, tangents):
 
 
 @helper
-def densities_reverse(start, stop, t, potential, values, ahead):
-    """Bbar_iak of step t from rhobar (N, M); it may stand where B_iak stood, which nobody reads after it."""
+def densities_reverse(start, stop, t, potential, values, density_bar, ahead):
+    """Bbar_iak of step t from rhobar of these atoms; it may stand where B_iak stood, which nobody reads after it."""
     contraction, transposed = potential.contraction, potential.contraction_transposed
     degree, weight = potential.degree, potential.weight
     sums, sums_bar = values.sums[t, start:stop], values.sums_bar[t, start:stop]
-    density_bar = values.density_bar[t % values.density_bar.shape[0], start:stop]
     if potential.products.shape[0] > 0:
         if values.power_bar.shape[0] > 0:
             _reverse_by_power(potential, density_bar, sums, values.power_bar[t, start:stop], sums_bar, ahead)

@@ -189,17 +189,16 @@ def _read_after(n, next_map, maps, ahead, theta):
 
 
 @helper
-def forward(start, stop, s, t, maps, potential, values, last_hidden, output, ahead):
+def forward(start, stop, s, t, maps, potential, values, density, last_hidden, output, ahead):
     """output (N, out) += result of every atom's network, and the stored inputs, pre, act_gate and act_slope.
 
-    And last_hidden (N, width), what the last map takes, where it has place.  Here and below ``ahead`` (``dense.span``)
+    density has the rows of these atoms alone.  And last_hidden (N, width), what the last map takes, where it has place.  Here and below ``ahead`` (``dense.span``)
     is needed soon after, and stands in the third cache or in memory, or is nothing: products ask for it.
     """
     place = (t, start, stop, output.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]
     shift, scale = potential.density_shift[t, s], potential.density_scale[t, s]
-    density = values.density[t % values.density.shape[0], start:stop]
     pre_store, pre_place = _kept_or_new(values.pre, place, maps[0, ROW])
     input_store, input_place = _kept_or_new(values.inputs, place, maps[0, IN])
     inputs = _inputs(input_store, input_place, maps)
@@ -276,15 +275,14 @@ def forward_tangent(start, stop, s, t, maps, potential, values, tangents, output
 
 
 @helper
-def backward(start, stop, s, t, maps, potential, values, output_bar, ahead):
-    """rhobar of step t from output_bar (N, out), and the stored act_bar and lin_bar of all maps.
+def backward(start, stop, s, t, maps, potential, values, output_bar, density_bar, ahead):
+    """density_bar = rhobar of step t of these atoms from output_bar (N, out), and the stored act_bar and lin_bar.
 
     Without layer normalisation anywhere act_bar and lin_bar may be the same array.
     """
     place = (t, start, stop, output_bar.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1
     theta = potential.vector[potential.starts[t, s] :]
-    density_bar = values.density_bar[t % values.density_bar.shape[0], start:stop]
     pre_bar_store, pre_bar_place = _new(place, maps[0, ROW], theta.dtype)
     lin_bar_store, lin_bar_place = _kept_or_new(values.lin_bar, place, maps[0, ROW])
     for n in range(last, -1, -1):

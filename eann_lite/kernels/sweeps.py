@@ -11,6 +11,7 @@ import numpy as np
 
 from eann_lite.compiled import Kernel, helper
 from eann_lite.kernels import contraction, curvature, geometry, networks, orbitals, pair_gradients, repulsion
+from eann_lite.kernels.arrays import empty
 from eann_lite.kernels.rows import copy_rows, fill_rows
 from eann_lite.kernels.shares import block_after, next_block, nothing_taken, run_workers
 from eann_lite.kernels.vectors import IN_SECOND_CACHE
@@ -43,23 +44,34 @@ def _far_radial(b, batch, values):
 
 
 @helper
+def _rows_of_step(store, t, steps, start, stop):
+    """Rows of atoms start to stop of step t in a store of the last steps, or new ones, which are forgotten, if it has
+    none of it."""
+    part = t - (steps - store.shape[0])
+    return store[part, start:stop] if part >= 0 else empty((stop - start, store.shape[2]), store.dtype)
+
+
+@helper
 def _step(b, t, potential, batch, values, energies):
     """Orbital sums, densities and network of step t for a block."""
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     quarter, rest = _far_radial(block_after(t, b, batch.blocks.shape[0]), batch, values)
+    steps = values.coefficients.shape[0]
+    density = _rows_of_step(values.density, t, steps, start, stop)
     orbitals.orbital_sums(start, stop, t, potential, batch, values)
-    contraction.densities(start, stop, t, potential, values, quarter)
-    if t + 1 < values.coefficients.shape[0]:
+    contraction.densities(start, stop, t, potential, values, density, quarter)
+    if t + 1 < steps:
         copy_rows(start, stop, values.coefficients[t], values.coefficients[t + 1])
         networks.forward(
-            start, stop, s, t, potential.recursion_maps, potential, values, values.last_hidden[:0],
+            start, stop, s, t, potential.recursion_maps, potential, values, density, values.last_hidden[:0],
             values.coefficients[t + 1], rest,
         )  # fmt: skip
     else:
         # Nobody needs the outputs of the energy networks but this line, so their adjoints' place may hold them.
         fill_rows(start, stop, values.output_bar, 0.0)
         networks.forward(
-            start, stop, s, t, potential.energy_maps, potential, values, values.last_hidden, values.output_bar, rest,
+            start, stop, s, t, potential.energy_maps, potential, values, density, values.last_hidden,
+            values.output_bar, rest,
         )  # fmt: skip
         for i in range(start, stop):
             energies[i] += potential.energy_scale * values.output_bar[i, 0]
@@ -100,15 +112,19 @@ def _step_reverse(b, t, potential, batch, values, forces, virials):
     first step, which comes last, to pair gradients in place of messages, and what they give to their own atoms."""
     start, stop, s = batch.blocks[b, 0], batch.blocks[b, 1], batch.blocks[b, 2]
     quarter, rest = _far_radial(b, batch, values)
-    if t + 1 < values.coefficients.shape[0]:
+    steps = values.coefficients.shape[0]
+    density_bar = _rows_of_step(values.density_bar, t, steps, start, stop)
+    if t + 1 < steps:
         networks.backward(
-            start, stop, s, t, potential.recursion_maps, potential, values,
-            values.coefficients_bar[t + 1], rest,
+            start, stop, s, t, potential.recursion_maps, potential, values, values.coefficients_bar[t + 1],
+            density_bar, rest,
         )  # fmt: skip
     else:
         fill_rows(start, stop, values.output_bar, potential.energy_scale)
-        networks.backward(start, stop, s, t, potential.energy_maps, potential, values, values.output_bar, rest)
-    contraction.densities_reverse(start, stop, t, potential, values, quarter)
+        networks.backward(
+            start, stop, s, t, potential.energy_maps, potential, values, values.output_bar, density_bar, rest,
+        )  # fmt: skip
+    contraction.densities_reverse(start, stop, t, potential, values, density_bar, quarter)
     if t > 0:
         orbitals.messages(b, t, potential, batch, values)
     else:

@@ -73,7 +73,9 @@ def products_of_sums(specification):
 
 
 #: Arrays of ``Values`` that only derivatives of energies and forces need.
-FOR_DERIVATIVES = ("distance", "act_gate", "inputs", "last_hidden", "power_bar", "act_bar", "lin_bar")
+FOR_DERIVATIVES = (
+    "distance", "act_gate", "inputs", "last_hidden", "density_bar", "power_bar", "act_bar", "lin_bar",
+)  # fmt: skip
 #: Arrays that are float64 whatever the precision, as what they are sums of goes into forces.
 ALWAYS_DOUBLE = ("recoil",)
 #: Parameters that belong to no network; the contraction may be fixed.
@@ -293,18 +295,14 @@ class Sweeps:
         else:
             # The reverse of a layer normalisation takes what came before its activations.
             unused = FOR_DERIVATIVES if self._normed else (*FOR_DERIVATIVES, "pre")
-            shapes["density_bar"] = (1, *shapes["density_bar"][1:])
         shapes |= {name: (0, *shapes[name][1:]) for name in unused}
         if not all_densities:
             shapes["density"] = (1, *shapes["density"][1:])
         # Without layer normalisation the adjoints before and after it are the same.
         shared = {} if self._normed else {"lin_bar": "act_bar"}
         if not keep:
-            # Once their own derivatives are there, orbital sums are not needed any more; densities are not once the
-            # networks have them.
+            # Once their own derivatives are there, orbital sums are not needed any more.
             shared["sums_bar"] = "sums"
-            if not all_densities:
-                shared["density_bar"] = "density"
         stores = {name: self.buffers(name, *shapes[name]) for name in Values._fields if name not in shared}
         return Values(**stores, **{name: stores[other] for name, other in shared.items()})
 
