@@ -16,6 +16,9 @@ RELU_LIKE, TANH_LIKE, SILU, TANH, IDENTITY = 0, 1, 2, 3, 4
 #: Activation names of a specification and their codes in kernels.
 ACTIVATION_CODES = {"relu_like": RELU_LIKE, "tanh_like": TANH_LIKE, "silu": SILU, "tanh": TANH}
 
+#: From here on tanh(x) is taken for 1: it differs by 8e-18.
+SATURATED = 20.0
+
 # Coulomb constant e^2 / (4 pi eps0) in eV Angstrom (CODATA 2018) and the universal screening of Ziegler, Biersack and
 # Littmark, "The Stopping and Range of Ions in Matter" (1985): phi(x) = sum_n ZBL_FACTORS[n] exp(-ZBL_RATES[n] x).
 COULOMB = 14.399645478425668
@@ -171,15 +174,17 @@ def radial_curvature(r, alpha, center, f_c, f_c_slope, f_c_curvature):
 def activation_gate(kind, x, beta):
     """What takes long in an activation, and gives all its derivatives by a few products.
 
-    relu_like and silu: s = 1 / (1 + exp(-beta x)); tanh_like: q = 1 / sqrt(1 + (beta x)^2); tanh: h = 1 / (1 + exp(2 x))
-    of |x|, with the sign of x, whose tail 1 - |tanh(x)| = 2 |h| has all its digits.
+    relu_like and silu: s = 1 / (1 + exp(-beta x)); tanh_like: q = 1 / sqrt(1 + (beta x)^2);
+    tanh: h = 1 / (1 + exp(2 |x|)) with the sign of x, so that 1 - |tanh(x)| = 2 |h| has all its digits; h is 0 from
+    |x| = ``SATURATED`` on, as numbers too small to be normal would take many times as long and matter to nobody.
     """
     if kind == IDENTITY:
         return 1.0
     if kind == TANH_LIKE:
         return 1.0 / math.sqrt(1.0 + beta * beta * x * x)
     if kind == TANH:
-        return math.copysign(1.0 / (1.0 + exponential(2.0 * abs(x))), x)
+        size = abs(x)
+        return math.copysign(1.0 / (1.0 + exponential(2.0 * size)) if size < SATURATED else 0.0, x)
     if kind == SILU:
         return 1.0 / (1.0 + exponential(-x))
     return 1.0 / (1.0 + exponential(-beta * x))

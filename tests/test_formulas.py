@@ -91,13 +91,21 @@ def test_activations_and_all_their_derivatives_are_those_of_the_reference(kind, 
         assert found == pytest.approx(expected, rel=1e-12, abs=1e-13)
 
 
-@given(st.floats(-300, 300))
+@given(st.floats(-formulas.SATURATED, formulas.SATURATED, exclude_min=True, exclude_max=True))
 def test_slopes_of_saturated_tanh_have_all_their_digits(x):
     expected = 1.0 / math.cosh(x) ** 2
     _, slope = formulas.activation(formulas.TANH, x, formulas.activation_gate(formulas.TANH, x, 1.0), 1.0, 1.0)
     # Rounding of the argument of an exponential, too.
     assert slope == pytest.approx(expected, rel=1e-13, abs=0.0)
     assert reference.activate("tanh", x)[1] == pytest.approx(expected, rel=1e-13, abs=0.0)
+
+
+@pytest.mark.parametrize("x", [formulas.SATURATED, -formulas.SATURATED, 800.0, -math.inf])
+def test_tanh_far_out_is_one_and_its_slopes_are_zero(x):
+    gate = formulas.activation_gate(formulas.TANH, x, 1.0)
+    assert formulas.activation(formulas.TANH, x, gate, 1.0, 1.0) == (math.copysign(1.0, x), 0.0)
+    assert formulas.activation_curvature(formulas.TANH, x, gate, 1.0, 1.0) == 0.0
+    assert math.isnan(formulas.activation(formulas.TANH, math.nan, math.nan, 1.0, 1.0)[0])
 
 
 @given(st.floats(0.1, 5.0), st.floats(0.5, 5.0))
