@@ -13,6 +13,7 @@ from eann_lite.kernels.radial import radial_slope
 from eann_lite.kernels.second_degree import N_MONOMIALS, polynomial_and_slopes
 from eann_lite.kernels.vectors import (
     AHEAD,
+    COEFFICIENTS_AHEAD,
     IN_SECOND_CACHE,
     INDEX,
     address_of,
@@ -37,12 +38,15 @@ ARRAYS = (
 
 
 def pair_tile(pairs, n_bytes):
-    """Intrinsic tile(p, last, c, o, i, fresh, arrays) for the pairs p:p+pairs of atom i, of which none comes after last.
+    """Intrinsic tile(p, last, c, o, i, fresh, arrays) for the pairs p:p+pairs of atom i, of which ``last`` is the last.
 
     Of the Gaussians from o on that fill ``n_bytes`` (at least one), and of the columns c:c+pairs of what holds the
-    pairs of one atom side by side, which all arrays of them have, also after those of its last pair: sums[x] = or (not fresh) += sum_k R_k sum_a Z_ak dA_a/dx and sums[3] likewise sum_k
-    Rbar_k dR_k/dr.  The last arrays are angular, slopes and slope_place: slopes (D, ..) holds dA_a/dx in row
-    slope_place[a, x], none where that is negative.
+    pairs of one atom side by side: sums[x] = or (not fresh) += sum_k R_k sum_a Z_ak dA_a/dx and sums[3] likewise sum_k
+    Rbar_k dR_k/dr.  All arrays have these columns, also where they go past that of the last pair: what is put there
+    nobody reads.
+
+    The last arrays are angular, slopes and slope_place: slopes (D, ..) holds dA_a/dx in row slope_place[a, x], none
+    where that is negative.
     """
     return _tile_of(_AnyDegree, pairs, n_bytes)
 
@@ -100,14 +104,14 @@ class _TileCode:
         self._store_sums()
 
     def _ask_for_next(self):
-        """Ask for the coefficients of as many pairs after these, where those of all do not stay in the second cache."""
+        """Ask for the coefficients of later pairs, where those of all do not stay in the second cache."""
         builder, (_, strides, shape) = self.builder, self.arrays["coefficients"]
         last = plus(builder, self.arrays["neighbor"][2][0], -1)
         many = builder.icmp_signed(">", builder.mul(shape[0], strides[0]), ir.Constant(INDEX, IN_SECOND_CACHE))
         with builder.if_then(many):
             rows = []
             for pair in self.pairs:
-                after = self._at_most(plus(builder, pair, len(self.some)), last)
+                after = self._at_most(plus(builder, pair, COEFFICIENTS_AHEAD), last)
                 rows.append(self._gaussians_of("coefficients", ir.Constant(INDEX, 0), self._index("neighbor", after)))
             with rolled_range(builder, shape[0]) as step:
                 for row in rows:

@@ -4,7 +4,8 @@ Left to itself LLVM does not vectorise loops over 8 Gaussians with a length it d
 run time that none of the arrays overlap.  These few pieces say what is meant: vectors of some numbers along the last,
 contiguous axis, of float64 or float32 as the arrays are.  LLVM cuts them into whatever the machine has.  They know
 nothing of the model; how long before kernels read its arrays they ask for them stands here, for all kernels.  What is
-made of them is in ``tiles``, ``orbital_tiles``, ``pair_tiles``, ``row_operations`` and ``columns``.
+made of them is in ``tiles``, ``orbital_tiles``, ``pair_tiles``, ``second_degree``, ``row_operations`` and
+``columns``.
 """
 
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
 AHEAD = 64
 #: The same for vectors, which are read of all pairs of an atom at once: the next two atoms' have come then.
 VECTORS_AHEAD = 192
+#: Orbital coefficients that pair gradients take are asked for so many pairs before.
+COEFFICIENTS_AHEAD = 8
 #: What other blocks pass back to an atom is asked for so many atoms before it is summed up.
 ATOMS_AHEAD = 4
 #: So many bytes that are read again and again, of coefficients or weights, stay in the second cache, whatever else
