@@ -14,7 +14,7 @@ from strategies import seeds
 
 from eann_lite import compiled, reference
 from eann_lite.compiled import compile_loops
-from eann_lite.kernels import dense, tiles
+from eann_lite.kernels import dense, pair_gradients, tiles
 from eann_lite.kernels.columns import (
     add_along,
     lengths,
@@ -111,18 +111,18 @@ def test_products_hold_what_their_caller_alone_names():
     assert after.alloc - before.alloc == after.free - before.free >= 100
 
 
-def dense_anew():
-    """``kernels.dense`` once more, nothing of it compiled."""
-    spec = importlib.util.spec_from_file_location("dense_anew", dense.__file__)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def anew(module):
+    """A module of kernels once more, nothing of it compiled."""
+    spec = importlib.util.spec_from_file_location("anew", module.__file__)
+    again = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(again)
+    return again
 
 
 def dense_of_another_machine():
     """``kernels.dense`` as it is with long vectors where there are none, and without where there are."""
     with mock.patch("llvmlite.binding.get_host_cpu_features", return_value={"avx512f": not dense.LONG_VECTORS}):
-        module = dense_anew()
+        module = anew(dense)
     assert module.LONG_VECTORS is not dense.LONG_VECTORS
     return module
 
@@ -342,7 +342,7 @@ def test_orbital_sums_messages_and_their_tangents_are_those_of_numpy(
 @given(st.integers(0, 23), st.integers(1, 29), st.booleans(), PRECISIONS, seeds)
 @example(21, 29, True, (np.float64, 1e-13), 0)
 @example(21, 29, False, (np.float32, 3e-5), 0)
-def test_those_to_degree_2_made_of_vectors_are_those_of_numpy(pairs, n_radial, moving, precision, seed):
+def test_orbital_sums_and_messages_to_degree_2_are_those_of_numpy(pairs, n_radial, moving, precision, seed):
     dtype, tolerance = precision
     case = SecondDegreeOrbitals(np.random.default_rng(seed), pairs, n_radial, dtype, moving)
     check_orbitals(jitted_second_degree_orbitals_and_messages, case, tolerance)
@@ -406,7 +406,7 @@ def asking_products():
         before = builder.load(address)
         builder.store(builder.add(before, before.type(1)), address)
 
-    module = dense_anew()
+    module = anew(dense)
     product_before, squared_products, span = module.product_before, module.squared_products, module.span
 
     @numba.njit
@@ -561,6 +561,8 @@ def check_sums_over_gaussians(sums_of, max_degree, steps, pairs, n_radial, preci
             (steps + 1, n_atoms, n_radial), (2, n_radial), (2, n_radial), (1, columns), end + 1, (end + 1, n_radial),
         )
     )  # fmt: skip
+    for array in (angular, slopes, distance):
+        array[:, pairs:] = array[:, max(0, pairs - 1) : max(1, pairs)]
     sums = np.full((4, columns), 7.0, dtype)
     last = angular, slopes, tables.slope_place
     if of_vectors:
@@ -583,6 +585,8 @@ def check_sums_over_gaussians(sums_of, max_degree, steps, pairs, n_radial, preci
     expected = [*np.einsum("pk,pxa,pak->xp", radial[own], slope_pxa, z_pak), np.sum(bar_pk * slope_pk, axis=1)]
     scale = tolerance * (10.0 + np.abs(expected).max(initial=0.0)) * n_monomials
     assert sums[:, :pairs] == pytest.approx(np.array(expected), abs=scale)
+    if radial[0].nbytes in (32, 64):  # One tile has all Gaussians: where it goes on, no pair counts but the last.
+        assert all(np.all(rest == 7.0) or np.array_equal(rest, sums[:, pairs - 1]) for rest in sums[:, pairs:].T)
     assert np.all(sums[:, columns - 1] == 7.0)
 
 
@@ -594,9 +598,24 @@ def test_sums_of_pair_gradients_are_those_of_numpy(max_degree, steps, pairs, n_r
 
 @given(st.integers(0, 4), st.integers(0, 13), st.integers(1, 29), PRECISIONS, seeds)
 @settings(max_examples=200)
-def test_those_to_degree_2_made_of_vectors_are_so_too(steps, pairs, n_radial, precision, seed):
+def test_sums_of_pair_gradients_to_degree_2_are_those_of_numpy(steps, pairs, n_radial, precision, seed):
     sums_of = jitted_second_degree_sums_over_gaussians
     check_sums_over_gaussians(sums_of, 2, steps, pairs, n_radial, precision, seed, of_vectors=True)
+
+
+def test_sums_of_pair_gradients_of_machines_with_other_registers_are_those_of_numpy():
+    with mock.patch.object(dense, "LONG_VECTORS", not dense.LONG_VECTORS):
+        elsewhere = anew(pair_gradients)
+
+    def in_numba(sums_over_gaussians):
+        return numba.njit(lambda begin, end, i, arrays: sums_over_gaussians(begin, end, i, arrays))
+
+    of_monomials, of_vectors = map(
+        in_numba, (elsewhere.sums_over_gaussians, elsewhere.second_degree_sums_over_gaussians)
+    )
+    for precision, pairs, n_radial in product_of(((np.float64, 1e-13), (np.float32, 3e-5)), (1, 6, 11), (8, 15)):
+        check_sums_over_gaussians(of_monomials, 3, 2, pairs, n_radial, precision, 0)
+        check_sums_over_gaussians(of_vectors, 2, 2, pairs, n_radial, precision, 0, of_vectors=True)
 
 
 def jitted_pairs_in_tiles(make_tile, n_bytes, height):

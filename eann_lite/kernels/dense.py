@@ -146,7 +146,7 @@ def _all_columns(make_tile, sizes):
 
 # Squares need two sums a row, and products with their derivative, too.  Several cache lines together with AVX-512:
 # eight rows by two lines of squares are faster than four, though some totals leave the registers between monomials.
-# Orbital sums have a row for each monomial: ten up to degree 2.
+# Orbital sums have a row for each monomial: 20 to degree 3.  Those to degree 2 have tiles of their own.
 if LONG_VECTORS:
     _squared = _all_columns(squared_products_tile, {128: (8, 4), 64: (8, 4), 1: (4, 2)})
     _scaled = _all_columns(scaled_product_tile, {256: (4, 2), 64: (8, 4), 32: (8, 2), 1: (4, 2)})
@@ -340,7 +340,7 @@ def messages_tangent(i, first, arguments):
 
 @helper
 def second_degree_sums(i, arguments):
-    """Orbital sums of atom i to degree 2, and below what all of its pairs pass back, and the tangents of both."""
+    """``orbital_tiles.second_degree_sums_tile``, as below: orbital sums of atom i, with monomials to degree 2."""
     y = arguments[0]
     _second_degree_sums(y.shape[2], line(y), i, arguments)
 

@@ -23,7 +23,7 @@ def most_pairs(start, stop, first):
 
 @helper
 def columns_of_pairs(n_rows, start, stop, first, like):
-    """New array (n_rows, ..) of zeros with a column for each pair of one of these atoms, and up to a whole cache line."""
+    """New array (n_rows, ..) of zeros, with a column for each pair of one of these atoms, to the end of a cache line."""
     per_line = line(like)
     return full((n_rows, (most_pairs(start, stop, first) + per_line - 1) // per_line * per_line), 0, like.dtype)
 

@@ -192,8 +192,9 @@ def _read_after(n, next_map, maps, ahead, theta):
 def forward(start, stop, s, t, maps, potential, values, density, last_hidden, output, ahead):
     """output (N, out) += result of every atom's network, and the stored inputs, pre, act_gate and act_slope.
 
-    density has the rows of these atoms alone.  And last_hidden (N, width), what the last map takes, where it has place.  Here and below ``ahead`` (``dense.span``)
-    is needed soon after, and stands in the third cache or in memory, or is nothing: products ask for it.
+    density has the rows of these atoms alone.  And last_hidden (N, width), what the last map takes, where it has
+    place.  Here and below ``ahead`` (``dense.span``) is needed soon after, and stands in the third cache or in memory,
+    or is nothing: products ask for it.
     """
     place = (t, start, stop, output.shape[0])
     n_rows, last = stop - start, maps.shape[0] - 1

@@ -209,7 +209,7 @@ def second_degree_sums_tangent_tile(tile, y, vector, vector_dot, first, coeffici
 
 
 class _PassedBack(NamedTuple):
-    """What ``messages_tangent_tile`` takes for pairs, after the monomials, and writes."""
+    """What tangents of messages take for pairs, after monomials or vectors, and write."""
 
     first: object
     coefficients: object
