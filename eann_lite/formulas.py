@@ -184,7 +184,8 @@ def activation_gate(kind, x, beta):
         return 1.0 / math.sqrt(1.0 + beta * beta * x * x)
     if kind == TANH:
         size = abs(x)
-        return math.copysign(1.0 / (1.0 + exponential(2.0 * size)) if size < SATURATED else 0.0, x)
+        # What is not a number is not far out either, and stays what it is.
+        return math.copysign(0.0 if size >= SATURATED else 1.0 / (1.0 + exponential(2.0 * size)), x)
     if kind == SILU:
         return 1.0 / (1.0 + exponential(-x))
     return 1.0 / (1.0 + exponential(-beta * x))

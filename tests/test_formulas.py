@@ -105,7 +105,22 @@ def test_tanh_far_out_is_one_and_its_slopes_are_zero(x):
     gate = formulas.activation_gate(formulas.TANH, x, 1.0)
     assert formulas.activation(formulas.TANH, x, gate, 1.0, 1.0) == (math.copysign(1.0, x), 0.0)
     assert formulas.activation_curvature(formulas.TANH, x, gate, 1.0, 1.0) == 0.0
-    assert math.isnan(formulas.activation(formulas.TANH, math.nan, math.nan, 1.0, 1.0)[0])
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_activations_of_what_is_not_a_number_are_none(kind, precision):
+    code, one = formulas.ACTIVATION_CODES[kind], np.ones(1, precision)
+    assert np.isnan(jitted_values(code, np.full(1, np.nan, precision), one)).all()
+    assert np.isfinite(jitted_values(code, one, one)).all()
+
+
+@compile_loops
+def jitted_values(kind, x, one):
+    """Value, slope and curvature of an activation with alpha = beta = 1."""
+    gate = formulas.activation_gate(kind, x[0], one[0])
+    value, slope = formulas.activation(kind, x[0], gate, one[0], one[0])
+    return np.array([value, slope, formulas.activation_curvature(kind, x[0], gate, one[0], one[0])])
 
 
 @given(st.floats(0.1, 5.0), st.floats(0.5, 5.0))
