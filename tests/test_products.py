@@ -551,14 +551,15 @@ def check_sums_over_gaussians(sums_of, max_degree, steps, pairs, n_radial, preci
     """
     rng, (dtype, tolerance), tables = np.random.default_rng(seed), precision, Monomials(max_degree)
     n_atoms, begin, n_monomials = 4, 2, len(tables.parent)
-    end, i, columns = begin + pairs, 1, 4 * -(-pairs // 4) + 1  # Tiles fill in up to four columns at a time.
-    neighbor = rng.integers(0, n_atoms, end + 1).astype(np.int32)
+    # Tiles fill in up to four columns at a time; others, and some pairs, come after them.
+    end, i, columns = begin + pairs, 1, 4 * -(-pairs // 4) + 8
+    neighbor = rng.integers(0, n_atoms, end + 8).astype(np.int32)
     species = rng.integers(0, 2, n_atoms)
     angular, slopes, sums_bar, coefficients, centers, exponents, distance, log_slope, radial = (
         rng.normal(size=size).astype(dtype)
         for size in (
             (n_monomials, columns), (tables.slope_of.size, columns), (steps + 1, n_atoms, n_monomials, n_radial),
-            (steps + 1, n_atoms, n_radial), (2, n_radial), (2, n_radial), (1, columns), end + 1, (end + 1, n_radial),
+            (steps + 1, n_atoms, n_radial), (2, n_radial), (2, n_radial), (1, columns), end + 8, (end + 8, n_radial),
         )
     )  # fmt: skip
     for array in (angular, slopes, distance):
@@ -566,7 +567,7 @@ def check_sums_over_gaussians(sums_of, max_degree, steps, pairs, n_radial, preci
     sums = np.full((4, columns), 7.0, dtype)
     last = angular, slopes, tables.slope_place
     if of_vectors:
-        last = vector, = rng.normal(size=(1, 3, end + 1)).astype(dtype)
+        last = vector, = rng.normal(size=(1, 3, end + 8)).astype(dtype)
         angular[0] = 1.0
         for a, (parent, axis) in enumerate(zip(tables.parent[1:], tables.axis[1:]), 1):
             angular[a, :pairs] = angular[parent, :pairs] * vector[axis, begin:end]
@@ -587,16 +588,18 @@ def check_sums_over_gaussians(sums_of, max_degree, steps, pairs, n_radial, preci
     assert sums[:, :pairs] == pytest.approx(np.array(expected), abs=scale)
     if radial[0].nbytes in (32, 64):  # One tile has all Gaussians: where it goes on, no pair counts but the last.
         assert all(np.all(rest == 7.0) or np.array_equal(rest, sums[:, pairs - 1]) for rest in sums[:, pairs:].T)
-    assert np.all(sums[:, columns - 1] == 7.0)
+    assert np.all(sums[:, columns - 8 :] == 7.0)
 
 
 @given(st.integers(0, 3), st.integers(0, 4), st.integers(0, 13), st.integers(1, 29), PRECISIONS, seeds)
+@example(3, 2, 5, 8, (np.float64, 1e-13), 0)
 @settings(max_examples=200)
 def test_sums_of_pair_gradients_are_those_of_numpy(max_degree, steps, pairs, n_radial, precision, seed):
     check_sums_over_gaussians(jitted_sums_over_gaussians, max_degree, steps, pairs, n_radial, precision, seed)
 
 
 @given(st.integers(0, 4), st.integers(0, 13), st.integers(1, 29), PRECISIONS, seeds)
+@example(2, 5, 8, (np.float64, 1e-13), 0)
 @settings(max_examples=200)
 def test_sums_of_pair_gradients_to_degree_2_are_those_of_numpy(steps, pairs, n_radial, precision, seed):
     sums_of = jitted_second_degree_sums_over_gaussians
@@ -606,6 +609,7 @@ def test_sums_of_pair_gradients_to_degree_2_are_those_of_numpy(steps, pairs, n_r
 def test_sums_of_pair_gradients_of_machines_with_other_registers_are_those_of_numpy():
     with mock.patch.object(dense, "LONG_VECTORS", not dense.LONG_VECTORS):
         elsewhere = anew(pair_gradients)
+    assert elsewhere.LONG_VECTORS is not dense.LONG_VECTORS
 
     def in_numba(sums_over_gaussians):
         return numba.njit(lambda begin, end, i, arrays: sums_over_gaussians(begin, end, i, arrays))
@@ -613,7 +617,7 @@ def test_sums_of_pair_gradients_of_machines_with_other_registers_are_those_of_nu
     of_monomials, of_vectors = map(
         in_numba, (elsewhere.sums_over_gaussians, elsewhere.second_degree_sums_over_gaussians)
     )
-    for precision, pairs, n_radial in product_of(((np.float64, 1e-13), (np.float32, 3e-5)), (1, 6, 11), (8, 15)):
+    for precision, pairs, n_radial in product_of(((np.float64, 1e-13), (np.float32, 3e-5)), (1, 6, 11), (8, 15, 29)):
         check_sums_over_gaussians(of_monomials, 3, 2, pairs, n_radial, precision, 0)
         check_sums_over_gaussians(of_vectors, 2, 2, pairs, n_radial, precision, 0, of_vectors=True)
 

@@ -115,8 +115,8 @@ class Sweeps:
 
     ``set_parameters`` first; then ``forward``, ``reverse``, ``tangent`` and ``gradient`` in this order on one batch.
     What they leave in ``values`` and ``tangents`` (``kernels.arguments``) lives until the next batch.  Unless
-    ``forward`` was to keep them, orbital sums and densities live only until ``reverse``.  Densities are those of the
-    last step alone, unless those of all were asked for.  Not for use from several threads at once.
+    ``forward`` was to keep them, orbital sums live only until ``reverse``.  Densities are those of the last step alone,
+    unless those of all were asked for.  Not for use from several threads at once.
 
     precision : float64 or float32: then pairs, networks and all between them are of single precision; distances are
         taken from positions, and energies and forces summed up, in double precision.  Hessians need float64.
