@@ -168,32 +168,37 @@ else:
 
 
 def _to_degree_2(make_tile):
-    """Helper columns(n_out, wide, i, arguments): all columns for atom i, by tiles of all ten rows and all pairs."""
+    """Helper of_atom(i, arguments): what a tile of all ten monomials does for atom i, for all Gaussians.
+
+    The arguments, whose first one is (N, A, K), serve all atoms of a block.
+    """
     # Without AVX-512 there are registers for ten rows of half a cache line.
     any_line = LONG_VECTORS
     of_line, of_half, of_one = (make_tile(N_MONOMIALS, n_bytes) for n_bytes in (64, 32, 1))
 
     @helper
-    def columns(n_out, wide, i, arguments):
-        n, o = np.int64(0), np.int64(0)
+    def of_atom(i, arguments):
+        y, n, o = arguments[0], np.int64(0), np.int64(0)
+        wide, n_radial = line(y), y.shape[2]
         if any_line:
-            while o + wide <= n_out:
+            while o + wide <= n_radial:
                 of_line(n, o, i, arguments)
                 o += wide
-        while o + wide // 2 <= n_out:
+        while o + wide // 2 <= n_radial:
             of_half(n, o, i, arguments)
             o += wide // 2
-        while o < n_out:
+        while o < n_radial:
             of_one(n, o, i, arguments)
             o += 1
 
-    return columns
+    return of_atom
 
 
-_second_degree_sums = _to_degree_2(second_degree_sums_tile)
-_second_degree_sums_tangent = _to_degree_2(second_degree_sums_tangent_tile)
-_second_degree_messages = _to_degree_2(second_degree_messages_tile)
-_second_degree_messages_tangent = _to_degree_2(second_degree_messages_tangent_tile)
+#: Orbital sums, messages and the tangents of both to degree 2: see ``orbital_tiles``.
+second_degree_sums = _to_degree_2(second_degree_sums_tile)
+second_degree_sums_tangent = _to_degree_2(second_degree_sums_tangent_tile)
+second_degree_messages = _to_degree_2(second_degree_messages_tile)
+second_degree_messages_tangent = _to_degree_2(second_degree_messages_tangent_tile)
 
 
 @helper
@@ -336,31 +341,3 @@ def messages_tangent(i, first, arguments):
     """Its tangent: ``orbital_tiles.messages_tangent_tile``."""
     w = arguments[0]
     _messages_tangent(first[i], first[i + 1], w.shape[2], line(w), i, arguments)
-
-
-@helper
-def second_degree_sums(i, arguments):
-    """``orbital_tiles.second_degree_sums_tile``, as below: orbital sums of atom i, with monomials to degree 2."""
-    y = arguments[0]
-    _second_degree_sums(y.shape[2], line(y), i, arguments)
-
-
-@helper
-def second_degree_sums_tangent(i, arguments):
-    """``orbital_tiles.second_degree_sums_tangent_tile``."""
-    y = arguments[0]
-    _second_degree_sums_tangent(y.shape[2], line(y), i, arguments)
-
-
-@helper
-def second_degree_messages(i, arguments):
-    """``orbital_tiles.second_degree_messages_tile``."""
-    w = arguments[0]
-    _second_degree_messages(w.shape[2], line(w), i, arguments)
-
-
-@helper
-def second_degree_messages_tangent(i, arguments):
-    """``orbital_tiles.second_degree_messages_tangent_tile``."""
-    w = arguments[0]
-    _second_degree_messages_tangent(w.shape[2], line(w), i, arguments)
