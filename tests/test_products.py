@@ -643,7 +643,7 @@ SECOND_DEGREE_TILES = {
 @pytest.mark.parametrize("size", SECOND_DEGREE_TILES)
 @given(st.integers(0, 3), st.integers(0, 9), PRECISIONS, seeds)
 @settings(max_examples=25)
-def test_tiles_of_degree_2_of_all_machines_give_the_same(size, steps, pairs, precision, seed):
+def test_tiles_of_degree_2_of_all_machines_are_those_of_numpy(size, steps, pairs, precision, seed):
     n_radial = size[0] // np.dtype(precision[0]).itemsize
     check_sums_over_gaussians(SECOND_DEGREE_TILES[size], 2, steps, pairs, n_radial, precision, seed, of_vectors=True)
 
@@ -651,7 +651,7 @@ def test_tiles_of_degree_2_of_all_machines_give_the_same(size, steps, pairs, pre
 @pytest.mark.parametrize("size", TILES)
 @given(st.integers(0, 2), st.integers(0, 3), st.integers(0, 9), PRECISIONS, seeds)
 @settings(max_examples=25)
-def test_tiles_of_pair_gradients_of_all_machines_give_the_same(size, max_degree, steps, pairs, precision, seed):
+def test_tiles_of_pair_gradients_of_all_machines_are_those_of_numpy(size, max_degree, steps, pairs, precision, seed):
     n_radial = size[0] // np.dtype(precision[0]).itemsize
     check_sums_over_gaussians(TILES[size], max_degree, steps, pairs, n_radial, precision, seed)
 

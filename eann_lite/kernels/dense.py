@@ -44,17 +44,18 @@ ONLY = np.int64(0)
 MOST_AT_A_TIME = 40
 
 
-def _in_tiles(make_tile, n_bytes, *heights):
-    """Helper columns(n, end, o, i, arguments): rows n to end of the columns from o on that are as wide as ``n_bytes``.
+def _in_tiles(make_tile, n_bytes, *heights, whole=True):
+    """Helper columns(n, end, o, i, arguments): rows n to end of the columns from o on that are as wide as ``n_bytes``;
+    not ``whole``: of those up to the last one, which are fewer.
 
     heights : rows of the tiles, at most two numbers, tallest first; what they leave is done row by row.
     """
-    one = make_tile(1, n_bytes)
+    one = make_tile(1, n_bytes, whole)
     tallest, lower = heights + (1,) * (2 - len(heights))
     # Numba compiles nothing that hangs on a truth it knows to be false.
     any_tall, any_low = tallest > 1, lower > 1
-    tall = make_tile(tallest, n_bytes) if any_tall else one
-    low = make_tile(lower, n_bytes) if any_low else one
+    tall = make_tile(tallest, n_bytes, whole) if any_tall else one
+    low = make_tile(lower, n_bytes, whole) if any_low else one
 
     @helper
     def columns(n, end, o, i, arguments):
@@ -100,23 +101,24 @@ def _line_of_products():
 
 # Four cache lines: of four rows, as each number that is loaded then serves four sums (in the 32 registers of AVX-512),
 # or of one row, where each sum waits for its own last addition.  What is left beside cache lines has few tiles, which
-# are quickly compiled.
+# are quickly compiled: half a line, as eight Gaussians are in single precision, and any other number of columns.
 _four_lines_of_product = _in_tiles(product_tile, 256, *((4,) if LONG_VECTORS else ()))
 _line_of_product, _half_of_product = _line_of_products(), _in_tiles(product_tile, 32, 8, 4)
-_quarter_of_product, _one_of_product = _in_tiles(product_tile, 16, 4, 2), _in_tiles(product_tile, 1, 8)
+_rest_of_product = _in_tiles(product_tile, 64, *((8, 4) if LONG_VECTORS else (6, 2)), whole=False)
 _line_of_product_with_transposed = product_with_transposed_tile(1, 64)
 
 
 def _all_columns(make_tile, sizes):
     """Helper rows(n, end, n_out, wide, i, arguments): rows n to end of all ``n_out`` columns, ``wide`` to a cache line.
 
-    sizes : for tiles of so many bytes their numbers of rows: of a cache line, 64, and of one number, 1, and there may be
-        128 or 256, 32 and 16.
+    sizes : for tiles of so many bytes their numbers of rows: of a cache line, 64, and there may be 128 or 256, and 32,
+        for half a line where nothing else is left.  Any other number of columns that is left has tiles as a line has.
     """
     many = max(sizes)
-    any_many, any_half, any_quarter = many > 64, 32 in sizes, 16 in sizes
-    of_many, of_line, of_one = (_in_tiles(make_tile, n_bytes, *sizes[n_bytes]) for n_bytes in (many, 64, 1))
-    of_half, of_quarter = (_in_tiles(make_tile, n_bytes, *sizes.get(n_bytes, ())) for n_bytes in (32, 16))
+    any_many, any_half = many > 64, 32 in sizes
+    of_many, of_line = (_in_tiles(make_tile, n_bytes, *sizes[n_bytes]) for n_bytes in (many, 64))
+    of_half = _in_tiles(make_tile, 32, *sizes.get(32, ()))
+    of_rest = _in_tiles(make_tile, 64, *sizes[64], whole=False)
     lines = many // 64
 
     @helper
@@ -130,41 +132,37 @@ def _all_columns(make_tile, sizes):
             of_line(n, end, o, i, arguments)
             o += wide
         if any_half:
-            while o + wide // 2 <= n_out:
+            if o + wide // 2 == n_out:
                 of_half(n, end, o, i, arguments)
-                o += wide // 2
-        if any_quarter:
-            while o + wide // 4 <= n_out:
-                of_quarter(n, end, o, i, arguments)
-                o += wide // 4
-        while o < n_out:
-            of_one(n, end, o, i, arguments)
-            o += 1
+                o = n_out
+        if o < n_out:
+            of_rest(n, end, o, i, arguments)
 
     return rows
 
 
 # Squares need two sums a row, and products with their derivative, too.  Several cache lines together with AVX-512:
 # eight rows by two lines of squares are faster than four, though some totals leave the registers between monomials.
-# Orbital sums have a row for each monomial: 20 to degree 3.  Those to degree 2 have tiles of their own.
+# Orbital sums have a row for each monomial, 20 to degree 3; those to degree 2 have tiles of their own, to degree 0 and 1
+# they go row by row.
 if LONG_VECTORS:
-    _squared = _all_columns(squared_products_tile, {128: (8, 4), 64: (8, 4), 1: (4, 2)})
-    _scaled = _all_columns(scaled_product_tile, {256: (4, 2), 64: (8, 4), 32: (8, 2), 1: (4, 2)})
-    _squared_tangent = _all_columns(squared_product_tangent_tile, {128: (4,), 64: (4,), 1: (4,)})
-    _scaled_tangent = _all_columns(scaled_product_tangent_tile, {128: (4,), 64: (4,), 1: (4,)})
-    _sums = _all_columns(orbital_sums_tile, {64: (10,), 32: (10,), 16: (5,), 1: ()})
-    _sums_tangent = _all_columns(orbital_sums_tangent_tile, {64: (10,), 32: (10,), 1: (2,)})
-    _messages_tangent = _all_columns(messages_tangent_tile, {64: (8, 4), 32: (6,), 1: (2,)})
-    _messages = _all_columns(messages_tile, {64: (8, 4), 32: (8,), 1: (2,)})
+    _squared = _all_columns(squared_products_tile, {128: (8, 4), 64: (8, 4)})
+    _scaled = _all_columns(scaled_product_tile, {256: (4, 2), 64: (8, 4), 32: (8, 2)})
+    _squared_tangent = _all_columns(squared_product_tangent_tile, {128: (4,), 64: (4,)})
+    _scaled_tangent = _all_columns(scaled_product_tangent_tile, {128: (4,), 64: (4,)})
+    _sums = _all_columns(orbital_sums_tile, {64: (10,), 32: (10,)})
+    _sums_tangent = _all_columns(orbital_sums_tangent_tile, {64: (10,), 32: (10,)})
+    _messages_tangent = _all_columns(messages_tangent_tile, {64: (8, 4), 32: (6,)})
+    _messages = _all_columns(messages_tile, {64: (8, 4), 32: (8,)})
 else:
-    _squared = _all_columns(squared_products_tile, {64: (3, 2), 1: (4, 2)})
-    _scaled = _all_columns(scaled_product_tile, {64: (4, 2), 32: (8, 2), 1: (4, 2)})
-    _squared_tangent = _all_columns(squared_product_tangent_tile, {64: (2,), 1: (2,)})
-    _scaled_tangent = _all_columns(scaled_product_tangent_tile, {64: (2,), 1: (2,)})
-    _sums = _all_columns(orbital_sums_tile, {64: (5,), 32: (5,), 16: (5,), 1: ()})
-    _sums_tangent = _all_columns(orbital_sums_tangent_tile, {64: (5,), 32: (5,), 1: (2,)})
-    _messages_tangent = _all_columns(messages_tangent_tile, {64: (3,), 32: (6,), 1: (2,)})
-    _messages = _all_columns(messages_tile, {64: (4,), 32: (8,), 1: (2,)})
+    _squared = _all_columns(squared_products_tile, {64: (3, 2)})
+    _scaled = _all_columns(scaled_product_tile, {64: (4, 2), 32: (8, 2)})
+    _squared_tangent = _all_columns(squared_product_tangent_tile, {64: (2,)})
+    _scaled_tangent = _all_columns(scaled_product_tangent_tile, {64: (2,)})
+    _sums = _all_columns(orbital_sums_tile, {64: (5,), 32: (5,)})
+    _sums_tangent = _all_columns(orbital_sums_tangent_tile, {64: (5,), 32: (5,)})
+    _messages_tangent = _all_columns(messages_tangent_tile, {64: (3,), 32: (6,)})
+    _messages = _all_columns(messages_tile, {64: (4,), 32: (8,)})
 
 
 def _to_degree_2(make_tile):
@@ -174,7 +172,8 @@ def _to_degree_2(make_tile):
     """
     # Without AVX-512 there are registers for ten rows of half a cache line.
     any_line = LONG_VECTORS
-    of_line, of_half, of_one = (make_tile(N_MONOMIALS, n_bytes) for n_bytes in (64, 32, 1))
+    of_line, of_half = (make_tile(N_MONOMIALS, n_bytes) for n_bytes in (64, 32))
+    of_rest = make_tile(N_MONOMIALS, 64 if any_line else 32, whole=False)
 
     @helper
     def of_atom(i, arguments):
@@ -184,12 +183,15 @@ def _to_degree_2(make_tile):
             while o + wide <= n_radial:
                 of_line(n, o, i, arguments)
                 o += wide
-        while o + wide // 2 <= n_radial:
-            of_half(n, o, i, arguments)
-            o += wide // 2
-        while o < n_radial:
-            of_one(n, o, i, arguments)
-            o += 1
+            if o + wide // 2 == n_radial:
+                of_half(n, o, i, arguments)
+                o = n_radial
+        else:
+            while o + wide // 2 <= n_radial:
+                of_half(n, o, i, arguments)
+                o += wide // 2
+        if o < n_radial:
+            of_rest(n, o, i, arguments)
 
     return of_atom
 
@@ -241,7 +243,7 @@ def product_before(ahead, x, w, y, fresh):
 @helper
 def _product(x, w, y, fresh, address, step):
     n, end, o, i, n_out, wide = np.int64(0), y.shape[0], np.int64(0), ONLY, w.shape[1], line(y)
-    arguments = x, w, y, fresh, address, step
+    arguments = y, x, w, fresh, address, step
     if LONG_VECTORS or end == 1:
         while o + 4 * wide <= n_out:
             _four_lines_of_product(n, end, o, i, arguments)
@@ -249,15 +251,10 @@ def _product(x, w, y, fresh, address, step):
     while o + wide <= n_out:
         _line_of_product(n, end, o, i, arguments)
         o += wide
-    while o + wide // 2 <= n_out:
+    if o + wide // 2 == n_out:
         _half_of_product(n, end, o, i, arguments)
-        o += wide // 2
-    while o + wide // 4 <= n_out:
-        _quarter_of_product(n, end, o, i, arguments)
-        o += wide // 4
-    while o < n_out:
-        _one_of_product(n, end, o, i, arguments)
-        o += 1
+    elif o < n_out:
+        _rest_of_product(n, end, o, i, arguments)
 
 
 @helper
@@ -282,7 +279,7 @@ def squared_products(ahead, x, w, kind, weight, y):
     """
     address, step = _asked(ahead, ASKING_SQUARES, w, y, x.shape[1] * x.shape[2])
     arguments = (
-        any_layout(x), any_layout(w), any_layout(kind), any_layout(weight), any_layout(y), address, step,
+        any_layout(y), any_layout(x), any_layout(w), any_layout(kind), any_layout(weight), address, step,
     )  # fmt: skip
     _squared(np.int64(0), y.shape[0], y.shape[1], line(y), ONLY, arguments)
 
@@ -290,14 +287,14 @@ def squared_products(ahead, x, w, kind, weight, y):
 @helper
 def scaled_product(x, w, factor, z, y):
     """y = factor z (x @ w), element by element with z (n, o); x (n, i) of any strides, w (i, o), y (n, o)."""
-    arguments = any_layout(x), any_layout(w), factor, any_layout(z), any_layout(y)
+    arguments = any_layout(y), any_layout(x), any_layout(w), factor, any_layout(z)
     _scaled(np.int64(0), y.shape[0], y.shape[1], line(y), ONLY, arguments)
 
 
 @helper
 def add_squared_product_tangent(x, x_dot, w, factor, y):
     """y += factor (x @ w) (x_dot @ w), element by element; x, x_dot (n, i) of any strides, w (i, o), y (n, o)."""
-    arguments = any_layout(x), any_layout(x_dot), any_layout(w), factor, any_layout(y)
+    arguments = any_layout(y), any_layout(x), any_layout(x_dot), any_layout(w), factor
     _squared_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), ONLY, arguments)
 
 
@@ -305,8 +302,8 @@ def add_squared_product_tangent(x, x_dot, w, factor, y):
 def scaled_product_tangent(x, x_dot, w, factor, z, z_dot, y, y_dot):
     """y as in ``scaled_product``, and its derivative y_dot along x_dot and z_dot."""
     arguments = (
-        any_layout(x), any_layout(x_dot), any_layout(w), factor, any_layout(z), any_layout(z_dot), any_layout(y),
-        any_layout(y_dot),
+        any_layout(y), any_layout(y_dot), any_layout(x), any_layout(x_dot), any_layout(w), factor, any_layout(z),
+        any_layout(z_dot),
     )  # fmt: skip
     _scaled_tangent(np.int64(0), y.shape[0], y.shape[1], line(y), ONLY, arguments)
 

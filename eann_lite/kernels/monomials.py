@@ -30,7 +30,7 @@ def columns_of_pairs(n_rows, start, stop, first, like):
 
 @helper
 def second_degree(potential):
-    """Whether monomials go to degree 2."""
+    """Whether monomials go to degree 2, no less and no more, for which there are loops that make none."""
     return potential.parent.size == N_MONOMIALS
 
 

@@ -46,18 +46,13 @@ class _Rows:
     def __init__(self, tile, like):
         self.tile, (self.stride, _) = tile, like.strides
 
-    def place(self, array, index):
-        """Where they stand in a row of an array (n, K)."""
-        return self.tile.place(array, index, strides=(self.stride,))
-
     def load(self, array, index):
-        """What stands there."""
+        """What stands in a row of an array (n, K)."""
         return self.tile.load(array, index, strides=(self.stride,))
 
     def change(self, array, index, changed):
         """Put changed(it) in place of what stands there."""
-        builder, place = self.tile.builder, self.place(array, index)
-        builder.store(changed(builder.load(place, align=4)), place, align=4)
+        self.tile.store(changed(self.load(array, index)), array, index, strides=(self.stride,))
 
     def number(self, array, p):
         """Number p of a one-dimensional array, in every lane."""

@@ -25,9 +25,10 @@ from eann_lite.kernels.rows import fill_rows
 from eann_lite.kernels.vectors import ATOMS_AHEAD, line
 
 
-def pairs_in_tiles(make_tile, n_bytes, height):
-    """Helper: tiles for all pairs of an atom, of the Gaussians from o on that are as wide as ``n_bytes``."""
-    tile = make_tile(height, n_bytes)
+def pairs_in_tiles(make_tile, n_bytes, height, whole=True):
+    """Helper: tiles for all pairs of an atom, of the Gaussians from o on that are as wide as ``n_bytes``; not ``whole``:
+    of those up to the last one, which may be fewer."""
+    tile = make_tile(height, n_bytes, whole)
 
     @helper
     def pairs(begin, end, o, i, fresh, arrays):
@@ -40,11 +41,13 @@ def pairs_in_tiles(make_tile, n_bytes, height):
 def _all_gaussians(make_tile, heights):
     """Helper: sums (4, ..) of the pairs begin to end of atom i; arrays as in ``pair_tiles``.
 
-    heights : for tiles of so many bytes, 32, 1 and there may be 64, how many pairs they take.
+    heights : for tiles of so many bytes, 32 and there may be 64, how many pairs they take.
     """
     any_line = 64 in heights
-    of_half, of_one = (pairs_in_tiles(make_tile, n_bytes, heights[n_bytes]) for n_bytes in (32, 1))
+    of_half = pairs_in_tiles(make_tile, 32, heights[32])
     of_line = pairs_in_tiles(make_tile, 64, heights[64]) if any_line else of_half
+    widest = max(heights)
+    of_rest = pairs_in_tiles(make_tile, widest, heights[widest], whole=False)
 
     @helper
     def sums_over_gaussians(begin, end, i, arrays):
@@ -54,23 +57,26 @@ def _all_gaussians(make_tile, heights):
             while o + wide <= n_radial:
                 of_line(begin, end, o, i, o == 0, arrays)
                 o += wide
-        while o + wide // 2 <= n_radial:
-            of_half(begin, end, o, i, o == 0, arrays)
-            o += wide // 2
-        while o < n_radial:
-            of_one(begin, end, o, i, o == 0, arrays)
-            o += 1
+            if o + wide // 2 == n_radial:
+                of_half(begin, end, o, i, o == 0, arrays)
+                o = n_radial
+        else:
+            while o + wide // 2 <= n_radial:
+                of_half(begin, end, o, i, o == 0, arrays)
+                o += wide // 2
+        if o < n_radial:
+            of_rest(begin, end, o, i, o == 0, arrays)
 
     return sums_over_gaussians
 
 
 # To degree 2 a tile has ten sums for each pair; without AVX-512 there is place for those of half a cache line.
 if LONG_VECTORS:
-    sums_over_gaussians = _all_gaussians(pair_tile, {64: 4, 32: 4, 1: 1})
-    second_degree_sums_over_gaussians = _all_gaussians(second_degree_tile, {64: 2, 32: 2, 1: 1})
+    sums_over_gaussians = _all_gaussians(pair_tile, {64: 4, 32: 4})
+    second_degree_sums_over_gaussians = _all_gaussians(second_degree_tile, {64: 2, 32: 2})
 else:
-    sums_over_gaussians = _all_gaussians(pair_tile, {64: 1, 32: 2, 1: 1})
-    second_degree_sums_over_gaussians = _all_gaussians(second_degree_tile, {32: 1, 1: 1})
+    sums_over_gaussians = _all_gaussians(pair_tile, {64: 1, 32: 2})
+    second_degree_sums_over_gaussians = _all_gaussians(second_degree_tile, {32: 1})
 
 
 @helper

@@ -19,8 +19,10 @@ from eann_lite.kernels.vectors import (
     address_of,
     at,
     element_of,
+    first_lanes,
     index_at,
     lane_sums_of_each,
+    load,
     multiply,
     multiply_add,
     opened,
@@ -37,10 +39,10 @@ ARRAYS = (
 )  # fmt: skip
 
 
-def pair_tile(pairs, n_bytes):
+def pair_tile(pairs, n_bytes, whole=True):
     """Intrinsic tile(p, last, c, o, i, fresh, arrays) for the pairs p:p+pairs of atom i, of which ``last`` is the last.
 
-    Of the Gaussians from o on that fill ``n_bytes`` (at least one), and of the columns c:c+pairs of what holds the
+    Of the Gaussians from o on that fill ``n_bytes`` (at least one; not ``whole``: up to the last one), and of the columns c:c+pairs of what holds the
     pairs of one atom side by side: sums[x] = or (not fresh) += sum_k R_k sum_a Z_ak dA_a/dx and sums[3] likewise sum_k
     Rbar_k dR_k/dr.  All arrays have these columns, also where they go past that of the last pair: what is put there
     nobody reads.
@@ -48,19 +50,19 @@ def pair_tile(pairs, n_bytes):
     The last arrays are angular, slopes and slope_place: slopes (D, ..) holds dA_a/dx in row slope_place[a, x], none
     where that is negative.
     """
-    return _tile_of(_AnyDegree, pairs, n_bytes)
+    return _tile_of(_AnyDegree, pairs, n_bytes, whole)
 
 
-def second_degree_tile(pairs, n_bytes):
+def second_degree_tile(pairs, n_bytes, whole=True):
     """The same for monomials to degree 2; the last array is vector (3, P), of which they are made."""
-    return _tile_of(_SecondDegree, pairs, n_bytes)
+    return _tile_of(_SecondDegree, pairs, n_bytes, whole)
 
 
-def _tile_of(code, pairs, n_bytes):
+def _tile_of(code, pairs, n_bytes, whole):
     @intrinsic
     def tile(typing_context, p, last, c, o, i, fresh, arrays):
         def generate(context, builder, signature, values):
-            code(context, builder, arrays, values, pairs, n_bytes).write()
+            code(context, builder, arrays, values, (pairs, n_bytes, whole)).write()
             return context.get_dummy_value()
 
         index, truth = types.intp, types.boolean
@@ -75,7 +77,8 @@ class _TileCode:
     Subclasses say how ``along`` and ``radial_bar`` are summed over monomials, from ``own_arrays``, which come last.
     """
 
-    def __init__(self, context, builder, kinds, values, pairs, n_bytes):
+    def __init__(self, context, builder, kinds, values, size_of_tile):
+        pairs, n_bytes, whole = size_of_tile
         self.builder, self.some = builder, range(pairs)
         p, last, c, o, i, self.fresh, arrays = values
         names = ARRAYS + self.own_arrays
@@ -86,6 +89,8 @@ class _TileCode:
         }
         self.element, self.size = element_of(self.kinds["radial"])
         self.vector = ir.VectorType(self.element, max(1, n_bytes // self.size))
+        n_left = builder.sub(self.arrays["radial"][2][1], o)
+        self.mask = None if whole else first_lanes(builder, self.vector.count, n_left)
         # All that is the same for every monomial and step is found here: strides are not known to the compiler.
         size = ir.Constant(INDEX, self.size)
         self.gaussians, self.columns = builder.mul(o, size), builder.mul(c, size)
@@ -176,7 +181,7 @@ class _TileCode:
 
     def _load(self, start):
         """The vector of Gaussians that begins there."""
-        return self.builder.load(at(self.builder, start, self.vector), align=4)
+        return load(self.builder, at(self.builder, start, self.vector), self.mask)
 
     def _number(self, start, r):
         """Number r of those that begin there, in every lane."""

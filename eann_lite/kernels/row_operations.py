@@ -10,11 +10,14 @@ from eann_lite.kernels.vectors import (
     address_of,
     at,
     element_of,
+    first_lanes,
     index_at,
+    load,
     opened,
     plus,
     prefetch,
     repeated,
+    store,
 )
 
 
@@ -46,19 +49,36 @@ def row_operation(formula):
 
 
 def _along_row(builder, element, length, sources, numbers, target, formula):
-    """Code of ``row_operation``: eight elements at a time, then four, then one by one."""
+    """Code of ``row_operation``."""
     element, size = element
-    size, begin = ir.Constant(INDEX, size), ir.Constant(INDEX, 0)
-    for width in (8, 4, 1):
-        step = ir.Constant(INDEX, width)
-        end = builder.mul(builder.sdiv(length, step), step)
-        kind = ir.VectorType(element, width) if width > 1 else element
-        constants = [repeated(builder, number, width) if width > 1 else number for number in numbers]
-        with cgutils.for_range_slice(builder, begin, end, step) as (k, _):
-            *places, into = (at(builder, address_of(builder, row, (k, size)), kind) for row in (*sources, target))
-            elements = [builder.load(place, align=4) for place in places]
-            builder.store(formula(builder, *elements, *constants), into, align=4)
-        begin = end
+    size = ir.Constant(INDEX, size)
+
+    def part(kind, k, mask):
+        constants = [repeated(builder, number, kind.count) for number in numbers]
+        *places, into = (at(builder, address_of(builder, row, (k, size)), kind) for row in (*sources, target))
+        elements = [load(builder, place, mask) for place in places]
+        store(builder, formula(builder, *elements, *constants), into, mask)
+
+    _in_parts(builder, element, length, part)
+
+
+def _in_parts(builder, element, length, part):
+    """Code that calls part(kind, k, mask) for the elements of a row from k on, eight at a time.
+
+    Four that are left are whole vectors, too; of fewer or more the mask says which are there.
+    """
+    zero, four, eight = (ir.Constant(INDEX, n) for n in (0, 4, 8))
+    wide = ir.VectorType(element, 8)
+    end = builder.mul(builder.sdiv(length, eight), eight)
+    with cgutils.for_range_slice(builder, zero, end, eight) as (k, _):
+        part(wide, k, None)
+    left = builder.sub(length, end)
+    with builder.if_then(builder.icmp_signed("!=", left, zero)):
+        with builder.if_else(builder.icmp_signed("==", left, four)) as (half, some):
+            with half:
+                part(ir.VectorType(element, 4), end, None)
+            with some:
+                part(wide, end, first_lanes(builder, 8, left))
 
 
 @intrinsic
@@ -77,8 +97,8 @@ def sum_of_rows(typing_context, x, rows, begin, end, z, n):
         in_fours = builder.add(begin, builder.mul(builder.sdiv(builder.sub(end, begin), four), four))
         target = address_of(builder, z_base, (arguments[5], z_strides[0]))
 
-        def along(kind, k):
-            """The sum of the elements from k on, as one vector."""
+        def part(kind, k, mask):
+            """The sums of the elements from k on, as vectors."""
             sums = [cgutils.alloca_once(builder, kind) for _ in range(4)]
             for total in sums:
                 builder.store(ir.Constant(kind, None), total)
@@ -86,7 +106,7 @@ def sum_of_rows(typing_context, x, rows, begin, end, z, n):
             def add(p, total):
                 row = index_at(builder, rows[0], signature.args[1], p)
                 place = at(builder, address_of(builder, x_base, (row, x_strides[0]), (k, size)), kind)
-                builder.store(builder.fadd(builder.load(total), builder.load(place, align=4)), total)
+                builder.store(builder.fadd(builder.load(total), load(builder, place, mask)), total)
 
             with cgutils.for_range_slice(builder, begin, in_fours, four) as (p, _):
                 for c, total in enumerate(sums):
@@ -95,15 +115,9 @@ def sum_of_rows(typing_context, x, rows, begin, end, z, n):
                 add(p, sums[0])
             pairs = [builder.fadd(builder.load(sums[c]), builder.load(sums[c + 1])) for c in (0, 2)]
             place = at(builder, address_of(builder, target, (k, size)), kind)
-            builder.store(builder.fadd(builder.load(place, align=4), builder.fadd(*pairs)), place, align=4)
+            store(builder, builder.fadd(load(builder, place, mask), builder.fadd(*pairs)), place, mask)
 
-        start = ir.Constant(INDEX, 0)
-        for width in (8, 4, 1):
-            step = ir.Constant(INDEX, width)
-            stop = builder.mul(builder.sdiv(z_shape[1], step), step)
-            with cgutils.for_range_slice(builder, start, stop, step) as (k, _):
-                along(ir.VectorType(element, width) if width > 1 else element, k)
-            start = stop
+        _in_parts(builder, element, z_shape[1], part)
         return context.get_dummy_value()
 
     return types.void(x, rows, types.intp, types.intp, z, types.intp), generate

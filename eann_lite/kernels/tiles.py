@@ -6,7 +6,8 @@ Those that know of radial functions stand in ``orbital_tiles``.
 its definition names: it does what that says for the rows n:n+rows and the columns o:o+width of the result, where width
 is how many numbers stand in ``n_bytes``, at least one; of product i, where there is one for each atom.  x and x_dot may
 have any strides, where nothing else is said; rows of other arrays are contiguous; factors are floats.  Sums stay in
-registers until they are complete.
+registers until they are complete.  A tile of which not the whole is there, made with ``whole`` False, ends with the
+columns of its first argument: nothing to the right of them is read or written.
 
 While they work, tiles of one size ask for memory that is needed soon: from the address ``ahead`` on, ``step`` bytes
 with each multiplication of a row.  It comes to the second cache meanwhile.
@@ -24,8 +25,10 @@ from eann_lite.kernels.vectors import (
     address_of,
     at,
     element_of,
+    first_lanes,
     index_at,
     lane_sums_of_each,
+    load,
     multiply,
     multiply_add,
     opened,
@@ -33,6 +36,7 @@ from eann_lite.kernels.vectors import (
     prefetch,
     repeated,
     rolled_range,
+    store,
 )
 
 #: Rows, and bytes of a row, of the tiles that ask for memory: those of large products, with 16 registers of sums.
@@ -51,10 +55,12 @@ class _Array(NamedTuple):
 class _Tile:
     """Where a tile stands, and what code of tiles is written with."""
 
-    def __init__(self, context, builder, rows, n_bytes, n, o, i, kind):
-        self.context, self.builder, self.kind, self.some = context, builder, kind, range(rows)
-        self.element, self.size = element_of(kind)
+    def __init__(self, context, builder, shape, n, o, i, like):
+        rows, n_bytes, whole = shape
+        self.context, self.builder, self.kind, self.some = context, builder, like.kind, range(rows)
+        self.element, self.size = element_of(self.kind)
         self.vector = ir.VectorType(self.element, max(1, n_bytes // self.size))
+        self.mask = None if whole else first_lanes(builder, self.vector.count, builder.sub(like.shape[-1], o))
         self.atom, self.first, self.column = i, n, (o, ir.Constant(INDEX, self.size))
         self.shape = rows, n_bytes
 
@@ -90,11 +96,11 @@ class _Tile:
 
     def load(self, array, *indices, strides=None):
         """What stands there."""
-        return self.builder.load(self.place(array, *indices, strides=strides), align=4)
+        return load(self.builder, self.place(array, *indices, strides=strides), self.mask)
 
-    def store(self, value, array, index):
+    def store(self, value, array, *indices, strides=None):
         """Put a vector there."""
-        self.builder.store(value, self.place(array, index), align=4)
+        store(self.builder, value, self.place(array, *indices, strides=strides), self.mask)
 
     def chosen(self, array, index):
         """A number of an array of whole numbers, as an index."""
@@ -145,13 +151,15 @@ class _Tile:
 def tile_maker(write):
     """Maker of intrinsics, given the code of a tile: write(tile, *arguments)."""
 
-    def make(rows, n_bytes):
+    def make(rows, n_bytes, whole=True):
         @intrinsic
         def tile(typing_context, n, o, i, arguments):
             def generate(context, builder, signature, values):
                 n, o, i, packed = values
-                tile = _Tile(context, builder, rows, n_bytes, n, o, i, arguments[0])
-                write(tile, *map(tile.argument, arguments, cgutils.unpack_tuple(builder, packed)))
+                given = cgutils.unpack_tuple(builder, packed)
+                like = _Array(*opened(context, builder, arguments[0], given[0]), arguments[0])
+                tile = _Tile(context, builder, (rows, n_bytes, whole), n, o, i, like)
+                write(tile, *map(tile.argument, arguments, given))
                 return context.get_dummy_value()
 
             return types.void(types.intp, types.intp, types.intp, arguments), generate
@@ -177,28 +185,27 @@ def _asking(tile, y, depth, ahead, step):
 
 
 @tile_maker
-def product_tile(tile, x, w, y, fresh, ahead, step):
+def product_tile(tile, y, x, w, fresh, ahead, step):
     """y = or (not fresh) += x @ w."""
     builder = tile.builder
     ask = _asking(tile, y, x.shape[1], ahead, step) if tile.shape == ASKING_PRODUCT else None
     x_rows = [address_of(builder, x.base, (tile.index(r), x.strides[0])) for r in tile.some]
-    places = [tile.place(y, tile.index(r)) for r in tile.some]
     sums = [cgutils.alloca_once(builder, tile.vector) for _ in tile.some]
     with builder.if_else(fresh) as (empty, continued):
         with empty:
             for total in sums:
                 builder.store(ir.Constant(tile.vector, None), total)
         with continued:
-            for total, place in zip(sums, places):
-                builder.store(builder.load(place, align=4), total)
+            for r, total in enumerate(sums):
+                builder.store(tile.load(y, tile.index(r)), total)
     with rolled_range(builder, x.shape[1]) as loop:
         if ask:
             ask(loop.index)
         row = tile.load(w, loop.index)
         for x_row, total in zip(x_rows, sums):
             tile.add(total, tile.number(address_of(builder, x_row, (loop.index, x.strides[1]))), row)
-    for total, place in zip(sums, places):
-        builder.store(builder.load(total), place, align=4)
+    for r, value in enumerate(tile.sums(sums)):
+        tile.store(value, y, tile.index(r))
 
 
 @tile_maker
@@ -219,7 +226,7 @@ def product_with_transposed_tile(tile, x, w, y):
 
 
 @tile_maker
-def squared_products_tile(tile, x, w, kind, weight, y, ahead, step):
+def squared_products_tile(tile, y, x, w, kind, weight, ahead, step):
     """y = sum_a weight[a] (x[:, a] @ w[kind[a]])^2; x (N, A, i), w (.., i, o).
 
     Products stay in registers, and so do sums where there are enough of them.
@@ -249,7 +256,7 @@ def squared_products_tile(tile, x, w, kind, weight, y, ahead, step):
 
 
 @tile_maker
-def scaled_product_tile(tile, x, w, factor, z, y):
+def scaled_product_tile(tile, y, x, w, factor, z):
     """y = factor z (x @ w), element by element with z."""
     (products,) = tile.products(w, x)
     for r, product in enumerate(products):
@@ -258,7 +265,7 @@ def scaled_product_tile(tile, x, w, factor, z, y):
 
 
 @tile_maker
-def squared_product_tangent_tile(tile, x, x_dot, w, factor, y):
+def squared_product_tangent_tile(tile, y, x, x_dot, w, factor):
     """y += factor (x @ w) (x_dot @ w), element by element."""
     products, products_dot = tile.products(w, x, x_dot)
     for r, (product, product_dot) in enumerate(zip(products, products_dot)):
@@ -268,7 +275,7 @@ def squared_product_tangent_tile(tile, x, x_dot, w, factor, y):
 
 
 @tile_maker
-def scaled_product_tangent_tile(tile, x, x_dot, w, factor, z, z_dot, y, y_dot):
+def scaled_product_tangent_tile(tile, y, y_dot, x, x_dot, w, factor, z, z_dot):
     """``scaled_product_tile`` and its derivative: y_dot = factor (z_dot (x @ w) + z (x_dot @ w))."""
     builder = tile.builder
     products, products_dot = tile.products(w, x, x_dot)

@@ -108,6 +108,37 @@ def _built_in(builder, name, *arguments):
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, f"llvm.{name}.{of}"), arguments)
 
 
+def first_lanes(builder, width, n):
+    """Mask of the first n of so many lanes, for ``load`` and ``store``: truths as a vector."""
+    kind = ir.VectorType(ir.IntType(32), width)
+    n = repeated(builder, builder.trunc(n, kind.element), width)
+    return builder.icmp_signed("<", ir.Constant(kind, list(range(width))), n)
+
+
+def load(builder, place, mask=None):
+    """The number or vector there, wherever it begins; with a mask the other lanes are zero and are not looked at."""
+    if mask is None:
+        return builder.load(place, align=4)
+    kind = place.type.pointee
+    return _masked(builder, "load", kind, place, ir.Constant(ir.IntType(32), 4), mask, ir.Constant(kind, None))
+
+
+def store(builder, value, place, mask=None):
+    """Put a number or vector there, wherever it begins; with a mask what stands in the other lanes stays."""
+    if mask is None:
+        builder.store(value, place, align=4)
+    else:
+        _masked(builder, "store", ir.VoidType(), value, place, ir.Constant(ir.IntType(32), 4), mask)
+
+
+def _masked(builder, what, result, *arguments):
+    place = next(argument.type for argument in arguments if isinstance(argument.type, ir.PointerType))
+    vector = f"v{place.pointee.count}{place.pointee.element.intrinsic_name}"
+    function_type = ir.FunctionType(result, [argument.type for argument in arguments])
+    name = f"llvm.masked.{what}.{vector}.p0{vector}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
+
+
 def filled(kind, number):
     """A constant number of an LLVM type, or a vector that holds it in every lane."""
     return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
