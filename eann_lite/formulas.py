@@ -16,8 +16,9 @@ RELU_LIKE, TANH_LIKE, SILU, TANH, IDENTITY = 0, 1, 2, 3, 4
 #: Activation names of a specification and their codes in kernels.
 ACTIVATION_CODES = {"relu_like": RELU_LIKE, "tanh_like": TANH_LIKE, "silu": SILU, "tanh": TANH}
 
-#: From here on tanh(x) is taken for 1: it differs by 8e-18.
-SATURATED = 20.0
+#: From here on 1 / (1 + exp(y)) is taken for 0: it is 4e-18, in single precision 2e-9.  Times y, as in silu, it is less
+#: than the last digit of 1, and the product of four of them is a normal number.
+SATURATED, SATURATED_SINGLE = 40.0, 20.0
 
 # Coulomb constant e^2 / (4 pi eps0) in eV Angstrom (CODATA 2018) and the universal screening of Ziegler, Biersack and
 # Littmark, "The Stopping and Range of Ions in Matter" (1985): phi(x) = sum_n ZBL_FACTORS[n] exp(-ZBL_RATES[n] x).
@@ -171,24 +172,60 @@ def radial_curvature(r, alpha, center, f_c, f_c_slope, f_c_curvature):
 
 
 @formula
+def _tail_up_to(y, saturated):
+    # What is not a number is not far out, and stays what it is.
+    far = y >= saturated
+    tail = 1.0 / (1.0 + exponential(saturated if far else y))
+    return 0.0 if far else tail
+
+
+@formula
+def _tail_double(y):
+    return _tail_up_to(y, SATURATED)
+
+
+@formula
+def _tail_single(y):
+    return _tail_up_to(y, SATURATED_SINGLE)
+
+
+def _tail_of(y):
+    """``logistic_tail`` in the precision of y; compiled code alone calls it."""
+
+
+@overload(_tail_of, jit_options={"fastmath": FASTMATH, "forceinline": True})
+def _tail_by_type(y):
+    if y == types.float32:
+        return lambda y: _tail_single(y)
+    return lambda y: _tail_double(y)
+
+
+@formula
+def logistic_tail(y):
+    """1 / (1 + exp(y)), and 0 from ``SATURATED`` on.
+
+    Networks of saturated units would have products of such numbers, too small to be normal, which take many times as
+    long and matter to nobody.
+    """
+    return _tail_of(y)
+
+
+@formula
 def activation_gate(kind, x, beta):
     """What takes long in an activation, and gives all its derivatives by a few products.
 
     relu_like and silu: s = 1 / (1 + exp(-beta x)); tanh_like: q = 1 / sqrt(1 + (beta x)^2);
-    tanh: h = 1 / (1 + exp(2 |x|)) with the sign of x, so that 1 - |tanh(x)| = 2 |h| has all its digits; h is 0 from
-    |x| = ``SATURATED`` on, as numbers too small to be normal would take many times as long and matter to nobody.
+    tanh: h = 1 / (1 + exp(2 |x|)) with the sign of x, so that 1 - |tanh(x)| = 2 |h| has all its digits.
     """
     if kind == IDENTITY:
         return 1.0
     if kind == TANH_LIKE:
         return 1.0 / math.sqrt(1.0 + beta * beta * x * x)
     if kind == TANH:
-        size = abs(x)
-        # What is not a number is not far out either, and stays what it is.
-        return math.copysign(0.0 if size >= SATURATED else 1.0 / (1.0 + exponential(2.0 * size)), x)
+        return math.copysign(logistic_tail(2.0 * abs(x)), x)
     if kind == SILU:
-        return 1.0 / (1.0 + exponential(-x))
-    return 1.0 / (1.0 + exponential(-beta * x))
+        return logistic_tail(-x)
+    return logistic_tail(-beta * x)
 
 
 @formula

@@ -91,7 +91,7 @@ def test_activations_and_all_their_derivatives_are_those_of_the_reference(kind, 
         assert found == pytest.approx(expected, rel=1e-12, abs=1e-13)
 
 
-@given(st.floats(-formulas.SATURATED, formulas.SATURATED, exclude_min=True, exclude_max=True))
+@given(st.floats(-formulas.SATURATED / 2, formulas.SATURATED / 2, exclude_min=True, exclude_max=True))
 def test_slopes_of_saturated_tanh_have_all_their_digits(x):
     expected = 1.0 / math.cosh(x) ** 2
     _, slope = formulas.activation(formulas.TANH, x, formulas.activation_gate(formulas.TANH, x, 1.0), 1.0, 1.0)
@@ -100,11 +100,24 @@ def test_slopes_of_saturated_tanh_have_all_their_digits(x):
     assert reference.activate("tanh", x)[1] == pytest.approx(expected, rel=1e-13, abs=0.0)
 
 
-@pytest.mark.parametrize("x", [formulas.SATURATED, -formulas.SATURATED, 800.0, -math.inf])
-def test_tanh_far_out_is_one_and_its_slopes_are_zero(x):
-    gate = formulas.activation_gate(formulas.TANH, x, 1.0)
-    assert formulas.activation(formulas.TANH, x, gate, 1.0, 1.0) == (math.copysign(1.0, x), 0.0)
-    assert formulas.activation_curvature(formulas.TANH, x, gate, 1.0, 1.0) == 0.0
+@pytest.mark.parametrize(
+    ("saturated", "precision"), [(formulas.SATURATED, np.float64), (formulas.SATURATED_SINGLE, np.float32)]
+)
+def test_what_saturated_units_lose_is_less_than_the_last_digit_of_one(saturated, precision):
+    limits = np.finfo(precision)
+    assert saturated * math.exp(-saturated) < limits.eps
+    assert precision(math.tanh(saturated / 2)) == 1.0
+    assert math.exp(-saturated) ** 4 > limits.tiny
+
+
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+@pytest.mark.parametrize("x", [-formulas.SATURATED, -800.0, -1e30, -math.inf])
+def test_units_far_out_are_saturated(x, precision):
+    one = np.ones(1, precision)
+    for sign in (1.0, -1.0):
+        assert jitted_values(formulas.TANH, precision([sign * x]), one).tolist() == [sign * math.copysign(1.0, x), 0.0, 0.0]
+    for kind in (formulas.SILU, formulas.RELU_LIKE) if x > -math.inf else ():
+        assert jitted_values(kind, precision([x]), one).tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)

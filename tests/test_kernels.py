@@ -324,6 +324,7 @@ def test_pairs_beyond_the_cutoff_in_the_list_add_exactly_nothing(model, structur
         values = sweeps.values
         beyond = np.linalg.norm(values.vector, axis=0) >= specification.reach
         forces, virials = sweeps.reverse()
+        assert np.array_equal(virials, virials.transpose(0, 2, 1))
         assert not values.radial[beyond].any() and not values.log_slope[beyond].any()
         assert not values.recoil[np.setdiff1d(batch.row[beyond], batch.row[~beyond])].any()
         results.append((batch, energies, forces, virials.sum(axis=0)))
