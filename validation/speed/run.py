@@ -40,7 +40,7 @@ FITTED, GRADIENT_ATOMS = (192, 50_000), 12_288
 BYTES_PER_ATOM = 80_000
 SIZES = (24, 81, 192, 384, 1536, 6144, 12_288, 49_152, 98_304)
 SCANS = {
-    "recursions": (0, 1, 2, 3), "radial": (4, 8, 16), "max_degree": (0, 1, 2, 3), "densities": (16, 32, 64, 128),
+    "recursions": (0, 1, 2, 3), "radial": (4, 7, 8, 12, 16), "max_degree": (0, 1, 2, 3), "densities": (16, 32, 64, 128),
     "cutoff": (4.0, 5.0, 6.0, 7.0),
 }  # fmt: skip
 QUICK_SIZES, QUICK_SCANS = (192, 384, 1536), {"recursions": (0, 3), "cutoff": (4.0, 6.0)}
