@@ -1,7 +1,6 @@
 """ASE calculator of a model: energies, forces and stress, with a neighbour list that lives through a dynamics."""
 
 import math
-import os
 import warnings
 
 import numpy as np
@@ -55,9 +54,9 @@ class EANNCalculator(Calculator):
     round-off, and do not depend on skin or threads, up to the order of sums.  Asking for the energy alone computes no
     forces.  Atoms are never changed.
 
-    Raises InputError for a model file that cannot be read, a bad skin, number of threads or precision, and when asked
-    about atoms: for an element that the model does not know, a position that is not a number, a cell without volume in
-    a periodic direction, two atoms at one place, and for energies or forces that overflow.
+    Raises InputError for what is no model, a model file that cannot be read, a bad skin, number of threads or
+    precision, and when asked about atoms: for an element that the model does not know, a position that is not a number,
+    a cell without volume in a periodic direction, two atoms at one place, and for energies or forces that overflow.
 
     >>> from ase.build import molecule
     >>> from eann_lite import Model, Specification
@@ -74,11 +73,10 @@ class EANNCalculator(Calculator):
     ignored_changes = {"initial_charges", "initial_magmoms"}
 
     def __init__(self, model, skin=0.5, threads=None, precision="float64"):
-        super().__init__()
-        if isinstance(model, (str, os.PathLike)):
-            from eann_lite.io.model_file import load
+        from eann_lite.io.model_file import as_model
 
-            model = load(model)
+        super().__init__()
+        model = as_model(model)
         if threads is not None:
             before = threads_in_use()
             set_threads(threads)

@@ -14,7 +14,8 @@ def hessian_products(model, atoms, directions):
     """Hessian times each of ``directions`` (m, n, 3): derivatives (m, n, 3) of -forces in eV/Angstrom^2.
 
     The Hessian itself is not formed.  Exact, by the tangent of the reverse sweep with respect to positions.  Atoms move
-    relative to a fixed cell.
+    relative to a fixed cell.  ``model`` is a ``Model`` or the path of a model file, ``atoms`` one ``ase.Atoms`` or
+    ``Structure``; InputError for anything else, and for a list of structures.
 
     >>> from ase.build import molecule
     >>> from eann_lite import Model, Specification
@@ -25,9 +26,10 @@ def hessian_products(model, atoms, directions):
     >>> bool(np.abs(hessian_products(model, molecule("H2O"), shift)).max() < 1e-12)
     True
     """
-    from eann_lite.structures import as_structures
+    from eann_lite.io.model_file import as_model
+    from eann_lite.structures import as_one_structure
 
-    structure = as_structures(atoms)[0]
+    model, structure = as_model(model), as_one_structure(atoms)
     specification, n = model.specification, len(structure.numbers)
     directions = np.asarray(directions, dtype=float).reshape(-1, n, 3)
     products = np.empty(directions.shape)
@@ -47,6 +49,8 @@ def hessian_products(model, atoms, directions):
 def hessian(model, atoms):
     """Second derivatives (n, 3, n, 3) of the energy in eV/Angstrom^2; entry [i, x, j, y] is -dF_jy/dx_ix.
 
+    Arguments and errors as for `hessian_products`.
+
     >>> from ase.build import molecule
     >>> from eann_lite import Model, Specification
     >>> from eann_lite.model.initial import initial_parameters
@@ -54,9 +58,10 @@ def hessian(model, atoms):
     >>> hessian(Model(specification, initial_parameters(specification, seed=0)), molecule("H2O")).shape
     (3, 3, 3, 3)
     """
-    from eann_lite.structures import as_structures
+    from eann_lite.io.model_file import as_model
+    from eann_lite.structures import as_one_structure
 
-    n = len(as_structures(atoms)[0].numbers)
+    model, n = as_model(model), as_one_structure(atoms).n_atoms
     return hessian_products(model, atoms, np.eye(3 * n)).reshape(n, 3, n, 3)
 
 
@@ -72,9 +77,14 @@ def vibrations(model, atoms):
     """``ase.vibrations.VibrationsData`` of a structure, from the exact Hessian: no displacements, no files.
 
     Gives modes, energies, zero-point energy and pictures for viewers (``write_jmol``).  Constrained atoms take part.
+    Arguments and errors as for `hessian`.
     """
     from ase.vibrations import VibrationsData
 
-    free = atoms.copy()
+    from eann_lite.structures import Structure
+
+    # Before the copy: what is no structure is refused there.
+    matrix = hessian(model, atoms)
+    free = atoms.to_atoms() if isinstance(atoms, Structure) else atoms.copy()
     free.set_constraint()
-    return VibrationsData(free, hessian(model, atoms))
+    return VibrationsData(free, matrix)

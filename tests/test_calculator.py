@@ -214,6 +214,18 @@ def test_threads_hold_for_the_calculation_only(model):
 # What it refuses
 
 
+@pytest.mark.parametrize("given", [None, 5, SPECIFICATION])
+def test_what_is_no_model_is_refused_at_once(given):
+    name = type(given).__name__
+    with pytest.raises(InputError, match=f"is of type {name}: expected a Model, or the path of a model file"):
+        EANNCalculator(given)
+
+
+def test_a_calculator_in_place_of_its_model_is_refused_at_once(model):
+    with pytest.raises(InputError, match="type EANNCalculator: .* Give the model that the calculator was made with"):
+        EANNCalculator(EANNCalculator(model))
+
+
 @pytest.mark.parametrize("threads", [0, 10_000, 1.5, True])
 def test_an_impossible_number_of_threads_is_refused_at_once(model, threads):
     with pytest.raises(InputError, match=r"threads = .*: expected a whole number from 1 to \d+"):

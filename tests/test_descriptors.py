@@ -114,13 +114,15 @@ def test_small_and_large_pieces_of_work_give_the_same(monkeypatch):
         assert deviation(pieces.derivatives, whole.derivatives) < 1e-12
 
 
-def test_a_specification_stands_for_its_starting_parameters():
+def test_a_specification_stands_for_its_starting_parameters(tmp_path):
     from eann_lite import Model
 
     atoms = molecule("CH4")
     model = Model(SPECIFICATION, initial_parameters(SPECIFICATION, seed=7))
     found = eann_lite.descriptors(atoms, SPECIFICATION, seed=7)
     assert np.array_equal(found.values, eann_lite.descriptors(atoms, model).values)
+    model.save(tmp_path / "model.npz")
+    assert np.array_equal(found.values, eann_lite.descriptors(atoms, tmp_path / "model.npz").values)
     assert found.derivatives is None and found.center is None
     assert np.array_equal(found.values, model.evaluate(atoms, descriptors=True).density[-1])
 
@@ -128,7 +130,9 @@ def test_a_specification_stands_for_its_starting_parameters():
 def test_steps_and_models_that_do_not_exist_are_refused():
     with pytest.raises(InputError, match="step = 2"):
         eann_lite.descriptors(molecule("CH4"), SPECIFICATION, step=2)
-    with pytest.raises(InputError, match="expected a Model"):
+    with pytest.raises(InputError, match="type NoneType: expected a Model, a Specification, or the path of a model"):
+        eann_lite.descriptors(molecule("CH4"), None)
+    with pytest.raises(InputError, match="model file model.npz does not exist"):
         eann_lite.descriptors(molecule("CH4"), "model.npz")
     with pytest.raises(InputError, match="knows only"):
         eann_lite.descriptors(molecule("H2O"), SPECIFICATION)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from strategies import deviation, reference_arguments
 
 import eann_lite
-from eann_lite import formulas, reference
+from eann_lite import InputError, formulas, reference
 from eann_lite.batches import draw_batch, pack_structures
 from eann_lite.model.initial import initial_parameters
 from eann_lite.second_derivatives import hessian, hessian_products, vibrations, wavenumbers
@@ -90,6 +90,43 @@ def test_hessian_products_of_many_directions_are_those_one_by_one(monkeypatch):
     together = hessian_products(model, atoms, directions)
     monkeypatch.setattr("eann_lite.second_derivatives.ATOMS_AT_A_TIME", 11)
     assert deviation(hessian_products(model, atoms, directions), together) < 1e-12
+
+
+def test_a_model_file_is_as_good_as_a_model(tmp_path):
+    model, atoms = methane_model(), molecule("CH4")
+    model.save(tmp_path / "model.npz")
+    for path in (tmp_path / "model.npz", str(tmp_path / "model.npz")):
+        assert np.array_equal(hessian(path, atoms), hessian(model, atoms))
+        assert np.array_equal(vibrations(path, atoms).get_hessian(), hessian(model, atoms))
+
+
+def test_a_structure_has_the_vibrations_of_its_atoms():
+    model, atoms = methane_model(), molecule("CH4")
+    found = vibrations(model, as_structures(atoms)[0])
+    assert np.array_equal(found.get_energies(), vibrations(model, atoms).get_energies())
+
+
+@pytest.mark.parametrize("compute", [hessian, vibrations, lambda *given: hessian_products(*given, np.zeros((1, 5, 3)))])
+@pytest.mark.parametrize(
+    "atoms, message",
+    [
+        ([molecule("CH4"), molecule("CH3")], "a list of 2 structures: expected one .* once for each of them"),
+        ((molecule("CH4"),), "a tuple of 1 structures: expected one ase.Atoms or Structure"),
+        ("methane.xyz", r"'methane.xyz' is of type str: expected one .* read with ase.io.read\(path\)"),
+        (None, "None is of type NoneType: expected one ase.Atoms or Structure"),
+    ],
+)
+def test_what_is_not_one_structure_is_refused(compute, atoms, message):
+    with pytest.raises(InputError, match=message):
+        compute(methane_model(), atoms)
+
+
+@pytest.mark.parametrize("compute", [hessian, vibrations])
+def test_what_is_no_model_is_refused(compute):
+    with pytest.raises(InputError, match="type NoneType: expected a Model, or the path of a model file"):
+        compute(None, molecule("CH4"))
+    with pytest.raises(InputError, match="type Atoms: expected a Model, or the path of a model file"):
+        compute(molecule("CH4"), methane_model())
 
 
 def test_a_derivative_along_a_direction_says_what_must_come_before():

@@ -96,6 +96,24 @@ def load(path):
     return Model(specification, named["parameter"], named["constant"], header.get("provenance"), bounds)
 
 
+def as_model(given, also=""):
+    """``Model`` of a ``Model``, which is given back, or of the path of a model file.
+
+    InputError for anything else, which names what ``also`` would have done, such as ``"a Specification"``.
+    """
+    from eann_lite.model.model import Model
+
+    if isinstance(given, Model):
+        return given
+    if isinstance(given, (str, os.PathLike)):
+        return load(given)
+    expected = ", ".join(["expected a Model", *([also] if also else []), "or the path of a model file (model.npz)"])
+    cure = "eann_lite.load reads such a file, eann_lite.fit makes one."
+    if hasattr(given, "calculate"):
+        cure = "Give the model that the calculator was made with."
+    raise InputError(f"model = {given!r} is of type {type(given).__name__}: {expected}. {cure}")
+
+
 def _header(model):
     specification = model.specification
     return {

@@ -35,11 +35,12 @@ def descriptors(structures, model, derivatives=False, step=-1, seed=0):
     """Embedded densities rho_im of every atom (REANN, PRL 127, 156002 (2021), eq. 2), as ``Descriptors``.
 
     structures : ``ase.Atoms``, ``Structure``, or a list of these; they are not changed.
-    model : a ``Model``, or a ``Specification``, which is given the starting parameters of ``seed``.
+    model : a ``Model``, the path of a model file, or a ``Specification``, which is given the starting parameters of
+        ``seed``.
     derivatives : also give d rho_im / d x_j, exact (tangent of the forward sweep, one direction for each coordinate).
     step : recursion step 0 .. T whose densities are meant; -1 is the last, which the energy networks see.
 
-    Raises InputError for a step that the model does not have, and as ``Model.evaluate`` does.
+    Raises InputError for what is no model, a step that the model does not have, and as ``Model.evaluate`` does.
 
     Energies of a few structures by linear ridge regression on sums over atoms:
 
@@ -59,6 +60,7 @@ def descriptors(structures, model, derivatives=False, step=-1, seed=0):
     >>> bool(np.abs(features @ weights - energies).max() < 0.1)
     True
     """
+    from eann_lite.io.model_file import as_model
     from eann_lite.model.model import Model
     from eann_lite.model.specification import Specification
     from eann_lite.structures import as_structures
@@ -67,10 +69,8 @@ def descriptors(structures, model, derivatives=False, step=-1, seed=0):
         from eann_lite.model.initial import initial_parameters
 
         model = Model(model, initial_parameters(model, seed))
-    elif not isinstance(model, Model):
-        raise InputError(
-            f"descriptors of {model!r}: expected a Model or a Specification. eann_lite.load(path) reads a model file."
-        )
+    else:
+        model = as_model(model, also="a Specification")
     steps = model.specification.recursions + 1
     if not -steps <= step < steps:
         raise InputError(f"step = {step}: the model has the steps 0 to {steps - 1}; -1 is the last one.")

@@ -7,13 +7,14 @@ has, `read_structures` from files, `summarise` tells what is in them and `warnin
 from eann_lite.structures.configuration import write_configuration
 from eann_lite.structures.labels import label_atoms
 from eann_lite.structures.read import read_structures
-from eann_lite.structures.structure import Structure, as_structures
+from eann_lite.structures.structure import Structure, as_one_structure, as_structures
 from eann_lite.structures.summary import DataSummary, find_duplicates, fingerprint, summarise
 from eann_lite.structures.suspicion import warnings_for
 
 __all__ = [
     "DataSummary",
     "Structure",
+    "as_one_structure",
     "as_structures",
     "find_duplicates",
     "fingerprint",

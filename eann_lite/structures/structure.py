@@ -174,6 +174,28 @@ def as_structures(objects):
     return structures
 
 
+def as_one_structure(given):
+    """`Structure` of one ``ase.Atoms`` or `Structure`; InputError for lists, which could only be answered in part.
+
+    >>> from ase.build import molecule
+    >>> as_one_structure(molecule("H2O")).n_atoms
+    3
+    """
+    from ase import Atoms
+
+    if isinstance(given, (Structure, Atoms)):
+        return as_structures(given)[0]
+    if isinstance(given, (list, tuple)):
+        raise InputError(
+            f"a {type(given).__name__} of {len(given)} structures: expected one ase.Atoms or Structure. "
+            "Call the function once for each of them."
+        )
+    raise InputError(
+        f"{given!r} is of type {type(given).__name__}: expected one ase.Atoms or Structure. "
+        "A file is read with ase.io.read(path)."
+    )
+
+
 def stored_results(atoms):
     """Results (dict) that the calculator of ``atoms`` holds for exactly these atoms; empty where there are none."""
     results = getattr(atoms.calc, "results", None)
