@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ase.build import molecule
+from ase.constraints import FixAtoms, FixBondLengths, FixCartesian, FixCom, FixedLine, FixedMode, Hookean
 from ase.units import invcm
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ import eann_lite
 from eann_lite import InputError, formulas, reference
 from eann_lite.batches import draw_batch, pack_structures
 from eann_lite.model.initial import initial_parameters
-from eann_lite.second_derivatives import hessian, hessian_products, vibrations, wavenumbers
+from eann_lite.second_derivatives import free_indices, hessian, hessian_products, vibrations, wavenumbers
 from eann_lite.structures import as_structures
 from eann_lite.testing.strategies import models, seeds, structures
 
@@ -82,6 +83,115 @@ def test_vibrations_agree_with_those_of_ase_by_displacements(tmp_path):
     ours = wavenumbers(hessian(model, atoms), atoms.get_masses())
     squares = np.sort((found.get_energies() ** 2).real) / invcm**2
     assert np.sign(ours) * ours**2 == pytest.approx(squares, rel=1e-6, abs=1e-3)
+
+
+@pytest.mark.parametrize("constrained", [True, False], ids=["by FixAtoms", "by indices"])
+def test_vibrations_of_some_atoms_agree_with_those_of_ase(tmp_path, constrained):
+    from ase.vibrations import Vibrations
+
+    model, atoms = methane_model(repulsion="zbl"), molecule("CH4")
+    atoms.set_masses([12.0, 2.014, 2.014, 1.0, 3.016])
+    chosen = None if constrained else [4, 1, -2]
+    if constrained:
+        atoms.set_constraint(FixAtoms([0, 2]))
+    atoms.calc = eann_lite.EANNCalculator(model)
+    by_displacements = Vibrations(atoms, indices=[1, 3, 4], name=tmp_path / "vib", delta=1e-3, nfree=4)
+    by_displacements.run()
+    expected, found = by_displacements.get_vibrations(), vibrations(model, atoms, indices=chosen)
+    assert found.get_indices().tolist() == [1, 3, 4]
+    largest = np.abs(found.get_hessian()).max()
+    assert found.get_hessian_2d() == pytest.approx(expected.get_hessian_2d(), abs=1e-6 * largest)
+    assert found.get_energies() == pytest.approx(expected.get_energies(), rel=1e-5, abs=1e-7)
+    # Nothing moves or turns as a whole: nine modes, none of them zero.
+    assert len(found.get_energies()) == 9 and np.abs(found.get_energies() / invcm).min() > 5.0
+    assert np.abs(found.get_modes(all_atoms=True)[:, [0, 2]]).max() == 0.0
+
+
+def test_the_hessian_of_some_atoms_is_a_part_of_that_of_all_in_the_order_asked_for():
+    model, atoms = methane_model(recursions=2), molecule("CH4")
+    everything = hessian(model, atoms)
+    order = [3, 0, 4]
+    assert hessian(model, atoms, indices=order) == pytest.approx(everything[order][:, :, order], abs=1e-12)
+    atoms.set_constraint(FixAtoms([0]))
+    assert np.array_equal(hessian(model, atoms), everything)
+
+
+def test_fixed_atoms_do_not_vibrate_unless_they_are_named():
+    model, atoms = methane_model(), molecule("CH4")
+    everything = vibrations(model, atoms).get_energies()
+    atoms.set_constraint(FixAtoms([0, 1]))
+    assert vibrations(model, atoms).get_indices().tolist() == [2, 3, 4]
+    assert np.array_equal(vibrations(model, atoms, indices=range(5)).get_energies(), everything)
+    # As the move_mask of extended xyz is read: one for every atom, most of them without any hold.
+    masks = [(True,) * 3, (True,) * 3, (False,) * 3, (False,) * 3, (False,) * 3]
+    by_masks = molecule("CH4")
+    by_masks.set_constraint([FixCartesian(atom, mask) for atom, mask in enumerate(masks)])
+    assert np.array_equal(vibrations(model, by_masks).get_energies(), vibrations(model, atoms).get_energies())
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [
+        FixCartesian(1, (True, False, False)),
+        FixedLine(1, (0, 0, 1)),
+        FixBondLengths([[0, 1]]),
+        FixCom(),
+        FixedMode(np.ones((5, 3))),
+        Hookean(0, 1, 5.0, 1.0),
+    ],
+    ids=lambda constraint: type(constraint).__name__,
+)
+def test_constraints_that_hold_atoms_in_part_are_refused_unless_the_moving_atoms_are_named(constraint):
+    model, atoms = methane_model(), molecule("CH4")
+    everything = vibrations(model, atoms).get_energies()
+    atoms.set_constraint(constraint)
+    message = rf"the constraint {type(constraint).__name__} on atom [01] is none .* \(FixAtoms\) or free.*indices="
+    with pytest.raises(InputError, match=message):
+        vibrations(model, atoms)
+    assert np.array_equal(vibrations(model, atoms, indices=range(5)).get_energies(), everything)
+
+
+def test_a_constraint_on_atoms_that_are_held_anyway_is_none():
+    atoms = molecule("CH4")
+    atoms.set_constraint([FixedLine(1, (0, 0, 1)), FixAtoms([1])])
+    assert free_indices(atoms).tolist() == [0, 2, 3, 4]
+    atoms.set_constraint(FixAtoms(mask=[False] * 5))
+    assert free_indices(atoms).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_with_all_atoms_held_nothing_vibrates():
+    atoms = molecule("CH4")
+    atoms.set_constraint(FixAtoms(range(5)))
+    with pytest.raises(InputError, match="all 5 atoms are held still by constraints. Free at least one"):
+        vibrations(methane_model(), atoms)
+
+
+@pytest.mark.parametrize(
+    "indices, message",
+    [
+        ([], r"indices = \[\]: expected whole numbers, one for each atom that moves"),
+        (2, "indices = 2: expected whole numbers"),
+        ([0.0, 1.0], r"indices = \[0.0, 1.0\]: expected whole numbers"),
+        (np.ones(5, bool), "expected whole numbers, .* np.flatnonzero\\(mask\\) makes them of a mask"),
+        ([0, 5], "indices hold 5, but there are 5 atoms: expected 0 to 4"),
+        ([-6], "indices hold -6, but there are 5 atoms"),
+        ([1, 2, -4], "indices hold atom 1 more than once"),
+    ],
+)
+@pytest.mark.parametrize("compute", [hessian, vibrations])
+def test_indices_that_name_no_atoms_are_refused(compute, indices, message):
+    with pytest.raises(InputError, match=message):
+        compute(methane_model(), molecule("CH4"), indices=indices)
+
+
+def test_a_mass_that_is_not_positive_is_refused():
+    atoms = molecule("CH4")
+    atoms.set_masses([12.0, 1.0, 0.0, 1.0, 1.0])
+    with pytest.raises(InputError, match="the mass of atom 2 is 0.0: expected a positive number of amu"):
+        vibrations(methane_model(), atoms)
+    with pytest.raises(InputError, match="the mass of atom 0 is -1.0"):
+        wavenumbers(np.eye(3).reshape(1, 3, 1, 3), np.array([-1.0]))
+    assert vibrations(methane_model(), atoms, indices=[0, 1]).get_energies().shape == (6,)
 
 
 def test_hessian_products_of_many_directions_are_those_one_by_one(monkeypatch):
