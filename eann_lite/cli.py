@@ -184,8 +184,9 @@ def _add_modes(commands):
     parser = commands.add_parser(
         "modes",
         help="normal modes of a structure, from the exact Hessian",
-        description="Wavenumbers of the normal modes of a structure, from exact second derivatives of the energy. Imaginary "
-        "ones have an i: the structure is no minimum.",
+        description="Wavenumbers of the normal modes of a structure, from exact second derivatives of the energy, with the "
+        "masses in the file. Imaginary ones have an i: the structure is no minimum. Atoms that the file holds still "
+        "(FixAtoms, move_mask, selective dynamics) neither relax nor vibrate; other constraints are refused.",
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
@@ -377,8 +378,8 @@ def _modes(options, arguments):
     from eann_lite.calculator import EANNCalculator
     from eann_lite.compiled import set_threads
     from eann_lite.io.model_file import load
-    from eann_lite.second_derivatives import hessian, vibrations, wavenumbers
-    from eann_lite.structures import read_structures
+    from eann_lite.second_derivatives import free_indices, vibrations, wavenumbers
+    from eann_lite.structures import read_atoms
 
     if options.relax is not None and not 0.0 < options.relax < float("inf"):
         raise InputError(
@@ -386,7 +387,7 @@ def _modes(options, arguments):
         )
     set_threads(options.threads)
     model = load(options.model)
-    structures = read_structures([options.structure])
+    structures = read_atoms(options.structure)
     if not -len(structures) <= options.index < len(structures):
         raise InputError(
             f"--index {options.index}: {options.structure} has {len(structures)} structures, so it can be "
@@ -394,7 +395,8 @@ def _modes(options, arguments):
         )
     if options.out is not None:
         _writable_directory(str(Path(options.out).resolve().parent))
-    atoms = structures[options.index].to_atoms()
+    atoms, where = structures[options.index]
+    free = free_indices(atoms, where)
     atoms.calc = EANNCalculator(model)
     if options.relax is not None:
         from ase.optimize import BFGS
@@ -405,14 +407,21 @@ def _modes(options, arguments):
                 "Give a larger --relax, or a structure nearer to a minimum."
             )
     largest = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
-    found = wavenumbers(hessian(model, atoms), atoms.get_masses())
+    modes = vibrations(model, atoms, free)
+    found = wavenumbers(modes.get_hessian(), atoms.get_masses()[free])
     zero_point = 0.5 * invcm * float(found[found > 0].sum())
     if options.out is not None:
-        vibrations(model, atoms).write_jmol(options.out)
+        modes.write_jmol(options.out)
+    held = np.setdiff1d(np.arange(len(atoms)), free)
     if options.json:
         record = {"wavenumbers_per_cm": found.tolist(), "zero_point_energy_ev": zero_point, "largest_force": largest}
-        print(json.dumps(record | {"positions": atoms.positions.tolist()}, indent=1))
+        record |= {"positions": atoms.positions.tolist(), "masses_amu": atoms.get_masses().tolist()}
+        print(json.dumps(record | {"held_still": held.tolist()}, indent=1))
         return
+    told = "none held still"
+    if held.size:
+        told = f"{held.size} held still by the constraints of the file: modes of the other {free.size}"
+    print(f"{len(atoms)} atoms, {told}; masses {_masses_text(atoms)}")
     print("mode   1/cm         meV")
     for n, wavenumber in enumerate(found):
         print(f"{n:4d}  {abs(wavenumber):10.3f}{'i' if wavenumber < 0 else ' '} {1000 * invcm * abs(wavenumber):10.3f}")
@@ -421,6 +430,14 @@ def _modes(options, arguments):
         _warn([f"the largest force is {largest:.3g} eV/Angstrom: no minimum, so these are no vibrations. See --relax."])
     if options.out is not None:
         print(f"written {options.out}")
+
+
+def _masses_text(atoms):
+    """The masses of each element, in amu: "C 12.011, H 1.008 and 2.014"."""
+    masses = {}
+    for symbol, mass in sorted(zip(atoms.get_chemical_symbols(), atoms.get_masses().tolist())):
+        masses.setdefault(symbol, {})[f"{mass:.6g}"] = None
+    return ", ".join(f"{symbol} {' and '.join(values)}" for symbol, values in masses.items()) + " amu"
 
 
 def _import(options, arguments):

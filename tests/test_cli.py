@@ -14,7 +14,9 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import write
+from ase.constraints import FixAtoms, FixCartesian
+from ase.io import read, write
+from ase.units import invcm
 
 import eann_lite
 from eann_lite.cli import build_parser, main
@@ -26,6 +28,8 @@ EVALUATE_KEYS = [
     "energy_mae_mev", "forces_rmse_mev_per_ang", "forces_mae_mev_per_ang", "stress_rmse_mev_per_ang3",
     "stress_mae_mev_per_ang3",
 ]  # fmt: skip
+#: A model of CH4 that has seen enough to relax a molecule.
+FIRST_MODEL = Path(__file__).resolve().parents[1] / "validation" / "first_fit" / "model.npz"
 TINY = ["--densities", "6", "--radial", "3", "--recursions", "1", "--widths", "6", "--recursion-widths", "6"]
 
 
@@ -379,6 +383,69 @@ def test_modes_of_a_fitted_model_are_told_and_written(fitted):
     told = run("modes", "fit/model.npz", "test.xyz", "--index", "0", cwd=folder)
     assert told.returncode == 0 and "zero-point energy" in told.stdout
     assert "the largest force is" in told.stderr and "--relax" in told.stderr
+
+
+def modes_of(capsys, model, *arguments):
+    """What ``modes --json`` prints."""
+    assert main(["modes", str(model), *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", ["heavy.traj", "heavy.extxyz", "configuration"])
+def test_modes_have_the_masses_of_the_file(tmp_path, capsys, name):
+    model, atoms = FIRST_MODEL, molecule("CH4")
+    masses = [12.011, 2.014, 2.014, 2.014, 1.008]
+    atoms.set_masses(masses)
+    if name == "configuration":
+        rows = [
+            f"{symbol} {mass} {x!r} {y!r} {z!r}"
+            for symbol, mass, (x, y, z) in zip(atoms.get_chemical_symbols(), masses, atoms.positions.tolist())
+        ]
+        cell = ["50 0 0", "0 50 0", "0 0 50", "pbc 0 0 0"]
+        (tmp_path / name).write_text("\n".join(["point= 1", *cell, *rows, "abprop: 0.0"]) + "\n")
+    else:
+        write(tmp_path / name, atoms, **({} if "traj" in name else {"columns": ["symbols", "positions", "masses"]}))
+    found = modes_of(capsys, model, tmp_path / name)
+    assert found["masses_amu"] == masses and found["held_still"] == []
+    expected = eann_lite.vibrations(model, atoms).get_energies() / invcm
+    expected = np.sort(expected.real - expected.imag)
+    assert found["wavenumbers_per_cm"][6:] == pytest.approx(expected[6:], rel=1e-6, abs=1e-3)
+    # Light atoms only: what the masses in the file change.
+    light = eann_lite.vibrations(model, molecule("CH4")).get_energies() / invcm
+    assert abs(np.abs(light).max() - np.abs(expected).max()) > 1.0
+    assert main(["modes", str(model), str(tmp_path / name)]) == 0
+    assert "5 atoms, none held still; masses C 12.011, H 1.008 and 2.014 amu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["held.traj", "held.extxyz", "POSCAR"])
+def test_modes_hold_the_atoms_that_the_file_holds(tmp_path, capsys, name):
+    model, atoms = FIRST_MODEL, molecule("CH4")
+    atoms.rattle(0.03, seed=1)
+    atoms.center(vacuum=8.0)
+    atoms.set_constraint(FixAtoms([0, 2]))
+    write(tmp_path / name, atoms)
+    read_back = read(tmp_path / name)
+    held = np.array([0, 2])
+    found = modes_of(capsys, model, tmp_path / name, "--relax", "1e-3", "--out", tmp_path / "modes.xyz")
+    positions = np.array(found["positions"])
+    assert found["held_still"] == [0, 2] and np.array_equal(positions[held], read_back.positions[held])
+    assert np.abs(positions - read_back.positions).max() > 0.01 and found["largest_force"] <= 1e-3
+    assert (tmp_path / "modes.xyz").read_text().count("mode#=") == 9
+    read_back.positions = positions
+    expected = eann_lite.vibrations(model, read_back, indices=[1, 3, 4]).get_energies() / invcm
+    assert len(found["wavenumbers_per_cm"]) == 9
+    assert found["wavenumbers_per_cm"] == pytest.approx(np.sort(expected.real - expected.imag), rel=1e-6, abs=1e-3)
+    assert main(["modes", str(model), str(tmp_path / name)]) == 0
+    assert "5 atoms, 2 held still by the constraints of the file: modes of the other 3;" in capsys.readouterr().out
+
+
+def test_modes_refuse_atoms_that_are_held_in_part_and_name_the_structure(tmp_path, capsys):
+    atoms = molecule("CH4")
+    atoms.set_constraint(FixCartesian(1, (True, True, False)))
+    write(tmp_path / "line.extxyz", [molecule("CH4"), atoms])
+    message = errors_of(capsys, "modes", FIRST_MODEL, tmp_path / "line.extxyz", "--relax", "1e-3")
+    assert "line.extxyz, structure 1: the constraint FixCartesian on atom 1 is none that modes" in message
+    assert "FixAtoms" in message
 
 
 @pytest.mark.parametrize(

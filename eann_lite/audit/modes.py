@@ -1,4 +1,7 @@
-"""Normal modes: the Hessian is symmetric, obeys its sum rules, and a minimum has as many zero modes as it should."""
+"""Normal modes: the Hessian is symmetric, obeys its sum rules, and a minimum has as many zero modes as it should.
+
+What is audited is the model, so all atoms move and have the masses of their elements, whatever the data hold or say.
+"""
 
 import numpy as np
 

@@ -12,7 +12,7 @@ For each structure, one after another (reann/src/read_data.py of github.com/zhan
     abprop: -40.5                           energy, eV (may be absent)
 
 Positions are Cartesian (``table_coor = 0``) or fractional (``table_coor = 1``), which the text does not say.  Columns
-after the force are ignored, as the published reader does; masses too.
+after the force are ignored, as the published reader does; masses too, but for normal modes.
 """
 
 import numpy as np
@@ -81,6 +81,12 @@ def parse_block(lines, first_line, where, fractional=False):
         "energy": _energy(rows[-1]),
         "forces": np.array([row.numbers(5, 8, "a force") for row in atoms]) if with_forces else None,
     }
+
+
+def block_masses(lines, first_line, where):
+    """Masses (list, amu) in the lines of one block that `parse_block` has read."""
+    rows = [_Row(line, f"{where}, line {first_line + k}") for k, line in enumerate(lines)]
+    return [row.numbers(1, 2, "a mass")[0] for row in rows[HEADER_LINES:-1]]
 
 
 class _Row:

@@ -8,7 +8,12 @@ import os
 import zlib
 
 from eann_lite.errors import InputError
-from eann_lite.structures.configuration import looks_like_configuration, parse_block, split_configuration
+from eann_lite.structures.configuration import (
+    block_masses,
+    looks_like_configuration,
+    parse_block,
+    split_configuration,
+)
 from eann_lite.structures.distances import check_separate
 from eann_lite.structures.labels import LabelKeys, in_our_units, structure_with_labels
 from eann_lite.structures.structure import Structure
@@ -93,6 +98,30 @@ def read_structures(
         )
     check_separate(structures)
     return structures
+
+
+def read_atoms(path):
+    """``ase.Atoms`` of a file with what a `Structure` has no place for, masses and constraints: [(atoms, source)].
+
+    Files, their checks, sources and errors are those of `read_structures`; labels are not read, and there is no
+    calculator.  Masses that are not in the file are those of the elements.
+
+    >>> read_atoms("slab.traj")[-1][0].constraints  # doctest: +SKIP
+    [FixAtoms(indices=[0, 1, 2, 3])]
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"{path!r} is of type {type(path).__name__}: expected the path of a file. Give its path.")
+    name = _checked_path(os.fspath(path))
+    if _is_configuration(name):
+        found = _configuration_atoms(name)
+    else:
+        found = list(_read_atoms(name, slice(None)))
+    structures = []
+    for atoms, where in found:
+        atoms.calc = None
+        structures.append(Structure(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, source=where))
+    check_separate(structures)
+    return found
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
@@ -190,6 +219,18 @@ def _read_configuration(path, units, fractional, index):
         values = parse_block(lines[begin:end], begin + 1, where, fractional)
         structures.append(Structure(**in_our_units(values, units), source=where))
     return structures
+
+
+def _configuration_atoms(path):
+    """[(ase.Atoms, source)] of a ``configuration``, with the masses of its second column."""
+    lines = _read_text(path)
+    found = []
+    for number, (begin, end) in enumerate(split_configuration(lines, path)):
+        where = f"{path}, structure {number}"
+        atoms = Structure(**parse_block(lines[begin:end], begin + 1, where), source=where).to_atoms()
+        atoms.set_masses(block_masses(lines[begin:end], begin + 1, where))
+        found.append((atoms, where))
+    return found
 
 
 def _read_atoms(path, index):
