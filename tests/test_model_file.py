@@ -2,17 +2,23 @@
 
 import json
 import os
+import pickle
+import re
 import resource
+import shlex
 import subprocess
 import sys
 import zipfile
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from published_archives import ELEMENTS, random_state, write_script, write_state
 from strategies import models, random_model, structures
 
 from eann_lite import InputError, Model, ModelFileError, NetworkSpecification, Specification, load
+from eann_lite.cli import main
 from eann_lite.io.atomic import write_atomically
 from eann_lite.io.model_file import plain_values
 
@@ -116,7 +122,7 @@ def test_provenance_with_numpy_values_tuples_and_missing_numbers_becomes_plain(t
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(ModelFileError, match=r"model file .*nothing\.npz does not exist"):
         load(tmp_path / "nothing.npz")
-    with pytest.raises(ModelFileError, match="cannot be read"):
+    with pytest.raises(ModelFileError, match="cannot be read: it is a folder.* Fortran EANN.*`eann-lite import"):
         load(tmp_path)
 
 
@@ -132,6 +138,45 @@ def test_another_numpy_archive_is_not_taken_for_a_model(tmp_path, arrays):
     np.savez(tmp_path / "data.npz", **arrays)
     with pytest.raises(ModelFileError, match="is a NumPy archive, but no model file of eann_lite"):
         load(tmp_path / "data.npz")
+
+
+@pytest.mark.parametrize("name", ["PES.pt", "my models/REANN.pth"])
+def test_a_model_of_the_published_code_is_told_how_to_import(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    state = random_state(np.random.default_rng(1))
+    if name.endswith(".pt"):
+        write_script(path, state)
+    else:
+        write_state(path.parent, state)
+    unread = {"side_effect": AssertionError("unpickled")}
+    unpickler = "eann_lite.io.published.archive._Unpickler"
+    with mock.patch("pickle.load", **unread), mock.patch(unpickler, **unread), pytest.raises(ModelFileError) as told:
+        load(path)
+    assert "is a PyTorch archive, as the published REANN and EANN packages write" in str(told.value)
+    assert "damaged" not in str(told.value)
+    command = shlex.split(re.search("`eann-lite (.*)`", str(told.value)).group(1))
+    # The command that is told is one that works.
+    assert command == ["import", str(path), "--out", "model.npz"]
+    assert main([*command[:-1], str(tmp_path / "model.npz")]) == 0
+    assert load(tmp_path / "model.npz").specification.elements == ELEMENTS
+
+
+def test_a_bare_pickle_is_named_and_not_run(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return (tmp_path / "run").mkdir, ()
+
+    (tmp_path / "PES.pt").write_bytes(pickle.dumps(Harmful(), protocol=2))
+    with pytest.raises(ModelFileError, match="PES.pt is a bare pickle, .* newer PyTorch, then: `eann-lite import "):
+        load(tmp_path / "PES.pt")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("given", [None, 5, ["model.npz"], SPECIFICATION])
+def test_what_is_no_path_is_refused(given):
+    with pytest.raises(InputError, match="is no path: expected the path of a model file"):
+        load(given)
 
 
 def test_pickled_arrays_are_never_read(tmp_path):

@@ -15,6 +15,7 @@ import io
 import json
 import math
 import os
+import shlex
 import zipfile
 import zlib
 
@@ -30,6 +31,8 @@ FORMAT_VERSION = 2
 UNITS = {"energy": "eV", "length": "Angstrom"}
 #: The earliest date that a zip archive can carry.
 DATE = (1980, 1, 1, 0, 0, 0)
+#: First byte of a pickle of protocol 2 or later.
+PICKLE = b"\x80"
 
 
 def save_model(model, path):
@@ -62,7 +65,8 @@ def load(path):
     """``Model`` from a model file.
 
     ModelFileError if there is no such file, if it is no model file, if it is damaged, if an array is missing or has
-    another shape than the specification says, or if a newer eann_lite wrote it.
+    another shape than the specification says, or if a newer eann_lite wrote it.  A model of the published PyTorch or
+    Fortran code is no model file: ``eann-lite import`` makes one of it.  InputError for what is no path.
 
     >>> import tempfile
     >>> from eann_lite import Model, Specification
@@ -76,6 +80,11 @@ def load(path):
     from eann_lite.extrapolation import DensityBounds, bounds_shapes
     from eann_lite.model.model import Model
 
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(
+            f"load({path!r}): a {type(path).__name__} is no path: expected the path of a model file, such as "
+            '"fit/model.npz".'
+        )
     where = os.fspath(path)
     entries = _read_entries(where)
     header = _checked_header(entries.pop("header", None), where)
@@ -149,10 +158,21 @@ def _read_entries(where):
     try:
         with open(where, "rb") as file:
             start = file.read(4)
+            if start.startswith(PICKLE):
+                raise ModelFileError(
+                    f"{where} is a bare pickle, as PyTorch before 1.6 saved models; nothing reads it here, since a pickle "
+                    f"is a program. Save it again with a newer PyTorch, then: {_import_command(where)}."
+                )
             if not start.startswith(b"PK"):
                 what = "is empty" if not start else "is no NumPy archive"
                 raise ModelFileError(f"model file {where} {what}. Expected a file written by model.save or a fit.")
             with zipfile.ZipFile(file) as archive:
+                # By names alone: nothing of it is unpickled.
+                if any(name.split("/")[-1] == "data.pkl" for name in archive.namelist()):
+                    raise ModelFileError(
+                        f"{where} is a PyTorch archive, as the published REANN and EANN packages write their models, "
+                        f"and no model file of eann_lite. Make one of it: {_import_command(where)}."
+                    )
                 # Reading a whole entry compares its checksum; reading only the array's bytes might not.
                 contents = {info.filename: archive.read(info) for info in archive.infolist()}
         return {
@@ -163,12 +183,21 @@ def _read_entries(where):
         raise ModelFileError(f"model file {where} does not exist. Check the path.") from error
     except ModelFileError:
         raise
+    except IsADirectoryError as error:
+        raise ModelFileError(
+            f"model file {where} cannot be read: it is a folder. Give the file in it, such as model.npz of a fit; of a "
+            f"folder of the Fortran EANN, make a model file: {_import_command(where)}."
+        ) from error
     except OSError as error:
         raise ModelFileError(f"model file {where} cannot be read: {error.strerror or error}.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise ModelFileError(
             f"model file {where} is truncated or damaged ({error}). Copy it again from where it came, or fit it again."
         ) from error
+
+
+def _import_command(where):
+    return f"`eann-lite import {shlex.quote(where)} --out model.npz`"
 
 
 def _checked_header(header, where):
