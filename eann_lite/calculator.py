@@ -52,11 +52,12 @@ class EANNCalculator(Calculator):
     There is a stress only where the structure is periodic in some direction and the three cell vectors span a volume;
     ASE raises PropertyNotImplementedError elsewhere.  Results are those of ``model.evaluate``, in float32 to its
     round-off, and do not depend on skin or threads, up to the order of sums.  Asking for the energy alone computes no
-    forces.  Atoms are never changed.
+    forces.  Atoms are never changed.  The keywords hold for good: ``set``, ASE's way to change them, refuses.
 
     Raises InputError for what is no model, a model file that cannot be read, a bad skin, number of threads or
-    precision, and when asked about atoms: for an element that the model does not know, a position that is not a number,
-    a cell without volume in a periodic direction, two atoms at one place, and for energies or forces that overflow.
+    precision, and when asked without atoms, or about atoms: for an element that the model does not know, a position
+    that is not a number, a cell without volume in a periodic direction, two atoms at one place, and for energies or
+    forces that overflow.
 
     >>> from ase.build import molecule
     >>> from eann_lite import Model, Specification
@@ -93,6 +94,16 @@ class EANNCalculator(Calculator):
         self._warned = False
         self._batch = self._shifts = self._cell = self._copy = None
 
+    def set(self, **changes):
+        """ASE's way to change settings later on.  Here they are those of the start: InputError for any."""
+        if changes:
+            given = ", ".join(f"{name}={value!r}" for name, value in changes.items())
+            raise InputError(
+                f"set({given}): an EANNCalculator keeps the settings that it was made with. "
+                f"Make another one: EANNCalculator(model, {given})."
+            )
+        return {}
+
     def export_properties(self):
         """The results that ASE has a name for; it takes no others."""
         return Properties({name: value for name, value in self.results.items() if name in all_outputs})
@@ -106,13 +117,19 @@ class EANNCalculator(Calculator):
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         """Fill ``results``; called by ASE with what was asked for and what changed since the last call."""
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is None:
+            raise InputError(
+                "this calculator has no atoms yet: expected those to compute. Set atoms.calc = calculator and ask "
+                "atoms.get_potential_energy(), or give them: calculator.get_potential_energy(atoms)."
+            )
         if self.threads in (None, threads_in_use()):
-            self._calculate(self.atoms if atoms is None else atoms, properties, system_changes)
+            self._calculate(atoms, properties, system_changes)
             return
         before = threads_in_use()
         set_threads_again(self.threads)
         try:
-            self._calculate(self.atoms if atoms is None else atoms, properties, system_changes)
+            self._calculate(atoms, properties, system_changes)
         finally:
             set_threads_again(before)
 

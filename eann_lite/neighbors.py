@@ -28,13 +28,26 @@ class Pairs(NamedTuple):
     reverse: np.ndarray
 
 
-def _checked_cutoff(cutoff, name="cutoff"):
+def _checked_cutoff(cutoff):
     try:
         value = float(cutoff)
     except (TypeError, ValueError):
         value = math.nan
     if not 0.0 < value < math.inf:
-        raise InputError(f"{name} = {cutoff!r}: expected a positive, finite distance in Angstrom, such as 6.0.")
+        raise InputError(f"cutoff = {cutoff!r}: expected a positive, finite distance in Angstrom, such as 6.0.")
+    return value
+
+
+def _checked_skin(skin):
+    try:
+        value = float(skin)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0.0 <= value < math.inf:
+        raise InputError(
+            f"skin = {skin!r}: expected 0 or more, finite: how far beyond the cutoff neighbours are listed, in Angstrom, "
+            "such as 0.5."
+        )
     return value
 
 
@@ -202,7 +215,7 @@ class SkinList:
 
     def __init__(self, cutoff, skin):
         self.cutoff = _checked_cutoff(cutoff)
-        self.skin = 0.0 if skin == 0 else _checked_cutoff(skin, "skin")
+        self.skin = _checked_skin(skin)
         self._made = None
 
     def update(self, positions, cell, pbc, numbers_key=None):

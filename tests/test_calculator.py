@@ -266,8 +266,32 @@ def test_an_unknown_precision_is_refused_at_once(model):
 
 @pytest.mark.parametrize("skin", [-0.1, float("nan"), "wide"])
 def test_an_impossible_skin_is_refused_at_once(model, skin):
-    with pytest.raises(InputError, match="skin = .*: expected a positive, finite distance"):
+    with pytest.raises(InputError, match="skin = .*: expected 0 or more, finite: .* beyond the cutoff .* such as 0.5"):
         EANNCalculator(model, skin=skin)
+
+
+@pytest.mark.parametrize("ask", ["get_potential_energy", "get_forces", "get_stress", "calculate"])
+@pytest.mark.parametrize("threads", [None, 1])
+def test_a_calculator_without_atoms_says_how_to_give_some(model, ask, threads):
+    with pytest.raises(InputError, match="no atoms yet: .*Set atoms.calc = calculator"):
+        getattr(EANNCalculator(model, threads=threads), ask)()
+
+
+def test_a_calculator_remembers_its_atoms(methane):
+    energy = methane.get_potential_energy()
+    assert methane.calc.get_potential_energy() == energy
+    methane.calc.reset()
+    with pytest.raises(InputError, match="no atoms yet"):
+        methane.calc.get_potential_energy()
+
+
+def test_settings_cannot_be_changed_later(methane):
+    energy = methane.get_potential_energy()
+    message = r"set\(skin=1.0, threads=2\): .* Make another one: EANNCalculator\(model, skin=1.0, threads=2\)"
+    with pytest.raises(InputError, match=message):
+        methane.calc.set(skin=1.0, threads=2)
+    assert methane.calc.pairs.skin == 0.5 and methane.calc.set() == {} and not methane.calc.parameters
+    assert methane.get_potential_energy() == energy
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["first call", "after a good call"])

@@ -338,9 +338,13 @@ def test_a_cutoff_that_is_no_distance_is_refused(cutoff):
     ):
         with pytest.raises(InputError, match=message):
             call()
-    if cutoff != 0:
-        with pytest.raises(InputError, match=message.replace("cutoff", "skin")):
-            SkinList(5.0, cutoff)
+
+
+@pytest.mark.parametrize("skin", [-1.0, np.nan, np.inf, None, "wide"])
+def test_a_skin_that_is_no_distance_is_refused(skin):
+    with pytest.raises(InputError, match=re.escape(f"skin = {skin!r}: expected 0 or more, finite: how far beyond")):
+        SkinList(5.0, skin)
+    assert SkinList(5.0, 0).skin == 0.0
 
 
 @pytest.mark.parametrize("n", [3, 400])
