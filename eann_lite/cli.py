@@ -226,7 +226,9 @@ def _add_export(commands):
     parser = commands.add_parser(
         "export",
         help="a model as the published packages read it",
-        description="Write a state dictionary that the published REANN code loads, and para/input_nn, para/input_density.",
+        description="Write a state dictionary that the published REANN code loads, and para/input_nn, para/input_density. "
+        "That code has no pair repulsion: export a model of `eann-lite fit --repulsion none`. The default there, auto, takes "
+        "zbl where training structures have close contacts, and such a model is refused; so is the activation tanh.",
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")

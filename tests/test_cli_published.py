@@ -1,6 +1,7 @@
 """``eann-lite import`` and ``eann-lite export``."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,6 +61,16 @@ def test_mistakes_are_told_in_one_line(tmp_path, monkeypatch, capsys, words, mes
     monkeypatch.chdir(tmp_path)
     status, out, err = run(capsys, *words)
     assert status == 2 and message in err and err.count("\n") == 1 and out == ""
+
+
+def test_export_says_in_its_help_and_in_its_error_how_to_be_without_repulsion(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    assert "fit --repulsion none" in " ".join(capsys.readouterr().out.split())
+    random_model(replace(BASE, repulsion="zbl"), 3).save(tmp_path / "model.npz")
+    status, out, err = run(capsys, "export", "--reann", tmp_path / "model.npz", "--out", tmp_path / "REANN.pth")
+    assert status == 2 and "zbl repulsion" in err and "`eann-lite fit --repulsion none`" in err
+    assert not (tmp_path / "REANN.pth").exists() and out == ""
 
 
 def test_export_and_import_again(tmp_path, capsys):

@@ -86,8 +86,11 @@ def test_the_same_model_gives_the_same_bytes_and_other_inputs_are_not_overwritte
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"repulsion": "zbl"}, "zbl repulsion, which the published REANN code lacks"),
-        ({"network": replace(SMALL, activation="tanh")}, "the network has the activation tanh"),
+        ({"repulsion": "zbl"}, "zbl repulsion, .* code lacks. .*`eann-lite fit --repulsion none`"),
+        (
+            {"network": replace(SMALL, activation="tanh")},
+            "the network has the activation tanh.*`.*--activation tanh_like`",
+        ),
         ({"recursion_network": replace(SMALL, activation="tanh")}, "the recursion_network has the activation tanh"),
         ({"network": replace(SMALL, residual=False)}, "blocks of the network do not add their input"),
         ({"network": replace(SMALL, layer_norm="before")}, "the network normalises before its activations"),

@@ -25,6 +25,14 @@ def test_the_python_blocks_run_with_the_model_of_the_first_command(tmp_path, blo
     done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert ("BFGS" in done.stdout) == ("BFGS" in block)
+    assert ("Zero-point energy" in done.stdout) == ("vibrations" in block)
+
+
+def test_what_the_readme_exports_is_fitted_without_the_repulsion_that_the_published_code_lacks():
+    commands = re.findall(r"bin/eann-lite (.*)", "".join(blocks("bash")))
+    exported = [line.split()[line.split().index("--reann") + 1] for line in commands if line.startswith("export")]
+    fits = [line for line in commands if line.startswith("fit") and "--repulsion none" in line]
+    assert exported and all(any(f"--out {Path(name).parent}" in line for line in fits) for name in exported)
 
 
 @pytest.mark.parametrize("line", re.findall(r"bin/eann-lite (.*)", "".join(blocks("bash"))))

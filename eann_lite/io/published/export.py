@@ -63,14 +63,18 @@ def folded(model):
     specification, constants = model.specification, model.constants
     parameters = {name: np.array(array) for name, array in model.parameters.items()}
     if specification.repulsion:
-        raise InputError(f"the model has {specification.repulsion} repulsion, which the published REANN code lacks.")
+        raise InputError(
+            f"the model has {specification.repulsion} repulsion, which the published REANN code lacks. Fit one without: "
+            "`eann-lite fit --repulsion none` (auto, the default, takes zbl where training structures have close contacts)."
+        )
     networks = {}
     for name in ("network", "recursion_network"):
         network = getattr(specification, name)
         used = name == "network" or specification.recursions
         if used and network.activation == "tanh":
             raise InputError(
-                f"the {name} has the activation tanh; the published REANN code has Relu_like and Tanh_like."
+                f"the {name} has the activation tanh; the published REANN code has Relu_like and Tanh_like. "
+                "Fit one with `eann-lite fit --activation tanh_like`."
             )
         if used and network.blocks and not network.residual:
             raise InputError(f"blocks of the {name} do not add their input; those of the published REANN code do.")
