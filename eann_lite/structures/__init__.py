@@ -1,7 +1,8 @@
 """Atomic structures with their labels: reading, checking, summarising.
 
 `Structure` is what the rest of the package works on; `as_structures` makes a list of them from whatever a caller
-has, `read_structures` from files (`read_atoms`: with masses and constraints), `summarise` tells what is in them and `warnings_for` what looks wrong.
+has, `read_structures` from files (`read_atoms`: with masses and constraints), `summarise` tells what is in them and
+`warnings_for` what looks wrong.
 """
 
 from eann_lite.structures.configuration import write_configuration
