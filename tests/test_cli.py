@@ -236,6 +236,20 @@ def test_evaluate_reads_labels_under_given_names_and_in_given_units(fitted, tmp_
     assert errors["forces_rmse_mev_per_ang"] is None
 
 
+def test_evaluate_reads_stresses_in_their_unit(fitted, tmp_path, capsys):
+    folder, _ = fitted
+    atoms = molecule("CH4", cell=[8.0, 8.0, 8.0], pbc=True)
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, stress=np.arange(6.0) / 100)
+    errors = []
+    for unit, factor in (("eV/Angstrom^3", 1.0), ("GPa", 160.2176634)):
+        atoms.calc.results["stress"] = factor * np.arange(6.0) / 100
+        write(tmp_path / "cell.xyz", atoms)
+        files = [str(folder / "fit" / "model.npz"), str(tmp_path / "cell.xyz")]
+        assert main(["evaluate", *files, "--json", "--stress-unit", unit]) == 0
+        errors.append(json.loads(capsys.readouterr().out)["stress_rmse_mev_per_ang3"])
+    assert errors[1] == pytest.approx(errors[0], rel=1e-6) and errors[0] > 1.0
+
+
 def test_structures_without_labels_have_no_errors(fitted, tmp_path, capsys):
     folder, _ = fitted
     write(tmp_path / "bare.xyz", molecule("CH4"))

@@ -15,7 +15,13 @@ from ase.constraints import FixAtoms
 
 from eann_lite.errors import InputError
 from eann_lite.structures import Structure, fingerprint, read_structures, write_configuration
-from eann_lite.structures.units import BOHR, ENERGY_UNITS, HARTREE, force_in_ev_per_angstrom
+from eann_lite.structures.units import (
+    BOHR,
+    ENERGY_UNITS,
+    HARTREE,
+    force_in_ev_per_angstrom,
+    stress_in_ev_per_cubic_angstrom,
+)
 
 FRAME = """3
 Properties=species:S:1:pos:R:3:forces:R:3 energy={energy}
@@ -268,8 +274,45 @@ def test_forces_may_have_a_unit_of_their_own(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "unit", ["GPa", "kbar", "kB", "bar", "MPa", "Pa", "eV/Angstrom^3", "Hartree/Bohr^3", "Ry/Bohr**3"]
+)
+def test_stresses_may_have_a_unit_of_their_own(tmp_path, unit):
+    from ase.units import create_units
+
+    ase_units = create_units("2018")
+    kbar = 0.1 * ase_units["GPa"]
+    value = {"GPa": 10 * kbar, "kbar": kbar, "kB": kbar, "bar": kbar / 1e3, "MPa": kbar / 100, "Pa": kbar / 1e8,
+             "eV/Angstrom^3": 1.0, "Hartree/Bohr^3": HARTREE / BOHR**3, "Ry/Bohr**3": HARTREE / 2 / BOHR**3}[unit]  # fmt: skip
+    assert stress_in_ev_per_cubic_angstrom(unit) == pytest.approx(value, rel=1e-9)
+    text = '1\nLattice="2 0 0 0 2 0 0 0 2" Properties=species:S:1:pos:R:3 {} energy=1\nCu 0 0 0\n'
+    path = write(tmp_path / "a.xyz", text.format('REF_stress="1 2 3 4 5 6"'))
+    read = read_structures(path, stress_unit=unit, energy_unit="Hartree", length_unit="Bohr")[0]
+    assert np.allclose(read.stress, value * np.array([[1, 6, 5], [6, 2, 4], [5, 4, 3]]), rtol=1e-9)
+    assert read.energy == HARTREE and read.cell[0, 0] == 2.0 * BOHR
+
+
+def test_a_virial_is_an_energy_whatever_the_unit_of_stresses(tmp_path):
+    head = '1\nLattice="2 0 0 0 2 0 0 0 2" Properties=species:S:1:pos:R:3 virial="8 0 0 0 8 0 0 0 8"'
+    path = write(tmp_path / "a.xyz", f"{head}\nCu 0 0 0\n")
+    alone = read_structures(path, stress_unit="GPa", energy_unit="Hartree")[0].stress
+    assert alone[0, 0] == pytest.approx(-HARTREE)
+    gpa = f"{-HARTREE / stress_in_ev_per_cubic_angstrom('GPa'):.12f}"
+    write(path, f'{head} stress="{gpa} 0 0 0 {gpa} 0 0 0 {gpa}"\nCu 0 0 0\n')
+    assert np.allclose(read_structures(path, stress_unit="GPa", energy_unit="Hartree")[0].stress, alone, rtol=1e-9)
+    with pytest.raises(InputError, match="a stress and a virial that do not belong together"):
+        read_structures(path, energy_unit="Hartree")
+
+
+@pytest.mark.parametrize(
     "arguments, message",
     [
+        (
+            {"stress_unit": "GP"},
+            r"stress_unit: unknown unit 'GP'; did you mean 'GPa'\? Known units are GPa, .* and energy",
+        ),
+        ({"stress_unit": "eV/Angstrom"}, r"stress_unit = 'eV/Angstrom': expected a pressure or energy/length\^3"),
+        ({"stress_unit": "eV/Angstroem^3"}, r"stress_unit: unknown unit 'Angstroem'; did you mean 'Angstrom'"),
+        ({"stress_unit": "eV"}, r"stress_unit: unknown unit 'eV'; Known units are GPa"),
         ({"energy_unit": "Hartrees"}, r"energy_unit: unknown unit 'Hartrees'; did you mean 'Hartree'\? Known units"),
         ({"energy_unit": "kcal/mole"}, r"did you mean 'kcal/mol'"),
         ({"length_unit": "Angstroem"}, r"length_unit: unknown unit 'Angstroem'; did you mean 'Angstrom'"),

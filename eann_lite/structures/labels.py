@@ -37,8 +37,11 @@ class LabelKeys:
         self._used = set()
         self._met_per_structure, self._met_per_atom = {}, {}
 
-    def find(self, atoms, results, where):
-        """Labels (dict) of ``atoms``, in the units of the file; ``results`` are those of its calculator."""
+    def find(self, atoms, results, where, units):
+        """Labels (dict) of ``atoms``, in the units of the file; ``results`` are those of its calculator.
+
+        The stress is in energy/length^3, which ``units`` (`Units`) turn a stress of its own unit into.
+        """
         per_structure = [*atoms.info.items(), *results.items()]
         per_atom = [*atoms.arrays.items(), *results.items()]
         self._met_per_structure.update(dict.fromkeys(key for key, _ in per_structure))
@@ -49,16 +52,18 @@ class LabelKeys:
             energy = self._pick("free energy", per_structure, where)
         weight = self._pick("weight", per_structure, where)
         labels["energy"], labels["forces"] = energy, self._pick("forces", per_atom, where)
-        labels["stress"] = self._stress(atoms, per_structure, where)
+        labels["stress"] = self._stress(atoms, per_structure, where, units)
         if weight is not None:
             labels["weight"] = weight
         return labels
 
-    def _stress(self, atoms, values, where):
-        """Stress from a stress, or from a virial by stress = -virial / volume; both must agree."""
+    def _stress(self, atoms, values, where, units):
+        """Stress (energy/length^3) from a stress, or from a virial by stress = -virial / volume; both must agree."""
         stress = virial = None
         if self.given["virial"] is None:
             stress = self._pick("stress", values, where)
+            if stress is not None and units.stress is not None:
+                stress = stress * (units.stress * units.length**3 / units.energy)
         if self.given["stress"] is None:
             virial = self._pick("virial", values, where)
         if virial is None:
@@ -143,13 +148,16 @@ def structure_with_labels(atoms, results, keys, units, where):
         "positions": atoms.positions,
         "cell": atoms.cell.array,
         "pbc": atoms.pbc,
-        **keys.find(atoms, results, where),
+        **keys.find(atoms, results, where, units),
     }
     return Structure(**in_our_units(values, units), source=where)
 
 
 def in_our_units(values, units):
-    """Arguments (dict) of a Structure turned from ``units`` into eV and Angstrom; shapes are checked there."""
+    """Arguments (dict) of a Structure turned from ``units`` into eV and Angstrom; shapes are checked there.
+
+    The stress among them is in energy/length^3, as `LabelKeys.find` gives it.
+    """
     factors = {
         "positions": units.length,
         "cell": units.length,

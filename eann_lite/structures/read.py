@@ -38,6 +38,7 @@ def read_structures(
     length_unit="Angstrom",
     energy_unit="eV",
     forces_unit=None,
+    stress_unit=None,
     fractional=False,
     index=":",
 ):
@@ -50,13 +51,16 @@ def read_structures(
     ``info`` and ``arrays`` under the usual names, in any spelling of capitals and underscores: energy, REF_energy,
     dft_energy, TotEnergy, ...; forces, REF_forces, ...; stress; virial, with stress = -virial / volume (the sign of
     ASE and GAP).  ``free_energy`` counts only where there is no other energy.  Two names with different values are an
-    error: choose one.  Forces of constrained atoms are those of the file.
+    error: choose one.  A stress is positive where the structure is stretched; VASP and others print the opposite, a
+    pressure.  Forces of constrained atoms are those of the file.
 
     paths : path, or list of paths
     energy_key, forces_key, stress_key, virial_key, weight_key : exact names to use instead of the usual ones; the
         weight of a structure in a loss is else taken from ``config_weight``, or 1
     length_unit, energy_unit : units of the file (`eann_lite.structures.units`), where ASE hands numbers on as they are
-    forces_unit : such as "Hartree/Bohr"; default energy_unit/length_unit.  Stress is in energy_unit/length_unit^3.
+    forces_unit : such as "Hartree/Bohr"; default energy_unit/length_unit
+    stress_unit : of stresses: "GPa", "kbar", "eV/Angstrom^3", ...; default energy_unit/length_unit^3.  A virial is an
+        energy, in energy_unit.
     fractional : positions of ``configuration`` files are multiples of the lattice vectors (``table_coor = 1``)
     index : which structures of each file, as in ASE: ":", "::10", "-1", a number or a slice
 
@@ -67,7 +71,7 @@ def read_structures(
 
     >>> structures = read_structures("train.xyz", energy_key="REF_energy")  # doctest: +SKIP
     """
-    units = Units.named(energy_unit, length_unit, forces_unit)
+    units = Units.named(energy_unit, length_unit, forces_unit, stress_unit)
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, weight_key)
     index = _as_index(index)
     if isinstance(paths, (str, os.PathLike)):

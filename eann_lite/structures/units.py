@@ -22,30 +22,43 @@ ENERGY_UNITS = {
 }
 #: Length units in Angstrom.
 LENGTH_UNITS = {"Angstrom": 1.0, "Bohr": BOHR, "nm": 10.0}
+PASCAL = 1e-30 / ELEMENTARY_CHARGE  # eV/Angstrom^3
+#: Pressure units in eV/Angstrom^3.
+PRESSURE_UNITS = {"GPa": 1e9 * PASCAL, "MPa": 1e6 * PASCAL, "Pa": PASCAL, "kbar": 1e8 * PASCAL, "bar": 1e5 * PASCAL}
 
 _OTHER_NAMES = {
     "ha": "Hartree", "eh": "Hartree", "rydberg": "Ry", "kcal": "kcal/mol", "kj": "kJ/mol",
     "a": "Angstrom", "ang": "Angstrom", "å": "Angstrom", "angstroms": "Angstrom", "a0": "Bohr", "nanometer": "nm",
+    "kb": "kbar", "kilobar": "kbar", "gigapascal": "GPa",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Units:
-    """Factors that turn numbers of a file into ours: energy (eV), length (Angstrom), force (eV/Angstrom)."""
+    """Factors that turn numbers of a file into ours: energy (eV), length (Angstrom), force (eV/Angstrom), stress.
+
+    stress (eV/Angstrom^3) is for stresses alone, since a virial is an energy; None: they are in energy/length^3.
+    """
 
     energy: float = 1.0
     length: float = 1.0
     force: float = 1.0
+    stress: float | None = None
 
     @classmethod
-    def named(cls, energy_unit="eV", length_unit="Angstrom", forces_unit=None):
-        """Units by their names; forces are in energy_unit/length_unit unless they have a unit of their own.
+    def named(cls, energy_unit="eV", length_unit="Angstrom", forces_unit=None, stress_unit=None):
+        """Units by their names; forces and stresses are in energy_unit/length_unit and energy_unit/length_unit^3
+        unless they have a unit of their own.
 
         >>> round(Units.named("Hartree", "Angstrom", "Hartree/Bohr").force, 9)
         51.422067476
+        >>> round(Units.named(stress_unit="GPa").stress, 9)
+        0.006241509
         """
         energy, length = energy_in_ev(energy_unit), length_in_angstrom(length_unit)
-        return cls(energy, length, energy / length if forces_unit is None else force_in_ev_per_angstrom(forces_unit))
+        force = energy / length if forces_unit is None else force_in_ev_per_angstrom(forces_unit)
+        stress = None if stress_unit is None else stress_in_ev_per_cubic_angstrom(stress_unit)
+        return cls(energy, length, force, stress)
 
 
 def energy_in_ev(unit):
@@ -83,7 +96,29 @@ def force_in_ev_per_angstrom(unit):
     )
 
 
-def _known(unit, table, setting):
+def stress_in_ev_per_cubic_angstrom(unit):
+    """One ``unit`` of stress, a pressure or energy/length^3, in eV/Angstrom^3.
+
+    >>> round(stress_in_ev_per_cubic_angstrom("kbar"), 9)
+    0.000624151
+    >>> round(stress_in_ev_per_cubic_angstrom("Hartree/Bohr^3"), 3)
+    183.632
+    """
+    energy, slash, volume = str(unit).strip().rpartition("/")
+    if not slash:
+        return PRESSURE_UNITS[_known(unit, PRESSURE_UNITS, "stress_unit", ", and energy/length^3")]
+    length = volume.removesuffix("3").rstrip("*^")
+    if length == volume:
+        raise InputError(
+            f"stress_unit = {unit!r}: expected a pressure or energy/length^3, for example 'GPa' or 'Hartree/Bohr^3'."
+        )
+    return (
+        ENERGY_UNITS[_known(energy, ENERGY_UNITS, "stress_unit")]
+        / LENGTH_UNITS[_known(length, LENGTH_UNITS, "stress_unit")] ** 3
+    )
+
+
+def _known(unit, table, setting, others=""):
     """Name of a unit as the table writes it: capitals do not matter, a few other names are understood."""
     wanted = str(unit).strip().lower()
     wanted = _OTHER_NAMES.get(wanted, wanted).lower()
@@ -92,4 +127,4 @@ def _known(unit, table, setting):
         return by_lower[wanted]
     near = difflib.get_close_matches(wanted, by_lower, n=1, cutoff=0.5)
     hint = f"did you mean {by_lower[near[0]]!r}? " if near else ""
-    raise InputError(f"{setting}: unknown unit {unit!r}; {hint}Known units are {', '.join(table)}.")
+    raise InputError(f"{setting}: unknown unit {unit!r}; {hint}Known units are {', '.join(table)}{others}.")

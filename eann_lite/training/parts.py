@@ -67,8 +67,9 @@ def _read(sources, settings):
     from eann_lite.structures import read_structures
 
     paths = [os.fspath(p) for p in as_list(sources)]
-    keys = ("energy_key", "forces_key", "stress_key", "virial_key", "energy_unit", "forces_unit", "length_unit")
-    return read_structures(paths, **{name: getattr(settings, name) for name in keys})
+    names = ("energy_key", "forces_key", "stress_key", "virial_key")
+    names += ("energy_unit", "forces_unit", "stress_unit", "length_unit")
+    return read_structures(paths, **{name: getattr(settings, name) for name in names})
 
 
 def _in_memory(objects, settings):

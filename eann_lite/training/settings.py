@@ -25,11 +25,16 @@ class FitSettings:
     test: object = _option(None, "data", "test data: a file, or the fraction of the training data to set aside")
     energy_key: str = _option(None, "data", "name of the energy in the files (default: the usual names)")
     forces_key: str = _option(None, "data", "name of the forces")
-    stress_key: str = _option(None, "data", "name of the stress")
-    virial_key: str = _option(None, "data", "name of the virial, used where there is no stress")
+    stress_key: str = _option(None, "data", "name of the stress; its sign is ASE's: positive where stretched")
+    virial_key: str = _option(
+        None, "data", "name of the virial (stress = -virial / volume), used where there is no stress"
+    )
     energy_unit: str = _option("eV", "data", "unit of energies in the files: eV, Hartree, Ry, kcal/mol, kJ/mol")
     forces_unit: str = _option(
         None, "data", "unit of forces where it is not energy_unit / length_unit: Hartree/Bohr, ..."
+    )
+    stress_unit: str = _option(
+        None, "data", "unit of stresses where it is not energy_unit / length_unit^3: GPa, kbar, eV/Angstrom^3, ..."
     )
     length_unit: str = _option("Angstrom", "data", "unit of lengths in the files: Angstrom, Bohr, nm")
 
