@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from ase.calculators.emt import EMT
 from ase.neighborlist import neighbor_list
 
 from eann_lite.errors import InputError
@@ -20,6 +21,7 @@ from eann_lite.structures import (
     summarise,
     warnings_for,
 )
+from eann_lite.structures.agreement import energies_against_derivatives
 from eann_lite.structures.distances import shortest_distances
 from eann_lite.structures.units import BOHR, ENERGY_UNITS, HARTREE
 
@@ -270,6 +272,62 @@ def test_energies_that_hardly_vary_while_forces_are_strong_are_warned_about():
     one_warning(structures, "energies and forces do not look like eV and eV/A", "Check energy_unit and forces_unit")
 
 
+def crystals(strain=0.02, step=0.04, count=30, seed=0):
+    """Strained and rattled Cu with energies, forces and stresses of ASE's EMT."""
+    rng, structures = np.random.default_rng(seed), []
+    for _ in range(count):
+        atoms = bulk("Cu", cubic=True)
+        deformation = rng.normal(scale=strain, size=(3, 3))
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + deformation + deformation.T), scale_atoms=True)
+        atoms.positions += rng.normal(scale=step, size=(4, 3))
+        atoms.calc = EMT()
+        atoms.get_forces(), atoms.get_stress()
+        structures.append(Structure.from_atoms(atoms))
+    return structures
+
+
+def test_gradients_instead_of_forces_are_warned_about_where_energies_tell_and_where_they_do_not():
+    structures = vibrating("H2O", energy=-17.2 * HARTREE, stiffness=30.0)
+    wrong = [replace(s, forces=-s.forces) for s in structures]
+    one_warning(wrong, "forces look like gradients, of the wrong sign", "-1 times what the forces say", "29 pairs")
+    without = [replace(s, energy=None) for s in wrong]
+    one_warning(without, "forces look like gradients", "the closest atoms of 30 structures", "change their sign")
+    assert warnings_for([replace(s, energy=None) for s in structures]) == []
+
+
+def test_energies_per_atom_are_warned_about():
+    structures = [replace(s, energy=s.energy / 5) for s in vibrating(energy=-20.0, stiffness=10.0)]
+    one_warning(structures, "energies look like energies per atom", "0.2 times what the forces say", "multiply them by")
+
+
+@pytest.mark.parametrize("step", [0.0, 0.02])
+def test_stresses_of_another_unit_or_sign_are_warned_about(step):
+    structures = crystals(step=step)
+    assert warnings_for(structures) == []
+    for factor, *parts in (
+        (160.2176634, "stresses seem to be in GPa, not eV/A^3", "If so, read with stress_unit='GPa'."),
+        (1602.176634, "stresses seem to be in kbar", "stress_unit='kbar'"),
+        (-1.0, "stresses seem to be of the wrong sign: between", "If so, change their sign in the file"),
+        (-1602.176634, "of the wrong sign and in kbar", "change their sign in the file", "stress_unit='kbar'"),
+    ):
+        one_warning([replace(s, stress=factor * s.stress) for s in structures], *parts)
+    one_warning([replace(s, energy=s.energy / 4) for s in structures], "energies look like energies per atom")
+
+
+def test_energies_forces_and_stresses_are_compared_across_periodic_images_and_for_few_structures_not_at_all():
+    structures = vibrating(energy=-20.0, stiffness=10.0)
+    cell = np.diag([4.0, 5.0, 6.0])
+    rng = np.random.default_rng(1)
+    moved = [
+        replace(s, positions=s.positions + rng.integers(-2, 3, (5, 3)) @ cell, cell=cell, pbc=True) for s in structures
+    ]
+    found = energies_against_derivatives(moved)
+    assert found.forces == pytest.approx(1.0, rel=1e-6) and (found.stress, found.pairs) == (None, 29)
+    assert energies_against_derivatives(moved[:10]).forces is None
+    rattled = energies_against_derivatives(crystals(strain=0.01, step=0.02))
+    assert 0.8 < rattled.stress < 1.1 and (rattled.forces is None or 0.5 < rattled.forces < 1.1)
+
+
 def test_summaries_leave_their_input_alone():
     atoms = [s.to_atoms() for s in vibrating(count=5)]
     before = [(a.positions.copy(), dict(a.calc.results), dict(a.info)) for a in atoms]
@@ -289,6 +347,14 @@ SOUND = ["ch4_random_forces", "md17_ethanol_n1000", "water_revpbe0d3", "mlearn_G
 @pytest.mark.parametrize("name", SOUND)
 def test_real_sets_get_no_warning(shared, name):
     assert warnings_for(read_structures(shared / "data" / f"{name}.extxyz.gz", index=":150")) == []
+
+
+@pytest.mark.parametrize("name", ["ch4_random_forces", "md17_ethanol_n1000", "water_revpbe0d3", "mlearn_Ge_test", "co2_ni100_val",
+                                  "ch4_manifold_minus"])  # fmt: skip
+def test_real_sets_with_gradients_instead_of_forces_are_warned_about(shared, name):
+    structures = read_structures(shared / "data" / f"{name}.extxyz.gz", index=":300")
+    wrong = [replace(s, forces=-s.forces) for s in structures]
+    assert any("forces look like gradients" in w for w in warnings_for(wrong))
 
 
 @pytest.mark.parametrize("name", ["ch4_random_forces", "md17_ethanol_n1000", "water_revpbe0d3"])

@@ -6,10 +6,11 @@ pseudopotential energies): none of them is warned about, while copies of them in
 
 import numpy as np
 
+from eann_lite.structures.agreement import closest_atoms_against_forces, energies_against_derivatives
 from eann_lite.structures.distances import shortest_distances
 from eann_lite.structures.structure import as_structures
 from eann_lite.structures.summary import composition_matrix, find_duplicates
-from eann_lite.structures.units import ENERGY_UNITS
+from eann_lite.structures.units import ENERGY_UNITS, PRESSURE_UNITS
 
 #: Force components above this (eV/Angstrom) are suspicious.
 LARGEST_FORCE = 1e3
@@ -47,6 +48,13 @@ VALENCE_RANGE = 0.97, 1.06
 SOFT, STIFF, IMPOSSIBLE = 3.0, 5.0, 300.0
 #: Forces below this (eV/Angstrom, rms) are those of small displacements, which may all have one energy.
 NOTABLE_FORCE = 0.5
+#: Factors by which energies may change compared with what forces and stresses say: anharmonic steps give 0.5 to 1.1.
+AGREEING = 1.0 / 3.0, 3.0
+#: Energies that change by the reciprocal number of atoms times what forces say, up to this (relative), are per atom.
+EXPLAINED = 0.2
+#: Closest atoms whose pushing apart grows with their distance, by this rank correlation, while no more than this part
+#: of them is pushed apart, have gradients instead of forces.
+GROWING, PUSHED = 0.5, 0.75
 
 
 def warnings_for(structures):
@@ -54,7 +62,8 @@ def warnings_for(structures):
 
     What is tested: force components above 1000 eV/Angstrom; atoms closer than 0.35 Angstrom; distances that smell of
     Bohr or nanometres; energies that smell of Hartree, Rydberg, kcal/mol or kJ/mol, or that do not fit the forces;
-    energies far (20 robust standard deviations) from those of like structures, or, where each composition is rare,
+    forces of the wrong sign; energies per atom, and stresses of another sign or unit, where structures are alike enough
+    to tell; energies far (20 robust standard deviations) from those of like structures, or, where each composition is rare,
     from a least-squares energy for each element; atoms whose force is exactly zero although the others do not balance
     (constraints applied when the file was written); exact duplicates; missing labels.
 
@@ -68,7 +77,7 @@ def warnings_for(structures):
         *_large_forces(structures),
         *_close_atoms(structures, shortest),
         *_odd_lengths(shortest),
-        *_odd_energies(structures),
+        *_odd_energies(structures, shortest),
         *_energy_outliers(structures),
         *_zeroed_forces(structures),
         *_duplicates(structures),
@@ -152,10 +161,16 @@ def _all_electron(z):
     return ATOMIC_ENERGIES[z - 1] if z <= len(ATOMIC_ENERGIES) else -0.5 * z**2.4
 
 
-def _odd_energies(structures):
-    """Mean energies against what all electrons, or all valence electrons, of the atoms have; and against forces."""
+def _odd_energies(structures, shortest):
+    """Mean energies against what all electrons, or all valence electrons, of the atoms have; and against forces.
+
+    One reason at most: energies in another unit do not fit the forces either.
+    """
     labelled = [i for i, s in enumerate(structures) if s.energy is not None and s.n_atoms > 1]
-    if not labelled:
+    agreement = energies_against_derivatives(structures)
+    gradients = _gradients(structures, shortest, agreement)
+    if gradients or not labelled:
+        yield from gradients
         return
     stiffness, force = _stiffness(structures, labelled)
     unit, why = _likely_unit(structures, labelled, stiffness)
@@ -165,12 +180,76 @@ def _odd_energies(structures):
         cure = f"energy_unit={unit!r}" if unit else "the right energy_unit"
         mean = f"the mean, {per_atom:.4f} per atom"
         yield f"energies look like {name}, not eV: {mean}, is {why}. If so, read with {cure}."
+    elif _per_atom(agreement):
+        name = "stresses" if agreement.forces is None else "forces"
+        factor = agreement.stress if agreement.forces is None else agreement.forces
+        yield (
+            f"energies look like energies per atom: between like structures they change by {factor:.3g} times what the "
+            f"{name} say ({agreement.pairs} pairs of structures that follow each other, of {agreement.n_atoms:g} atoms). "
+            "Energies of whole structures are expected: multiply them by the number of atoms."
+        )
     elif stiffness is not None and stiffness > IMPOSSIBLE and force > NOTABLE_FORCE:
         yield (
             f"energies and forces do not look like eV and eV/A: forces are {force:.3g} rms, but energies vary so "
             f"little that springs of {stiffness:.3g} eV/A^2 would be needed (molecules: 5 to 40). Check energy_unit "
             "and forces_unit."
         )
+    elif agreement.forces is not None and not AGREEING[0] < agreement.forces < AGREEING[1]:
+        yield (
+            f"energies and forces do not fit each other: between like structures energies change by "
+            f"{agreement.forces:.3g} times what the forces say ({agreement.pairs} pairs of structures that follow each "
+            "other). Check energy_unit and forces_unit, and that energies are those of whole structures."
+        )
+    else:
+        yield from _odd_stresses(agreement)
+
+
+def _gradients(structures, shortest, agreement):
+    """[warning] about forces of the wrong sign, by how energies change, and else by what the closest atoms do; or []."""
+    if agreement.forces is not None:
+        if agreement.forces > 0.0:
+            return []
+        why = (
+            f"between like structures energies change by {agreement.forces:.3g} times what the forces say "
+            f"({agreement.pairs} pairs of structures that follow each other)"
+        )
+    else:
+        closest = closest_atoms_against_forces(structures, shortest)
+        if closest is None or closest[0] < GROWING or closest[1] > PUSHED:
+            return []
+        why = (
+            f"the closest atoms of {closest[2]} structures are driven apart more strongly the farther they are apart "
+            f"(rank correlation {closest[0]:.2f}; sound forces have one near -1)"
+        )
+    cure = "change their sign in the file, or name the right ones with forces_key"
+    return [f"forces look like gradients, of the wrong sign: {why}. Forces are minus the energy's derivative: {cure}."]
+
+
+def _per_atom(agreement):
+    """Whether energies change by the reciprocal of the number of atoms times what all else says."""
+    factors = [factor for factor in (agreement.forces, agreement.stress) if factor is not None]
+    return bool(factors) and all(
+        factor < AGREEING[0] and abs(factor * agreement.n_atoms - 1.0) < EXPLAINED for factor in factors
+    )
+
+
+def _odd_stresses(agreement):
+    factor = agreement.stress
+    if factor is None or AGREEING[0] < factor < AGREEING[1]:
+        return
+    looks, cures = [], []
+    if factor < 0.0:
+        looks.append("of the wrong sign")
+        cures.append("change their sign in the file (a stress is positive where stretched, unlike a pressure)")
+    if not AGREEING[0] < abs(factor) < AGREEING[1]:
+        known = (u for u, value in PRESSURE_UNITS.items() if AGREEING[0] < abs(factor) / value < AGREEING[1])
+        unit = next(known, None)
+        looks.append(f"in {unit}, not eV/A^3" if unit else "in another unit than eV/A^3")
+        cures.append(f"read with stress_unit={unit!r}" if unit else "read with the right stress_unit")
+    yield (
+        f"stresses seem to be {' and '.join(looks)}: between like structures energies change by {factor:.3g} times what "
+        f"the stresses say ({agreement.pairs} pairs of structures that follow each other). If so, {' and '.join(cures)}."
+    )
 
 
 def _likely_unit(structures, labelled, stiffness):

@@ -1,0 +1,143 @@
+"""Whether energies, forces and stresses can be labels of the same structures: two simple tests of signs and units.
+
+From one structure to another with the same atoms the energy changes by minus the mean of both forces times the
+displacements plus the mean of both stresses times strain and volume.  That is exact for springs, good for small
+displacements of any potential, and far off between structures that have little to do with one another, of which
+nothing is said then.  What stays good but for a factor has labels of another sign, or of another unit.
+
+And the two closest atoms of a structure push each other apart the more, or pull each other together the less, the
+closer they are.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+#: Fewest pairs of structures that are judged.
+FEWEST_PAIRS = 10
+#: The median deviation, relative to the change of the energy, up to which forces and stresses are believed to tell
+#: that change; and how many times that deviation the part of one of them must be for its factor to be judged.
+BELIEVED, CLEAR = 0.5, 2.0
+#: Forces and stresses whose parts go together more closely than this are not told apart.
+TOGETHER = 0.9
+#: Closest atoms are bonded, or pressed together, up to this multiple of the sum of their covalent radii.
+BONDED = 1.2
+#: Fewest structures whose closest atoms are judged.
+FEWEST_BONDS = 20
+
+
+class Agreement(NamedTuple):
+    """By what factors energies change compared with what other labels say; 1 is sound, None is not known.
+
+    forces, stress : factors; pairs : number of pairs of structures they come from; n_atoms : median of their sizes.
+    """
+
+    forces: float | None
+    stress: float | None
+    pairs: int
+    n_atoms: float
+
+
+def energies_against_derivatives(structures):
+    """`Agreement` of the labels of structures; pairs are those with the same atoms that follow each other.
+
+    >>> from eann_lite.structures import Structure
+    >>> x = [0.02 * k for k in range(12)]
+    >>> gradients = [Structure([1, 1], [[0, 0, 0], [0, 0, 1 + r]], energy=5 * r * r, forces=[[0, 0, -10 * r], [0, 0, 10 * r]])
+    ...              for r in x]
+    >>> round(energies_against_derivatives(gradients).forces, 6)
+    -1.0
+    """
+    last, found, sizes = {}, [], []
+    for structure in structures:
+        if structure.energy is None or structure.forces is None:
+            continue
+        kind = structure.numbers.tobytes(), structure.pbc.tobytes()
+        before, last[kind] = last.get(kind), structure
+        row = None if before is None else _changes(before, structure)
+        if row is not None:
+            found.append(row)
+            sizes.append(structure.n_atoms)
+    change, by_forces, by_stress = np.array(found).reshape(-1, 3).T
+    size = float(np.median(sizes)) if sizes else 0.0
+    factors = [None, None]
+    if change.size >= FEWEST_PAIRS:
+        factors = _factors(change, by_forces, by_stress)
+    return Agreement(*factors, int(change.size), size)
+
+
+def closest_atoms_against_forces(structures, shortest):
+    """(rank correlation, part that is pushed apart, number) of the closest atoms of each structure, or None for few.
+
+    The correlation is that of their distance, as a multiple of the sum of their covalent radii, with the force that
+    drives them apart: -0.7 to -1 where bonds vibrate (organic molecules, water, metals, germanium, CO2 on Ni), and so
+    much above zero for gradients.  ``shortest`` : `eann_lite.structures.distances.Shortest` of the structures.
+    """
+    from ase.data import covalent_radii
+
+    ratios, apart = [], []
+    for i, structure in enumerate(structures):
+        first, second = int(shortest.first[i]), int(shortest.second[i])
+        if structure.forces is None or first == second:
+            continue
+        vector = _nearest_image(structure, structure.positions[second] - structure.positions[first])
+        distance = float(np.linalg.norm(vector))
+        ratio = distance / covalent_radii[structure.numbers[[first, second]]].sum()
+        # In skewed cells rounding may miss the image that is closest.
+        if ratio < BONDED and distance < shortest.per_structure[i] + 1e-6:
+            ratios.append(ratio)
+            apart.append((structure.forces[second] - structure.forces[first]) @ vector / distance)
+    if len(ratios) < FEWEST_BONDS or np.ptp(ratios) == 0.0 or np.ptp(apart) == 0.0:
+        return None
+    ranks = [np.argsort(np.argsort(values)) for values in (ratios, apart)]
+    return float(np.corrcoef(*ranks)[0, 1]), float(np.mean(np.array(apart) > 0.0)), len(ratios)
+
+
+def _nearest_image(structure, vectors):
+    lattice = structure.cell[structure.pbc]
+    return vectors - np.round(vectors @ np.linalg.pinv(lattice)) @ lattice if lattice.size else vectors
+
+
+def _changes(one, other):
+    """(change of the energy, what forces say of it, what stresses say of it) in eV from one structure to the other.
+
+    None where the cells differ and no stresses tell what that does.
+    """
+    change = other.energy - one.energy
+    forces, cell = 0.5 * (one.forces + other.forces), 0.5 * (one.cell + other.cell)
+    if np.allclose(one.cell, other.cell, rtol=0.0, atol=1e-9):
+        step = _nearest_image(one, other.positions - one.positions)
+        return change, -np.sum(forces * step), 0.0
+    if one.stress is None or other.stress is None or not one.pbc.all():
+        return None
+    # Atoms that keep their places in the cell go with the strain: that part is the stress's.
+    places = [np.linalg.solve(s.cell.T, s.positions.T).T for s in (one, other)]
+    step = places[1] - places[0]
+    step = (step - np.round(step)) @ cell
+    strain = np.linalg.solve(cell, other.cell - one.cell)
+    stress = 0.5 * (one.volume * one.stress + other.volume * other.stress)
+    return change, -np.sum(forces * step), np.sum(stress * strain)
+
+
+def _factors(change, by_forces, by_stress):
+    """[factor of the forces' part, of the stresses' part] at which most pairs agree, None where they do not tell it."""
+    # Each pair counts as much as any other, but for those whose energies hardly differ: walls do not rule.
+    scale = np.maximum(np.abs(change), 0.1 * np.median(np.abs(change)))
+    if not scale.all():
+        return [None, None]
+    target, parts = change / scale, np.array([by_forces, by_stress]).T / scale[:, None]
+    sizes = np.sqrt(np.mean(parts**2, axis=0))
+    present = sizes > 0.0
+    columns = parts[:, present] / sizes[present]
+    if columns.shape[1] == 0 or (present.all() and abs(np.mean(np.prod(columns, axis=1))) > TOGETHER):
+        return [None, None]
+    weight = np.ones_like(target)
+    # Least squares, reweighted towards the smallest sum of absolute deviations.
+    for _ in range(30):
+        factors = np.linalg.lstsq(columns * weight[:, None], target * weight, rcond=None)[0]
+        deviation = np.abs(target - columns @ factors)
+        weight = 1.0 / np.sqrt(np.maximum(deviation, 1e-6))
+    off = float(np.median(deviation))
+    found = iter(zip(factors / sizes[present], np.median(np.abs(columns * factors), axis=0)))
+    result = [next(found) if here else (None, 0.0) for here in present]
+    return [float(factor) if size > CLEAR * off and off < BELIEVED else None for factor, size in result]
