@@ -263,7 +263,7 @@ def _fit(options, arguments):
             raise InputError(f"--train {name} is a configuration: put it first, `eann-lite fit {name} --train ...`.")
 
     from eann_lite.progress import progress_for
-    from eann_lite.report import metrics_table, write_report
+    from eann_lite.report import metrics_table, remark_texts, write_report
     from eann_lite.training.fit import fit
 
     tell = _teller(options)
@@ -282,6 +282,7 @@ def _fit(options, arguments):
     _name_files(result, parts, settings)
     page = write_report(result.out)
     tell("\n" + metrics_table(result.metrics) + "\n")
+    _warn(remark_texts(result.metrics))
     model = Path(result.out) / "model.npz"
     tell(f"model   {model}\nreport  {page}\nuse it  eann_lite.EANNCalculator(eann_lite.load({str(model)!r}))")
     if options.json:
@@ -322,7 +323,7 @@ def _evaluate(options, arguments):
 
 def _info(options, arguments):
     from eann_lite.io.model_file import load
-    from eann_lite.report import data_rows, describe, metrics_table, model_rows, origin_rows
+    from eann_lite.report import data_rows, describe, metrics_table, model_rows, origin_rows, remark_texts
 
     model = load(options.model)
     data = describe(model)
@@ -339,6 +340,7 @@ def _info(options, arguments):
         print(f"{part + ' data':<20}{count} structures, {sources}, fingerprint {fingerprint[:16]}")
     if data["metrics"]:
         print("\n" + metrics_table(data["metrics"]))
+        _warn(remark_texts(data["metrics"]))
 
 
 def _audit(options, arguments):

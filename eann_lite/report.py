@@ -51,17 +51,26 @@ def metrics_table(metrics):
 def error_rows(metrics):
     """(label, errors) for each part that has any structure, and below it for each of its files, where they are apart.
 
-    metrics : {part: errors or None}, and perhaps "by_file": {part: {file: errors}}.
+    metrics : {part: errors or None}, and perhaps "by_file": {part: {file: errors}} and "remarks".
 
     >>> [label for label, _ in error_rows({"train": {}, "test": {}, "by_file": {"test": {"a.xyz": {}, "b.xyz": {}}}})]
     ['train', 'test', '  a.xyz', '  b.xyz']
     """
     rows = []
     for part, values in metrics.items():
-        if part != "by_file" and values is not None:
+        if part not in ("by_file", "remarks") and values is not None:
             rows.append((part, values))
             rows += [(f"  {file}", errors) for file, errors in metrics.get("by_file", {}).get(part, {}).items()]
     return rows
+
+
+def remark_texts(metrics):
+    """Texts about what looks wrong in the errors of a fit, often none.
+
+    >>> remark_texts({"train": {}, "remarks": [{"text": "odd"}]})
+    ['odd']
+    """
+    return [remark["text"] for remark in metrics.get("remarks", [])]
 
 
 def write_report(directory):
@@ -241,7 +250,8 @@ def _metrics_html(metrics):
         counts = f"<td>{values['n_structures']}</td><td>{values.get('n_atoms', '-')}</td>"
         kind = ' class="file"' if label.startswith(" ") else ""
         rows.append(f"<tr{kind}><th>{html.escape(label.strip())}</th>{counts}{numbers}</tr>")
-    return f'<table class="numbers">{"".join(rows)}</table>'
+    remarks = "".join(f'<p class="warning">Warning: {html.escape(text)}</p>' for text in remark_texts(metrics))
+    return f'<table class="numbers">{"".join(rows)}</table>{remarks}'
 
 
 def _image_html(path):

@@ -21,7 +21,8 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
         ``committee`` ``start`` is called for each of the fits; fractions are of the whole.
     settings : any field of ``FitSettings``; with ``out=None`` nothing is written.
 
-    Returns a ``FitResult``.  The model kept is the one with the smallest score on the validation part (mean root of the
+    Returns a ``FitResult``, whose ``metrics`` have "remarks" where errors are larger than the spread of the labels, so
+    that these may not belong together.  The model kept is the one with the smallest score on the validation part (mean root of the
     structures' losses); the test part is touched once, at the end.  With ``out`` the directory holds ``model.npz``,
     ``metrics.json``, ``history.jsonl``, ``config.toml``, ``predictions.npz`` and, while the fit runs,
     ``checkpoint.npz``; of a ``committee`` every model has such a directory of its own inside.

@@ -28,7 +28,11 @@ FINISH_ITERATIONS = 50
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fit gives: model, metrics by part (train, valid, test), history rows, resolved settings, directory."""
+    """What a fit gives: model, metrics by part (train, valid, test), history rows, resolved settings, directory.
+
+    Where parts come from several files, ``metrics["by_file"]`` has the errors of each; where labels may not belong
+    together, ``metrics["remarks"]`` says so (`eann_lite.training.remarks.remarks_on`).
+    """
 
     model: object
     metrics: dict
@@ -272,6 +276,7 @@ class Run:
         from eann_lite.extrapolation import density_bounds
         from eann_lite.training.metrics import error_metrics
         from eann_lite.training.objective import Evaluator
+        from eann_lite.training.remarks import remarks_on
 
         # Not before: another process would have taken a core from the steps.
         compile_ahead(evaluation("float64"), self.threads)
@@ -297,6 +302,9 @@ class Run:
             by_file = self._by_file(name, labelled, predictions)
             if by_file:
                 metrics.setdefault("by_file", {})[name] = by_file
+        remarks = remarks_on(self.sets, metrics, self.settings)
+        if remarks:
+            metrics["remarks"] = remarks
         model.provenance = {
             "data": self.data,
             "settings": self._fixed_settings(),
