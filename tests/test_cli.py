@@ -31,6 +31,7 @@ EVALUATE_KEYS = [
 #: A model of CH4 that has seen enough to relax a molecule.
 FIRST_MODEL = Path(__file__).resolve().parents[1] / "validation" / "first_fit" / "model.npz"
 TINY = ["--densities", "6", "--radial", "3", "--recursions", "1", "--widths", "6", "--recursion-widths", "6"]
+NO_WEIGHTS = ["--energy-weight", "0", "--forces-weight", "0", "--stress-weight", "0"]
 
 
 def run(*arguments, cwd):
@@ -294,6 +295,7 @@ def test_info_tells_what_a_model_is_and_was_fitted_to(fitted, capsys):
         (["fit", "--epochs", "many"], ["--epochs", "many", "--help"]),
         (["fit", "--epochs", "0"], ["epochs = 0", "at least 1"]),
         (["fit", "--cutoff", "0"], ["cutoff = 0.0", "positive"]),
+        (["fit", *NO_WEIGHTS], ["stress_weight = 0", "at least one weight above 0"]),
         (["fit", "--cutoff", "nan"], ["--cutoff = nan", "finite"]),
         (["fit", "--train", "a.xyz", "c.toml"], ["c.toml is a configuration: put it first"]),
         (["fit", "--train", "nowhere.xyz"], ["nowhere.xyz: no such file"]),

@@ -410,12 +410,27 @@ def test_reference_energies_share_out_what_compositions_cannot_tell():
         ({"precision": "half"}, "precision = 'half': expected one of float32, float64."),
         ({"precision": "float32", "solver": "lbfgs"}, "precision = 'float32' with solver = 'lbfgs': expected float64"),
         ({"batch": 0}, "batch = 0: expected a whole number of at least 1"),
+        ({"forces_weight": -1.0}, "forces_weight = -1.0: expected a number of at least 0"),
+        (
+            {"energy_weight": 0, "forces_weight": 0.0, "stress_weight": 0},
+            "energy_weight = 0, forces_weight = 0, stress_weight = 0: expected at least one weight above 0",
+        ),
+        (
+            {"energy_weight": 0, "forces_weight": 0},
+            "energy_weight = 0, forces_weight = 0, and the training structures have no other labels: nothing would be",
+        ),
     ],
 )
 def test_wrong_settings_are_refused_before_any_work(changes, message):
     with pytest.raises(InputError) as error:
         eann_lite.fit(frames(8), **{"epochs": 1, "out": None, **changes})
     assert message in str(error.value)
+
+
+def test_structures_that_all_have_no_weight_are_refused():
+    structures = [replace(s, weight=0.0) for s in as_structures(frames(8))]
+    with pytest.raises(InputError, match=r"all 7 training structures have the weight 0 \(config_weight\)"):
+        eann_lite.fit(structures, epochs=1, out=None)
 
 
 def test_labels_of_atoms_in_memory_may_stand_under_other_names():

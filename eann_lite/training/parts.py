@@ -19,7 +19,8 @@ def read_parts(train, valid, test, settings):
     """{train, valid, test: list of Structure} and the settings with what was used.
 
     train, valid, test : files, fractions, structures or None, as ``eann_lite.fit`` takes them; they beat the settings.
-    Raises InputError for files that cannot be read, no validation structures, and parts without energies.
+    Raises InputError for files that cannot be read, no validation structures, parts without energies, and labels none
+    of which has a weight in the loss.
     """
     from eann_lite.training.splits import split
 
@@ -44,6 +45,7 @@ def read_parts(train, valid, test, settings):
     if not parts.get("valid"):
         raise InputError("no validation structures: expected a file or a fraction above 0, for example valid = 0.1.")
     _check_labels(parts)
+    _check_weights(parts["train"], settings)
     return {name: parts[name] for name in PARTS}, settings
 
 
@@ -93,3 +95,23 @@ def _check_labels(parts):
                 f"no energies in the {name} part ({len(parts[name])} structures, first: {source}): expected an energy "
                 "for some structures at least. Give the name of the energy in the file with energy_key."
             )
+
+
+def _check_weights(train, settings):
+    """InputError where no label that the training structures have counts in the loss: such a fit would fit nothing."""
+    have = [
+        label
+        for label in ("energy", "forces", "stress")
+        if any(getattr(s, label) is not None and s.weight > 0.0 for s in train)
+    ]
+    if have and not any(getattr(settings, f"{label}_weight") for label in have):
+        weights = ", ".join(f"{label}_weight = 0" for label in have)
+        raise InputError(
+            f"{weights}, and the training structures have no other labels: nothing would be fitted. Give one of them a "
+            "weight above 0."
+        )
+    if not have:
+        raise InputError(
+            f"all {len(train)} training structures have the weight 0 (config_weight): nothing would be fitted. Give some "
+            "of them a weight above 0."
+        )

@@ -105,6 +105,15 @@ class FitSettings:
             value = getattr(self, name)
             if value is not None and (isinstance(value, (bool, str)) or not value > 0):
                 raise InputError(f"{name} = {value!r}: expected a positive number.")
+        weights = {name: getattr(self, name) for name in ("energy_weight", "forces_weight", "stress_weight")}
+        for name, value in weights.items():
+            if isinstance(value, (bool, str)) or not value >= 0:
+                raise InputError(f"{name} = {value!r}: expected a number of at least 0.")
+        if not any(weights.values()):
+            raise InputError(
+                f"{', '.join(f'{name} = {value:g}' for name, value in weights.items())}: expected at least one weight above 0, "
+                "or nothing is fitted."
+            )
         for name, allowed in (
             ("solver", ("auto", "soap", "adam", "lbfgs", "least_squares")),
             ("repulsion", ("auto", "none", "zbl")),
