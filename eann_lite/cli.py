@@ -265,8 +265,12 @@ def _fit(options, arguments):
     from eann_lite.progress import progress_for
     from eann_lite.report import metrics_table, remark_texts, write_report
     from eann_lite.training.fit import fit
+    from eann_lite.training.run import has_checkpoint
 
     tell = _teller(options)
+    if settings.resume and not has_checkpoint(settings.out):
+        there = "has no checkpoint" if os.path.isdir(settings.out) else "does not exist"
+        _warn([f"nothing to resume: {settings.out} {there}: the fit starts anew. If it was begun before, check --out."])
     parts = _read_parts(settings)
     _tell_data(parts, tell)
     _tell_compilation(tell)
@@ -552,7 +556,9 @@ def _name_files(result, parts, settings):
 
 
 def _how_to_resume(arguments, out):
-    if not any(path.exists() for path in (out / "checkpoint.npz", out / "committee-0" / "checkpoint.npz")):
+    from eann_lite.training.run import has_checkpoint
+
+    if not has_checkpoint(out):
         return "There is no checkpoint yet: start again."
     again = arguments if "--resume" in arguments else [*arguments, "--resume"]
     return f"The last checkpoint is in {out}; go on with: eann-lite {shlex.join(again)}"

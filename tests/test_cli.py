@@ -163,6 +163,19 @@ def test_an_interrupted_fit_says_how_to_go_on(fitted, tmp_path, committee, place
     assert f"eann-lite fit --train {folder / 'train.xyz'}" in again
 
 
+def test_a_resume_without_a_checkpoint_says_that_it_starts_anew(fitted, tmp_path, capsys):
+    folder, _ = fitted
+    flags = ["fit", "--train", str(folder / "train.xyz"), "--epochs", "1", *TINY, "--quiet", "--resume", "--out"]
+    out = str(tmp_path / "ft")
+    assert main([*flags, out]) == 0
+    assert f"warning: nothing to resume: {out} does not exist: the fit starts anew" in capsys.readouterr().err
+    assert main([*flags, out]) == 0
+    assert capsys.readouterr().err == ""
+    (tmp_path / "ft" / "checkpoint.npz").unlink()
+    assert main([*flags, out]) == 0
+    assert f"nothing to resume: {out} has no checkpoint" in capsys.readouterr().err
+
+
 def test_copies_in_training_and_test_data_are_warned_about(fitted, tmp_path, capsys):
     folder, _ = fitted
     train = str(folder / "train.xyz")

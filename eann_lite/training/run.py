@@ -66,6 +66,11 @@ def prepare_directory(settings):
     return out
 
 
+def has_checkpoint(out):
+    """Whether a directory has a checkpoint from which a fit, or the first model of its committee, can go on."""
+    return any((Path(out) / place / "checkpoint.npz").exists() for place in (".", "committee-0"))
+
+
 def kernels_of_steps(precision, train):
     """What a fit to structures ``train`` will call until its last step, for ``compile_ahead``."""
     moving = any(s.forces is not None or s.stress is not None for s in train)

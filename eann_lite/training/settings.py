@@ -88,7 +88,9 @@ class FitSettings:
     threads: int = _option(None, "training", "threads (default: all cores); results do not depend on it")
 
     out: str = _option("fit", "output", "directory of the model, history, plots and report")
-    resume: bool = _option(False, "output", "go on from the checkpoint in the output directory")
+    resume: bool = _option(
+        False, "output", "go on from the checkpoint in the output directory; start where there is none"
+    )
     checkpoint_seconds: float = _option(30.0, "output", "time between checkpoints")
 
     def __post_init__(self):
