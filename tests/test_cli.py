@@ -163,6 +163,30 @@ def test_an_interrupted_fit_says_how_to_go_on(fitted, tmp_path, committee, place
     assert f"eann-lite fit --train {folder / 'train.xyz'}" in again
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal that kills")
+def test_a_fit_that_was_killed_keeps_nobody_out_of_its_directory_and_a_running_one_does(fitted, tmp_path, capsys):
+    folder, _ = fitted
+    flags = ["fit", "--train", str(folder / "train.xyz"), "--out", str(tmp_path / "here"), *TINY, "--quiet"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eann_lite", *flags, "--epochs", "100000", "--checkpoint-seconds", "0.01"], cwd=tmp_path,
+        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 120.0
+        while not (tmp_path / "here" / "checkpoint.npz").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        message = errors_of(capsys, *flags, "--epochs", 1)
+        assert f"output directory {tmp_path / 'here'}: a fit is running in it (process {process.pid} on" in message
+        message = errors_of(capsys, *flags, "--epochs", 1, "--resume")
+        assert "a fit is running in it" in message
+        assert not (tmp_path / "here" / "earlier-1").exists()
+    finally:
+        process.kill()
+        process.wait()
+    assert main([*flags, "--epochs", "2", "--resume"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_resume_without_a_checkpoint_says_that_it_starts_anew(fitted, tmp_path, capsys):
     folder, _ = fitted
     flags = ["fit", "--train", str(folder / "train.xyz"), "--epochs", "1", *TINY, "--quiet", "--resume", "--out"]

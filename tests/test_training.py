@@ -1,6 +1,7 @@
 """Loss and gradient, solvers, splits, checkpoints, and the fit as a function."""
 
 import json
+import os
 import time
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from eann_lite.model.pool import pieces_of
 from eann_lite.model.specification import NetworkSpecification, Specification
 from eann_lite.structures import Structure, as_structures
 from eann_lite.structures.distances import shortest_distances
-from eann_lite.training import committee
+from eann_lite.training import alone, committee
 from eann_lite.training.checkpoint import load_checkpoint, save_checkpoint
 from eann_lite.training.copies import displaced_copies
 from eann_lite.training.loss import Loss
@@ -366,6 +367,45 @@ def test_an_earlier_fit_in_the_same_directory_is_put_aside(tmp_path):
     assert (tmp_path / "model.npz").read_bytes() != old
 
 
+class FitWithin:
+    """Progress that begins another fit as soon as there is a step."""
+
+    def __init__(self, **settings):
+        self.settings = settings
+
+    def start(self, unit, settings):
+        pass
+
+    def update(self, fraction, epoch, row):
+        eann_lite.fit(frames(20), **self.settings)
+
+    def finish(self, message):
+        pass
+
+
+@pytest.mark.skipif(alone.fcntl is None, reason="files cannot be locked here")
+@pytest.mark.parametrize("committee", [0, 2])
+def test_a_second_fit_in_a_directory_is_refused_while_the_first_runs(tmp_path, committee):
+    settings = {"epochs": 1, "batch": 6, "committee": committee, **SMALL}
+    for resume in (False, True):
+        settings["out"] = tmp_path / f"fit-{resume}"
+        message = rf"{settings['out']}: a fit is running in it \(process {os.getpid()} on .*--out"
+        with pytest.raises(InputError, match=message):
+            eann_lite.fit(frames(20), progress=FitWithin(**settings, resume=resume), **settings)
+        assert not (settings["out"] / "earlier-1").exists()
+    # It ended with an error, and the directory is free again; a fit elsewhere is nobody's concern.
+    elsewhere = FitWithin(**settings | {"out": tmp_path / "other"})
+    whole = eann_lite.fit(frames(20), progress=elsewhere, resume=True, **settings)
+    assert whole.metrics["train"]["n_structures"] == 18
+
+
+def test_where_files_cannot_be_locked_fits_run_as_ever(tmp_path, monkeypatch):
+    settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
+    monkeypatch.setattr(alone, "fcntl", None)
+    eann_lite.fit(frames(20), **settings)
+    assert not (tmp_path / alone.LOCK).exists()
+
+
 def test_split_is_disjoint_complete_and_by_seed():
     parts = split(50, (0.1, 0.3), seed=2)
     assert [len(part) for part in parts] == [5, 15, 30]
@@ -471,7 +511,12 @@ def test_every_solver_name_of_the_settings_has_a_trainer():
 
 def test_precision_is_single_for_steps_on_batches_alone():
     train = {"train": as_structures(frames(12))}
-    for solver, precision in (("auto", "float32"), ("adam", "float32"), ("lbfgs", "float64"), ("least_squares", "float64")):
+    for solver, precision in (
+        ("auto", "float32"),
+        ("adam", "float32"),
+        ("lbfgs", "float64"),
+        ("least_squares", "float64"),
+    ):
         assert resolve(FitSettings(solver=solver), train)[0].precision == precision
     assert resolve(FitSettings(precision="float64"), train)[0].precision == "float64"
 

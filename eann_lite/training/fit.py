@@ -5,6 +5,7 @@ import time
 from dataclasses import fields
 
 from eann_lite.errors import InputError
+from eann_lite.training.alone import alone_in
 from eann_lite.training.committee import choose_committee, learn_from_committee
 from eann_lite.training.parts import as_list, is_source, read_parts
 from eann_lite.training.resolve import resolve
@@ -28,7 +29,7 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
     ``checkpoint.npz``; of a ``committee`` every model has such a directory of its own inside.
 
     Raises InputError for a misspelt setting, data without energies, a number that is not one in the data, an output
-    directory that cannot be written: all before the fit starts.  And for a committee whose time is not enough.
+    directory that cannot be written or in which another fit is running: all before the fit starts.  And for a committee whose time is not enough.
 
     >>> from ase.build import molecule
     >>> from ase.calculators.lj import LennardJones
@@ -45,14 +46,15 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
     parts, chosen = read_parts(train, valid, test, chosen)
     chosen, specification = resolve(chosen, parts)
     threads = _set_threads(chosen)
-    out = prepare_directory(chosen)
-    run = Run(chosen, specification, parts, out, threads)
-    if chosen.committee is None:
-        choose_committee(run, started)
-    run.write_config()
-    if run.settings.committee:
-        progress, started = learn_from_committee(run, progress, started)
-    return run.complete(progress, started)
+    with alone_in(chosen.out):
+        out = prepare_directory(chosen)
+        run = Run(chosen, specification, parts, out, threads)
+        if chosen.committee is None:
+            choose_committee(run, started)
+        run.write_config()
+        if run.settings.committee:
+            progress, started = learn_from_committee(run, progress, started)
+        return run.complete(progress, started)
 
 
 def _settings(train, valid, test, given):

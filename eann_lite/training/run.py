@@ -10,6 +10,7 @@ import numpy as np
 
 from eann_lite.errors import InputError
 from eann_lite.model.ahead import compile_ahead, evaluation
+from eann_lite.training.alone import LOCK
 from eann_lite.training.parts import PARTS, file_of
 from eann_lite.training.provenance import hardware, versions
 from eann_lite.training.settings import FitSettings
@@ -55,7 +56,7 @@ def prepare_directory(settings):
         raise InputError(
             f"output directory {out}: cannot be written ({error.strerror or error}). Choose another with out (--out)."
         ) from error
-    earlier = [path for path in out.iterdir() if not path.name.startswith("earlier-")]
+    earlier = [path for path in out.iterdir() if not path.name.startswith("earlier-") and path.name != LOCK]
     results = ("model.npz", "checkpoint.npz", "committee-0")
     if earlier and not settings.resume and any(path.name in results for path in earlier):
         number = 1 + sum(1 for path in out.iterdir() if path.name.startswith("earlier-"))
