@@ -415,6 +415,39 @@ def test_split_is_disjoint_complete_and_by_seed():
         split(2, (0.5, 0.5), seed=0)
 
 
+def test_a_split_keeps_every_element_in_training_and_else_changes_nothing():
+    common = [{1, 6}] * 40
+    lost = 0
+    for seed in range(30):
+        rare = [*common[:17], {1, 29}, *common[17:30], {8, 29}, *common[30:]]
+        plain, kept = split(42, (0.2, 0.3), seed), split(42, (0.2, 0.3), seed, rare)
+        assert [len(part) for part in kept] == [8, 13, 21]
+        assert sorted(np.concatenate(kept)) == list(range(42))
+        assert set().union(*(rare[i] for i in kept[2])) == {1, 6, 8, 29}
+        missing = {1, 6, 8, 29} - set().union(*(rare[i] for i in plain[2]))
+        lost += bool(missing)
+        same = all(np.array_equal(one, other) for one, other in zip(plain, kept))
+        assert same == (not missing)
+        again = split(42, (0.2, 0.3), seed, rare)
+        assert all(np.array_equal(one, other) for one, other in zip(kept, again))
+    assert 5 < lost < 25
+    with pytest.raises(InputError, match="3 structures cannot be split so that .* each of the 2 that are left has one that"):
+        split(3, (0.3,), 0, [{1}, {6}, {8}])
+    # Structures that hold an element alone do not leave the training part for another one.
+    for seed in range(20):
+        _, train = split(4, (0.25,), seed, [{1, 8}, {1, 6}, {1}, {29}])
+        assert sorted(train) == [0, 1, 3]
+
+
+def test_a_rare_element_is_fitted_whatever_the_split():
+    rare = frames(20)
+    rare[3].numbers[1] = 8
+    rare[3].calc.atoms.numbers[1] = 8
+    for seed in range(6):
+        settings = SMALL | {"epochs": 1, "batch": 6, "valid": 0.4, "test": 0.4, "split_seed": seed, "out": None}
+        assert eann_lite.fit(rare, **settings).model.specification.elements == ("H", "C", "O")
+
+
 def test_seeds_below_zero_are_refused():
     for name in ("seed", "split_seed"):
         with pytest.raises(InputError, match=f"{name} = -1: expected a whole number of at least 0"):

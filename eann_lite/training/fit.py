@@ -17,15 +17,16 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
     """Fit an EANN or REANN potential.
 
     train, valid, test : files or lists of structures (``ase.Atoms`` or ``Structure``); valid and test may be fractions
-        of the training data, set aside by split_seed or seed.  Without ``train``: the CH4 set shipped with the package.
+        of the training data, set aside by split_seed or seed, at least one structure of each element left to train on.
+        Without ``train``: the CH4 set shipped with the package.
     progress : object with ``start``, ``update`` and ``finish`` (see ``eann_lite.progress``); None is silent.  With a
         ``committee`` ``start`` is called for each of the fits; fractions are of the whole.
     settings : any field of ``FitSettings``; with ``out=None`` nothing is written.
 
     Returns a ``FitResult``, whose ``metrics`` have "remarks" where errors are larger than the spread of the labels, so
-    that these may not belong together.  The model kept is the one with the smallest score on the validation part (mean root of the
-    structures' losses); the test part is touched once, at the end.  With ``out`` the directory holds ``model.npz``,
-    ``metrics.json``, ``history.jsonl``, ``config.toml``, ``predictions.npz`` and, while the fit runs,
+    that these may not belong together.  The model kept is the one with the smallest score on the validation part (mean
+    root of the structures' losses); the test part is touched once, at the end.  With ``out`` the directory holds
+    ``model.npz``, ``metrics.json``, ``history.jsonl``, ``config.toml``, ``predictions.npz`` and, while the fit runs,
     ``checkpoint.npz``; of a ``committee`` every model has such a directory of its own inside.
 
     Raises InputError for a misspelt setting, data without energies, a number that is not one in the data, an output

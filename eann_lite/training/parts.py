@@ -37,8 +37,9 @@ def read_parts(train, valid, test, settings):
         elif given is not None:
             parts[name] = _read(given, settings) if is_source(given) else _in_memory(given, settings)
     seed = settings.seed if settings.split_seed is None else settings.split_seed
-    indices = split(len(parts["train"]), tuple(fractions.values()), seed)
     everything = parts["train"]
+    elements = [frozenset(structure.numbers.tolist()) for structure in everything]
+    indices = split(len(everything), tuple(fractions.values()), seed, elements)
     for name, index in zip([*fractions, "train"], indices):
         parts[name] = [everything[i] for i in index]
     parts.setdefault("test", [])
