@@ -483,6 +483,11 @@ def test_reference_energies_share_out_what_compositions_cannot_tell():
         ({"precision": "half"}, "precision = 'half': expected one of float32, float64."),
         ({"precision": "float32", "solver": "lbfgs"}, "precision = 'float32' with solver = 'lbfgs': expected float64"),
         ({"batch": 0}, "batch = 0: expected a whole number of at least 1"),
+        ({"widths": "8"}, "widths = '8': expected a list of whole numbers above 0, such as [64, 64]"),
+        ({"widths": [8, "a"]}, "widths = [8, 'a']: expected a list of whole numbers above 0"),
+        ({"widths": [8, 0]}, "widths = [8, 0]: expected a list of whole numbers above 0"),
+        ({"recursion_widths": []}, "recursion_widths = []: expected a list of whole numbers"),
+        ({"valid": []}, "no structures: the list is empty. Give at least one ase.Atoms or Structure."),
         ({"forces_weight": -1.0}, "forces_weight = -1.0: expected a number of at least 0"),
         (
             {"energy_weight": 0, "forces_weight": 0.0, "stress_weight": 0},
@@ -498,6 +503,13 @@ def test_wrong_settings_are_refused_before_any_work(changes, message):
     with pytest.raises(InputError) as error:
         eann_lite.fit(frames(8), **{"epochs": 1, "out": None, **changes})
     assert message in str(error.value)
+
+
+def test_no_structures_are_no_paths_and_one_width_is_a_list_of_one():
+    with pytest.raises(InputError, match="no structures: the list is empty. Give at least one ase.Atoms or Structure."):
+        eann_lite.fit([], out=None)
+    model = eann_lite.fit(frames(8), epochs=1, batch=4, out=None, **SMALL | {"widths": 5}).model
+    assert model.specification.network.widths == (5,)
 
 
 def test_structures_that_all_have_no_weight_are_refused():

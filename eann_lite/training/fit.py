@@ -68,6 +68,9 @@ def _settings(train, valid, test, given):
     for name, value in (("train", train), ("valid", valid), ("test", test)):
         if value is not None and is_source(value):
             given[name] = [str(p) for p in as_list(value)] if name == "train" else value
+    for name in ("widths", "recursion_widths"):
+        if isinstance(given.get(name), int) and not isinstance(given[name], bool):
+            given[name] = [given[name]]  # As in a configuration file.
     if isinstance(given.get("out"), os.PathLike):
         given["out"] = os.fspath(given["out"])
     return FitSettings(**given)

@@ -62,8 +62,9 @@ def as_list(value):
 
 
 def is_source(value):
-    """Whether a value names files or a fraction rather than being structures."""
-    return all(isinstance(item, (str, os.PathLike, int, float)) for item in as_list(value))
+    """Whether a value names files or a fraction rather than being structures, as which an empty list counts."""
+    items = as_list(value)
+    return bool(items) and all(isinstance(item, (str, os.PathLike, int, float)) for item in items)
 
 
 def _read(sources, settings):

@@ -4,6 +4,7 @@ The command line, the configuration file and ``eann_lite.fit`` all take these na
 """
 
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral
 
 from eann_lite.errors import InputError
 
@@ -11,6 +12,10 @@ from eann_lite.errors import InputError
 def _option(default, section, help):
     kind = {"default_factory": lambda: list(default)} if isinstance(default, list) else {"default": default}
     return field(metadata={"section": section, "help": help}, **kind)
+
+
+def _is_positive_whole(value):
+    return isinstance(value, Integral) and not isinstance(value, bool) and value > 0
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,10 @@ class FitSettings:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise InputError(f"{name} = {value!r}: expected a whole number of at least 1.")
+        for name in ("widths", "recursion_widths"):
+            value = getattr(self, name)
+            if not isinstance(value, (list, tuple)) or not value or not all(_is_positive_whole(n) for n in value):
+                raise InputError(f"{name} = {value!r}: expected a list of whole numbers above 0, such as [64, 64].")
         for name in ("committee", "seed", "split_seed"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
