@@ -7,6 +7,7 @@ with the input (one message, no traceback), 1 for an audit that found a law brok
 import argparse
 import json
 import os
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -26,12 +27,14 @@ METAVARS = {"train": "FILE", "valid": "FILE|FRACTION", "test": "FILE|FRACTION", 
 def main(arguments=None):
     """Run the command line with ``arguments`` (default: those of the process); returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    flags = []
     try:
         options = _parse(arguments)
+        flags = options.flags
         status = options.command(options, arguments) or 0
         sys.stdout.flush()
     except InputError as error:
-        return _complain(str(error), 2)
+        return _complain(by_flags(str(error), flags), 2)
     except KeyboardInterrupt as stop:
         return _complain(f"interrupted. {stop}".strip(), 130)
     except BrokenPipeError:
@@ -483,7 +486,32 @@ def _complain(message, status):
 
 def _warn(texts):
     for text in texts:
-        print(f"warning: {text}", file=sys.stderr)
+        print(f"warning: {by_flags(text)}", file=sys.stderr)
+
+
+#: Settings whose names are no words of a sentence, as Python's messages have them, with a value or without.
+_NAMED = re.compile(
+    rf"(?<![\w'\"-])({'|'.join(name for name in SETTINGS if '_' in name)})(?!\w)(?:=('[^']*'|\d[\d.]*\d|\d))?"
+)
+
+
+def by_flags(text, flags=None):
+    """A message with settings written as flags, where they are among ``flags`` (default: those of all settings).
+
+    One about a configuration file stays as it is.
+
+    >>> by_flags("energies look like Hartree: read with energy_unit='Hartree'.")
+    'energies look like Hartree: read with --energy-unit Hartree.'
+    """
+
+    def written(found):
+        name, value = found.groups()
+        if flags is not None and _flag(name) not in flags:
+            return found.group()
+        return _flag(name) + ("" if value is None else f" {shlex.quote(value.strip(chr(39)))}")
+
+    on_file = ".toml: " in text or any(f"[{section}]" in text for section in SECTIONS)
+    return text if on_file else _NAMED.sub(written, text)
 
 
 def _teller(options):

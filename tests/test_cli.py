@@ -19,7 +19,7 @@ from ase.io import read, write
 from ase.units import invcm
 
 import eann_lite
-from eann_lite.cli import build_parser, main
+from eann_lite.cli import build_parser, by_flags, main
 from eann_lite.config import SETTINGS, kebab, settings_from
 from eann_lite.training.settings import FitSettings
 
@@ -332,8 +332,14 @@ def test_info_tells_what_a_model_is_and_was_fitted_to(fitted, capsys):
         (["fit", "--epochs", "many"], ["--epochs", "many", "--help"]),
         (["fit", "--epochs", "0"], ["epochs = 0", "at least 1"]),
         (["fit", "--cutoff", "0"], ["cutoff = 0.0", "positive"]),
-        (["fit", *NO_WEIGHTS], ["stress_weight = 0", "at least one weight above 0"]),
+        (["fit", *NO_WEIGHTS], ["--stress-weight = 0", "at least one weight above 0"]),
         (["fit", "--cutoff", "nan"], ["--cutoff = nan", "finite"]),
+        (["fit", "--energy-unit", "Hartre"], ["--energy-unit: unknown unit 'Hartre'; did you mean 'Hartree'?"]),
+        (["fit", "--stress-unit", "eV"], ["--stress-unit: unknown unit 'eV'", "GPa"]),
+        (
+            ["fit", "--stress-key", "a", "--virial-key", "b"],
+            ["--stress-key = 'a' and --virial-key = 'b': expected one"],
+        ),
         (["fit", "--train", "a.xyz", "c.toml"], ["c.toml is a configuration: put it first"]),
         (["fit", "--train", "nowhere.xyz"], ["nowhere.xyz: no such file"]),
         (["fit", "nowhere.toml"], ["nowhere.toml: no such file"]),
@@ -346,6 +352,25 @@ def test_wrong_arguments_end_with_one_message_and_status_2(capsys, arguments, pa
     assert message.count("\n") == 1
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("If so, read with length_unit='Bohr'.", "If so, read with --length-unit Bohr."),
+        ("a.xyz: energy_key = 'E', but no structure has it", "a.xyz: --energy-key = 'E', but no structure has it"),
+        ("Check energy_unit and forces_unit.", "Check --energy-unit and --forces-unit."),
+        ("fit with stress_weight=0 to find", "fit with --stress-weight 0 to find"),
+        ("for example energy_key='my energy'.", "for example --energy-key 'my energy'."),
+        ("a.toml, [data]: energy_key = 3: expected a text.", "a.toml, [data]: energy_key = 3: expected a text."),
+        ("a.toml: energy_weight = -1.0: expected", "a.toml: energy_weight = -1.0: expected"),
+        ("'energy_key' = 1 and my_energy_key = 2", "'energy_key' = 1 and my_energy_key = 2"),
+        ("choose one with virial_key", "choose one with virial_key"),
+    ],
+)
+def test_messages_name_settings_as_the_flags_of_the_command(text, told):
+    flags = [f"--{kebab(name)}" for name in SETTINGS if name != "virial_key"]
+    assert by_flags(text, flags) == told
 
 
 def test_a_misspelt_key_ends_a_real_process_with_status_2_and_without_a_traceback(tmp_path):

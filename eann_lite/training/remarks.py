@@ -107,7 +107,7 @@ def _text(found, train):
         causes.append("forces of the wrong sign (gradients) or unit")
     if "stress" in has:
         causes.append("stresses of the wrong sign (positive is stretched) or unit (GPa, kbar)")
-    weights = [f"{label}_weight = 0" for label in ("forces", "stress") if label in has]
+    weights = [f"{label}_weight=0" for label in ("forces", "stress") if label in has]
     cure = f", or fit with {' or '.join(weights)} to find out which labels disturb" if weights else ""
     return (
         f"a constant would do better than this model: {'; '.join(facts)}. Labels that do not belong together do that: "
