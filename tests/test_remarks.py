@@ -117,7 +117,9 @@ def test_the_remark_is_told_on_the_command_line_in_the_report_and_in_the_json(tm
     flags += ["--radial", "4", "--densities", "8", "--widths", "8", "8", "--recursions", "0", "--cutoff", "4"]
     assert main(["fit", *flags, "--quiet", "--json"]) == 0
     shown = capsys.readouterr()
-    told = [line for line in shown.err.splitlines() if "a constant would do better than this model: energies" in line]
+    told = [
+        line for line in shown.err.splitlines() if "a constant would do better than this model: its energies" in line
+    ]
     assert len(told) == 1 and told[0].startswith("warning: ")
     metrics = json.loads(shown.out)
     assert metrics == json.loads((tmp_path / "fit" / "metrics.json").read_text())

@@ -95,12 +95,9 @@ def _text(found, train):
     for label, (_, unit, constant) in LABELS.items():
         rows = [row for row in found if row["label"] == label]
         if rows:
-            parts = " and ".join(
-                f"{number_text(row['rmse'])} {unit} on {PARTS[row['part']]} data, where they deviate by "
-                f"{number_text(row['spread'])} {unit} from {constant}"
-                for row in rows
-            )
-            facts.append(f"{NAMES[label]} have errors (RMSE) of {parts}")
+            errors = " and ".join(f"{number_text(row['rmse'])} {unit} on {PARTS[row['part']]} data" for row in rows)
+            spreads = " and ".join(f"{number_text(row['spread'])} {unit}" for row in rows)
+            facts.append(f"its {NAMES[label]} have errors (RMSE) of {errors}, {constant} would have {spreads}")
     has = {label for label, (_, structure) in _known(train).items() if structure.size}
     causes = ["energies per atom, or of other structures than they stand with (a wrong order)"]
     if "forces" in has:
@@ -110,6 +107,6 @@ def _text(found, train):
     weights = [f"{label}_weight=0" for label in ("forces", "stress") if label in has]
     cure = f", or fit with {' or '.join(weights)} to find out which labels disturb" if weights else ""
     return (
-        f"a constant would do better than this model: {'; '.join(facts)}. Labels that do not belong together do that: "
+        f"a constant would do better than this model: {'; '.join(facts)}. Labels that do not belong together cause that: "
         f"{'; '.join(causes)}. So does a fit of too few steps. Check the labels, give their units{cure}."
     )
