@@ -42,10 +42,10 @@ def energies_against_derivatives(structures):
     """`Agreement` of the labels of structures; pairs are those with the same atoms that follow each other.
 
     >>> from eann_lite.structures import Structure
-    >>> x = [0.02 * k for k in range(12)]
-    >>> gradients = [Structure([1, 1], [[0, 0, 0], [0, 0, 1 + r]], energy=5 * r * r, forces=[[0, 0, -10 * r], [0, 0, 10 * r]])
-    ...              for r in x]
-    >>> round(energies_against_derivatives(gradients).forces, 6)
+    >>> def stretched(r):
+    ...     gradients = [[0, 0, -10 * r], [0, 0, 10 * r]]
+    ...     return Structure([1, 1], [[0, 0, 0], [0, 0, 1 + r]], energy=5 * r * r, forces=gradients)
+    >>> round(energies_against_derivatives([stretched(0.02 * k) for k in range(12)]).forces, 6)
     -1.0
     """
     last, found, sizes = {}, [], []

@@ -55,6 +55,8 @@ EXPLAINED = 0.2
 #: Closest atoms whose pushing apart grows with their distance, by this rank correlation, while no more than this part
 #: of them is pushed apart, have gradients instead of forces.
 GROWING, PUSHED = 0.5, 0.75
+#: Correlations must be so many times what chance gives.
+CHANCE = 4.0
 
 
 def warnings_for(structures):
@@ -63,9 +65,9 @@ def warnings_for(structures):
     What is tested: force components above 1000 eV/Angstrom; atoms closer than 0.35 Angstrom; distances that smell of
     Bohr or nanometres; energies that smell of Hartree, Rydberg, kcal/mol or kJ/mol, or that do not fit the forces;
     forces of the wrong sign; energies per atom, and stresses of another sign or unit, where structures are alike enough
-    to tell; energies far (20 robust standard deviations) from those of like structures, or, where each composition is rare,
-    from a least-squares energy for each element; atoms whose force is exactly zero although the others do not balance
-    (constraints applied when the file was written); exact duplicates; missing labels.
+    to tell; energies far (20 robust standard deviations) from those of like structures, or, where each composition is
+    rare, from a least-squares energy for each element; atoms whose force is exactly zero although the others do not
+    balance (constraints applied when the file was written); exact duplicates; missing labels.
 
     >>> from ase import Atoms
     >>> warnings_for(Atoms("H2", [[0, 0, 0], [0, 0, 0.2]]))[0]  # doctest: +ELLIPSIS
@@ -185,8 +187,8 @@ def _odd_energies(structures, shortest):
         factor = agreement.stress if agreement.forces is None else agreement.forces
         yield (
             f"energies look like energies per atom: between like structures they change by {factor:.3g} times what the "
-            f"{name} say ({agreement.pairs} pairs of structures that follow each other, of {agreement.n_atoms:g} atoms). "
-            "Energies of whole structures are expected: multiply them by the number of atoms."
+            f"{name} say ({_pairs(agreement)}, of {agreement.n_atoms:g} atoms). Energies of whole structures are "
+            "expected: multiply them by the number of atoms."
         )
     elif stiffness is not None and stiffness > IMPOSSIBLE and force > NOTABLE_FORCE:
         yield (
@@ -197,25 +199,28 @@ def _odd_energies(structures, shortest):
     elif agreement.forces is not None and not AGREEING[0] < agreement.forces < AGREEING[1]:
         yield (
             f"energies and forces do not fit each other: between like structures energies change by "
-            f"{agreement.forces:.3g} times what the forces say ({agreement.pairs} pairs of structures that follow each "
-            "other). Check energy_unit and forces_unit, and that energies are those of whole structures."
+            f"{agreement.forces:.3g} times what the forces say ({_pairs(agreement)}). Check energy_unit and "
+            "forces_unit, and that energies are those of whole structures."
         )
     else:
         yield from _odd_stresses(agreement)
 
 
 def _gradients(structures, shortest, agreement):
-    """[warning] about forces of the wrong sign, by how energies change, and else by what the closest atoms do; or []."""
+    """[warning] about forces of the wrong sign, by how energies change, else by what the closest atoms do; or []."""
     if agreement.forces is not None:
         if agreement.forces > 0.0:
             return []
         why = (
             f"between like structures energies change by {agreement.forces:.3g} times what the forces say "
-            f"({agreement.pairs} pairs of structures that follow each other)"
+            f"({_pairs(agreement)})"
         )
     else:
         closest = closest_atoms_against_forces(structures, shortest)
-        if closest is None or closest[0] < GROWING or closest[1] > PUSHED:
+        if closest is None or closest[1] > PUSHED:
+            return []
+        # Chance, such as the noise of rigid molecules, gives correlations around 1 / sqrt(n).
+        if closest[0] < max(GROWING, CHANCE / np.sqrt(closest[2])):
             return []
         why = (
             f"the closest atoms of {closest[2]} structures are driven apart more strongly the farther they are apart "
@@ -223,6 +228,10 @@ def _gradients(structures, shortest, agreement):
         )
     cure = "change their sign in the file, or name the right ones with forces_key"
     return [f"forces look like gradients, of the wrong sign: {why}. Forces are minus the energy's derivative: {cure}."]
+
+
+def _pairs(agreement):
+    return f"{agreement.pairs} pairs of structures that follow each other"
 
 
 def _per_atom(agreement):
@@ -247,8 +256,8 @@ def _odd_stresses(agreement):
         looks.append(f"in {unit}, not eV/A^3" if unit else "in another unit than eV/A^3")
         cures.append(f"read with stress_unit={unit!r}" if unit else "read with the right stress_unit")
     yield (
-        f"stresses seem to be {' and '.join(looks)}: between like structures energies change by {factor:.3g} times what "
-        f"the stresses say ({agreement.pairs} pairs of structures that follow each other). If so, {' and '.join(cures)}."
+        f"stresses seem to be {' and '.join(looks)}: between like structures energies change by {factor:.3g} times "
+        f"what the stresses say ({_pairs(agreement)}). If so, {' and '.join(cures)}."
     )
 
 
