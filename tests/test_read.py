@@ -281,8 +281,10 @@ def test_stresses_may_have_a_unit_of_their_own(tmp_path, unit):
 
     ase_units = create_units("2018")
     kbar = 0.1 * ase_units["GPa"]
-    value = {"GPa": 10 * kbar, "kbar": kbar, "kB": kbar, "bar": kbar / 1e3, "MPa": kbar / 100, "Pa": kbar / 1e8,
-             "eV/Angstrom^3": 1.0, "Hartree/Bohr^3": HARTREE / BOHR**3, "Ry/Bohr**3": HARTREE / 2 / BOHR**3}[unit]  # fmt: skip
+    value = {
+        "GPa": 10 * kbar, "kbar": kbar, "kB": kbar, "bar": kbar / 1e3, "MPa": kbar / 100, "Pa": kbar / 1e8,
+        "eV/Angstrom^3": 1.0, "Hartree/Bohr^3": HARTREE / BOHR**3, "Ry/Bohr**3": HARTREE / 2 / BOHR**3,
+    }[unit]  # fmt: skip
     assert stress_in_ev_per_cubic_angstrom(unit) == pytest.approx(value, rel=1e-9)
     text = '1\nLattice="2 0 0 0 2 0 0 0 2" Properties=species:S:1:pos:R:3 {} energy=1\nCu 0 0 0\n'
     path = write(tmp_path / "a.xyz", text.format('REF_stress="1 2 3 4 5 6"'))

@@ -59,7 +59,8 @@ def test_what_a_constant_says_is_not_remarked_upon_and_more_than_that_is():
         assert row["rmse"] == pytest.approx(2 * spread) and row["spread"] == pytest.approx(spread)
         assert (row["label"], row["unit"]) == ("energy", "meV")
     for part in ("a constant would do better", "energies have errors (RMSE) of", "on training data", "and",
-                 "on validation data", "energies per atom", "wrong sign (gradients)", "GPa", "forces_weight=0 or stress_weight=0"):  # fmt: skip
+                 "on validation data", "energies per atom", "wrong sign (gradients)", "GPa",
+                 "forces_weight=0 or stress_weight=0"):  # fmt: skip
         assert part in found[0]["text"], part
 
 

@@ -431,7 +431,7 @@ def test_a_split_keeps_every_element_in_training_and_else_changes_nothing():
         again = split(42, (0.2, 0.3), seed, rare)
         assert all(np.array_equal(one, other) for one, other in zip(kept, again))
     assert 5 < lost < 25
-    with pytest.raises(InputError, match="3 structures cannot be split so that .* each of the 2 that are left has one that"):
+    with pytest.raises(InputError, match="3 structures cannot be split so that .* each of the 2 left has one"):
         split(3, (0.3,), 0, [{1}, {6}, {8}])
     # Structures that hold an element alone do not leave the training part for another one.
     for seed in range(20):

@@ -30,7 +30,8 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
     ``checkpoint.npz``; of a ``committee`` every model has such a directory of its own inside.
 
     Raises InputError for a misspelt setting, data without energies, a number that is not one in the data, an output
-    directory that cannot be written or in which another fit is running: all before the fit starts.  And for a committee whose time is not enough.
+    directory that cannot be written or in which another fit is running: all before the fit starts.  And for a committee
+    whose time is not enough.
 
     >>> from ase.build import molecule
     >>> from ase.calculators.lj import LennardJones

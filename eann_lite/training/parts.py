@@ -114,6 +114,6 @@ def _check_weights(train, settings):
         )
     if not have:
         raise InputError(
-            f"all {len(train)} training structures have the weight 0 (config_weight): nothing would be fitted. Give some "
-            "of them a weight above 0."
+            f"all {len(train)} training structures have the weight 0 (config_weight): nothing would be fitted. Give "
+            "some of them a weight above 0."
         )

@@ -107,6 +107,6 @@ def _text(found, train):
     weights = [f"{label}_weight=0" for label in ("forces", "stress") if label in has]
     cure = f", or fit with {' or '.join(weights)} to find out which labels disturb" if weights else ""
     return (
-        f"a constant would do better than this model: {'; '.join(facts)}. Labels that do not belong together cause that: "
-        f"{'; '.join(causes)}. So does a fit of too few steps. Check the labels, give their units{cure}."
+        f"a constant would do better than this model: {'; '.join(facts)}. Labels that do not belong together cause "
+        f"that: {'; '.join(causes)}. So does a fit of too few steps. Check the labels, give their units{cure}."
     )

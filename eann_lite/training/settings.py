@@ -121,10 +121,8 @@ class FitSettings:
             if isinstance(value, (bool, str)) or not value >= 0:
                 raise InputError(f"{name} = {value!r}: expected a number of at least 0.")
         if not any(weights.values()):
-            raise InputError(
-                f"{', '.join(f'{name} = {value:g}' for name, value in weights.items())}: expected at least one weight above 0, "
-                "or nothing is fitted."
-            )
+            given = ", ".join(f"{name} = {value:g}" for name, value in weights.items())
+            raise InputError(f"{given}: expected at least one weight above 0, or nothing is fitted.")
         for name, allowed in (
             ("solver", ("auto", "soap", "adam", "lbfgs", "least_squares")),
             ("repulsion", ("auto", "none", "zbl")),

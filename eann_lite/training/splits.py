@@ -10,9 +10,9 @@ def split(n_structures, fractions, seed, elements=None):
     """Disjoint index arrays by seed: one for each fraction, then the rest, each in increasing order.
 
     fractions : e.g. (0.1, 0.2) for validation and test; a fraction above 0 gives at least one structure.
-    elements : the atomic numbers in each structure (sets).  Where the rest, to train on, would lack one that only structures
-        of the other parts have, the first of these (as they were drawn) changes places with the last of the rest that
-        has no element alone.  So parts are the same with and without ``elements`` where none is lost.
+    elements : the atomic numbers in each structure (sets).  Where the rest, to train on, would lack one that only
+        structures of the other parts have, the first of these (as they were drawn) changes places with the last of the
+        rest that has no element alone.  So parts are the same with and without ``elements`` where none is lost.
 
     InputError where nothing is left to train on, or where no change of places gives the rest all elements.
 
@@ -55,8 +55,8 @@ def _keep_elements(order, start, elements):
         if given is None:
             raise InputError(
                 f"{order.size} structures cannot be split so that those to train on have all elements: each of the "
-                f"{order.size - start} that are left has one that no other has, and they lack {chemical_symbol(missing)}. "
-                "Give more structures, smaller fractions, or separate files for validation and test."
+                f"{order.size - start} left has one that no other of them has, and {chemical_symbol(missing)} is in "
+                "none. Give more structures, smaller fractions, or separate files for validation and test."
             )
         for element in elements[order[given]]:
             counts[element] -= 1
