@@ -202,7 +202,7 @@ def _tail_by_type(y):
 
 @formula
 def logistic_tail(y):
-    """1 / (1 + exp(y)), and 0 from ``SATURATED`` on.
+    """1 / (1 + exp(y)), and 0 from ``SATURATED`` on (``SATURATED_SINGLE`` in single precision).
 
     Networks of saturated units would have products of such numbers, too small to be normal, which take many times as
     long and matter to nobody.

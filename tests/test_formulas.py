@@ -115,9 +115,20 @@ def test_what_saturated_units_lose_is_less_than_the_last_digit_of_one(saturated,
 def test_units_far_out_are_saturated(x, precision):
     one = np.ones(1, precision)
     for sign in (1.0, -1.0):
-        assert jitted_values(formulas.TANH, precision([sign * x]), one).tolist() == [sign * math.copysign(1.0, x), 0.0, 0.0]
+        found = jitted_values(formulas.TANH, precision([sign * x]), one)
+        assert found.tolist() == [sign * math.copysign(1.0, x), 0.0, 0.0]
     for kind in (formulas.SILU, formulas.RELU_LIKE) if x > -math.inf else ():
         assert jitted_values(kind, precision([x]), one).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("saturated", "precision"), [(formulas.SATURATED, np.float64), (formulas.SATURATED_SINGLE, np.float32)]
+)
+def test_gates_close_at_the_threshold_of_their_precision(saturated, precision):
+    for kind, factor in ((formulas.SILU, 1.0), (formulas.RELU_LIKE, 1.0), (formulas.TANH, 0.5)):
+        at, one = np.full(1, -factor * saturated, precision), np.ones(1, precision)
+        inside = np.nextafter(at, precision(0.0))
+        assert jitted_values(kind, at, one)[1] == 0.0 != jitted_values(kind, inside, one)[1]
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)

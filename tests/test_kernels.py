@@ -1,5 +1,8 @@
 """The compiled CPU kernels against the NumPy reference, and how batches are drawn for them."""
 
+import ctypes
+import mmap
+import os
 from dataclasses import replace
 from unittest import mock
 
@@ -405,6 +408,67 @@ def test_forces_asked_for_twice_are_the_same(model, structure, keep):
     sweeps.forward(draw_batch(packed, np.arange(1), len(model.specification.elements)), keep)
     once, again = sweeps.reverse(), sweeps.reverse()
     assert all(np.array_equal(a, b) for a, b in zip(once, again))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process that may be killed by the system")
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize("sizes", [(7, 19, 13), (12, 36, 20), (17, 33, 9)])
+def test_nothing_beyond_the_ends_of_arrays_is_read_or_written(sizes, precision):
+    """The arrays of a batch and of the sweeps end where memory does: what goes on there is killed."""
+    radial, densities, width = sizes
+    network = NetworkSpecification(widths=(width, width), activation="relu_like")
+    specification = Specification(
+        elements=ELEMENTS, cutoff=4.0, radial=radial, densities=densities, recursions=1, network=network,
+        recursion_network=network,
+    )  # fmt: skip
+    model, structure = random_model(specification, 0), large_cell(np.random.default_rng(0), 20)
+    packed = pack_structures([structure], specification.elements, specification.reach)
+    batch = draw_batch(packed, np.arange(1), len(specification.elements))
+
+    def results(batch):
+        sweeps = Sweeps(specification, model.constants, precision)
+        sweeps.set_parameters(model.vector)
+        direction, strain = np.random.default_rng(1).normal(size=structure.positions.shape), np.zeros((1, 3, 3))
+        found = [sweeps.forward(batch), *sweeps.reverse(), sweeps.forward(batch, keep=True), *sweeps.reverse()]
+        return [*found, sweeps.gradient(np.ones(1), direction, strain)]
+
+    expected = results(batch)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            arrays = {name: array for name, array in batch._asdict().items() if isinstance(array, np.ndarray)}
+            moved = {name: at_the_end_of_memory(array) for name, array in arrays.items()}
+            with mock.patch("eann_lite.model.sweeps._aligned", before_the_end_of_memory):
+                found = results(batch._replace(**moved))
+            status = 0 if all(np.array_equal(*pair) for pair in zip(expected, found, strict=True)) else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+#: Memory of `before_the_end_of_memory`, which arrays do not keep.
+MAPPED = []
+
+
+def before_the_end_of_memory(size, dtype):
+    """New array (size,), filled with NaN, after which there is nothing that may be read or written."""
+    n_bytes, page = int(size) * np.dtype(dtype).itemsize, mmap.PAGESIZE
+    pages = -(-n_bytes // page)
+    MAPPED.append(mmap.mmap(-1, (pages + 1) * page))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(MAPPED[-1]))
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(address + pages * page), ctypes.c_size_t(page), 0) == 0
+    array = np.frombuffer(MAPPED[-1], dtype, int(size), pages * page - n_bytes) if size else np.empty(0, dtype)
+    if array.dtype.kind == "f":
+        array[:] = np.nan
+    return array
+
+
+def at_the_end_of_memory(array):
+    """A copy of an array there."""
+    copy = before_the_end_of_memory(array.size, array.dtype)
+    copy[:] = array.reshape(-1)
+    return copy.reshape(array.shape)
 
 
 # Batches

@@ -242,7 +242,7 @@ def product_before(ahead, x, w, y, fresh):
 
 @helper
 def _product(x, w, y, fresh, address, step):
-    n, end, o, i, n_out, wide = np.int64(0), y.shape[0], np.int64(0), ONLY, w.shape[1], line(y)
+    n, end, o, i, n_out, wide = np.int64(0), y.shape[0], np.int64(0), ONLY, y.shape[1], line(y)
     arguments = y, x, w, fresh, address, step
     if LONG_VECTORS or end == 1:
         while o + 4 * wide <= n_out:
@@ -263,7 +263,7 @@ def product_with_transposed(x, w, y):
 
     For few rows: ``product`` with w^T takes less time for many.
     """
-    arguments = any_layout(x), any_layout(w), any_layout(y)
+    arguments = any_layout(y), any_layout(x), any_layout(w)
     # A line of w's rows is in the first cache for all rows of x but one.
     for o in range(0, y.shape[1], line(y)):
         for n in range(y.shape[0]):

@@ -42,10 +42,10 @@ ARRAYS = (
 def pair_tile(pairs, n_bytes, whole=True):
     """Intrinsic tile(p, last, c, o, i, fresh, arrays) for the pairs p:p+pairs of atom i, of which ``last`` is the last.
 
-    Of the Gaussians from o on that fill ``n_bytes`` (at least one; not ``whole``: up to the last one), and of the columns c:c+pairs of what holds the
-    pairs of one atom side by side: sums[x] = or (not fresh) += sum_k R_k sum_a Z_ak dA_a/dx and sums[3] likewise sum_k
-    Rbar_k dR_k/dr.  All arrays have these columns, also where they go past that of the last pair: what is put there
-    nobody reads.
+    Of the Gaussians from o on that fill ``n_bytes`` (not ``whole``: up to the last one, which may be fewer), and of the
+    columns c:c+pairs of what holds the pairs of one atom side by side: sums[x] = or (not fresh) += sum_k R_k sum_a Z_ak
+    dA_a/dx and sums[3] likewise sum_k Rbar_k dR_k/dr.  All arrays have these columns, also where they go past that of
+    the last pair: what is put there nobody reads.
 
     The last arrays are angular, slopes and slope_place: slopes (D, ..) holds dA_a/dx in row slope_place[a, x], none
     where that is negative.
@@ -88,7 +88,7 @@ class _TileCode:
             for name, array in zip(names, cgutils.unpack_tuple(builder, arrays))
         }
         self.element, self.size = element_of(self.kinds["radial"])
-        self.vector = ir.VectorType(self.element, max(1, n_bytes // self.size))
+        self.vector = ir.VectorType(self.element, n_bytes // self.size)
         n_left = builder.sub(self.arrays["radial"][2][1], o)
         self.mask = None if whole else first_lanes(builder, self.vector.count, n_left)
         # All that is the same for every monomial and step is found here: strides are not known to the compiler.

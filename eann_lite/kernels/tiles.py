@@ -4,7 +4,7 @@ Those that know of radial functions stand in ``orbital_tiles``.
 
 ``squared_products_tile(rows, n_bytes)``, say, is an intrinsic tile(n, o, i, arguments), with a tuple of arguments that
 its definition names: it does what that says for the rows n:n+rows and the columns o:o+width of the result, where width
-is how many numbers stand in ``n_bytes``, at least one; of product i, where there is one for each atom.  x and x_dot may
+is how many numbers stand in ``n_bytes``; of product i, where there is one for each atom.  x and x_dot may
 have any strides, where nothing else is said; rows of other arrays are contiguous; factors are floats.  Sums stay in
 registers until they are complete.  A tile of which not the whole is there, made with ``whole`` False, ends with the
 columns of its first argument: nothing to the right of them is read or written.
@@ -55,14 +55,14 @@ class _Array(NamedTuple):
 class _Tile:
     """Where a tile stands, and what code of tiles is written with."""
 
-    def __init__(self, context, builder, shape, n, o, i, like):
-        rows, n_bytes, whole = shape
+    def __init__(self, context, builder, size_of_tile, n, o, i, like):
+        rows, n_bytes, whole = size_of_tile
         self.context, self.builder, self.kind, self.some = context, builder, like.kind, range(rows)
         self.element, self.size = element_of(self.kind)
-        self.vector = ir.VectorType(self.element, max(1, n_bytes // self.size))
+        self.vector = ir.VectorType(self.element, n_bytes // self.size)
         self.mask = None if whole else first_lanes(builder, self.vector.count, builder.sub(like.shape[-1], o))
         self.atom, self.first, self.column = i, n, (o, ir.Constant(INDEX, self.size))
-        self.shape = rows, n_bytes
+        self.rows_and_bytes = rows, n_bytes
 
     def argument(self, kind, value):
         """An argument as code of a tile gets it: an opened array, an index, a truth, or a factor in every lane."""
@@ -175,7 +175,7 @@ def _asking(tile, y, depth, ahead, step):
 
     Tiles of this size ask for one part after the other, from the uppermost to the lowest and then on to the right.
     """
-    builder, (rows, _) = tile.builder, tile.shape
+    builder, (rows, _) = tile.builder, tile.rows_and_bytes
     height, width = ir.Constant(INDEX, rows), ir.Constant(INDEX, tile.vector.count)
     above, to_the_left = builder.sdiv(tile.first, height), builder.sdiv(tile.column[0], width)
     part = builder.add(builder.mul(to_the_left, builder.sdiv(y.shape[0], height)), above)
@@ -188,7 +188,7 @@ def _asking(tile, y, depth, ahead, step):
 def product_tile(tile, y, x, w, fresh, ahead, step):
     """y = or (not fresh) += x @ w."""
     builder = tile.builder
-    ask = _asking(tile, y, x.shape[1], ahead, step) if tile.shape == ASKING_PRODUCT else None
+    ask = _asking(tile, y, x.shape[1], ahead, step) if tile.rows_and_bytes == ASKING_PRODUCT else None
     x_rows = [address_of(builder, x.base, (tile.index(r), x.strides[0])) for r in tile.some]
     sums = [cgutils.alloca_once(builder, tile.vector) for _ in tile.some]
     with builder.if_else(fresh) as (empty, continued):
@@ -209,7 +209,7 @@ def product_tile(tile, y, x, w, fresh, ahead, step):
 
 
 @tile_maker
-def product_with_transposed_tile(tile, x, w, y):
+def product_with_transposed_tile(tile, y, x, w):
     """y = x @ w^T for one row; w (o, i), of whole cache lines."""
     builder, (o, _), width = tile.builder, tile.column, tile.vector.count
     x_row = address_of(builder, x.base, (tile.first, x.strides[0]))
@@ -235,7 +235,7 @@ def squared_products_tile(tile, y, x, w, kind, weight, ahead, step):
     x_rows = [address_of(builder, x.base, (tile.index(r), x.strides[0])) for r in tile.some]
     products, totals = [cgutils.alloca_once(builder, tile.vector) for _ in tile.some], tile.zeros()
     depth = builder.mul(x.shape[1], x.shape[2])
-    ask = _asking(tile, y, depth, ahead, step) if tile.shape == ASKING_SQUARES else None
+    ask = _asking(tile, y, depth, ahead, step) if tile.rows_and_bytes == ASKING_SQUARES else None
     with rolled_range(builder, x.shape[1]) as along:
         a = along.index
         for product in products:

@@ -18,6 +18,8 @@ from numba.extending import intrinsic
 from eann_lite.compilation.borrowed import borrowing
 
 INDEX, _BYTE = ir.IntType(64), ir.IntType(8)
+#: Vectors begin where numbers do, float32 at the least.
+ALIGN_4 = ir.Constant(ir.IntType(32), 4)
 #: So many pairs before their radial functions are needed these are asked for: what comes from the third cache or from
 #: memory has arrived then.
 AHEAD = 64
@@ -120,7 +122,7 @@ def load(builder, place, mask=None):
     if mask is None:
         return builder.load(place, align=4)
     kind = place.type.pointee
-    return _masked(builder, "load", kind, place, ir.Constant(ir.IntType(32), 4), mask, ir.Constant(kind, None))
+    return _masked(builder, "load", kind, place, (place, ALIGN_4, mask, ir.Constant(kind, None)))
 
 
 def store(builder, value, place, mask=None):
@@ -128,12 +130,12 @@ def store(builder, value, place, mask=None):
     if mask is None:
         builder.store(value, place, align=4)
     else:
-        _masked(builder, "store", ir.VoidType(), value, place, ir.Constant(ir.IntType(32), 4), mask)
+        _masked(builder, "store", ir.VoidType(), place, (value, place, ALIGN_4, mask))
 
 
-def _masked(builder, what, result, *arguments):
-    place = next(argument.type for argument in arguments if isinstance(argument.type, ir.PointerType))
-    vector = f"v{place.pointee.count}{place.pointee.element.intrinsic_name}"
+def _masked(builder, what, result, place, arguments):
+    """LLVM's load or store of some lanes of the vector that stands at ``place``."""
+    vector = f"v{place.type.pointee.count}{place.type.pointee.element.intrinsic_name}"
     function_type = ir.FunctionType(result, [argument.type for argument in arguments])
     name = f"llvm.masked.{what}.{vector}.p0{vector}"
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
