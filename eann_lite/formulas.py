@@ -49,6 +49,21 @@ def _power_of_two(typing_context, n):
     return kind(n), generate
 
 
+def _by_precision(double, single):
+    """A function of one number for compiled code: one formula or the other, as its argument is float64 or float32."""
+
+    def chosen(x):
+        """Compiled code alone calls it."""
+
+    @overload(chosen, jit_options={"fastmath": FASTMATH, "forceinline": True})
+    def by_type(x):
+        if x == types.float32:
+            return lambda x: single(x)
+        return lambda x: double(x)
+
+    return chosen
+
+
 #: Coefficients of r^2 to r^11 in the polynomial 1 + r + ... that deviates least from exp(r) for |r| <= ln(2) / 2,
 #: relative to it (by E. Remez' exchange): by 4e-18, with these numbers.  Taylor's does by 6e-18, with two terms more.
 EXPONENTIAL = (
@@ -91,15 +106,7 @@ def _exponential_single(x):
     return p * _power_of_two(_float_bits(shifted))
 
 
-def _exponential_of(x):
-    """exp(x) in the precision of x; compiled code alone calls it."""
-
-
-@overload(_exponential_of, jit_options={"fastmath": FASTMATH, "forceinline": True})
-def _exponential_by_type(x):
-    if x == types.float32:
-        return lambda x: _exponential_single(x)
-    return lambda x: _exponential_double(x)
+_exponential_of = _by_precision(_exponential_double, _exponential_single)
 
 
 @formula
@@ -189,15 +196,7 @@ def _tail_single(y):
     return _tail_up_to(y, SATURATED_SINGLE)
 
 
-def _tail_of(y):
-    """``logistic_tail`` in the precision of y; compiled code alone calls it."""
-
-
-@overload(_tail_of, jit_options={"fastmath": FASTMATH, "forceinline": True})
-def _tail_by_type(y):
-    if y == types.float32:
-        return lambda y: _tail_single(y)
-    return lambda y: _tail_double(y)
+_tail_of = _by_precision(_tail_double, _tail_single)
 
 
 @formula
