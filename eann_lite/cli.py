@@ -268,15 +268,19 @@ def _fit(options, arguments):
     from eann_lite.progress import progress_for
     from eann_lite.report import metrics_table, remark_texts, write_report
     from eann_lite.training.fit import fit
-    from eann_lite.training.run import has_checkpoint
+    from eann_lite.training.run import has_checkpoint, place_of_earlier
 
     tell = _teller(options)
+    aside = place_of_earlier(settings)
+    if aside is not None:
+        tell(f"What an earlier fit left in {settings.out} goes to {aside}; --resume would go on with it.")
     if settings.resume and not has_checkpoint(settings.out):
         there = "has no checkpoint" if os.path.isdir(settings.out) else "does not exist"
         _warn([f"nothing to resume: {settings.out} {there}: the fit starts anew. If it was begun before, check --out."])
     parts = _read_parts(settings)
     _tell_data(parts, tell)
     _tell_compilation(tell)
+    tell("Errors that are shown while it fits are root mean squares on the validation data.")
     progress = progress_for(quiet=options.quiet)
     rest = {name: value for name, value in settings.to_dict().items() if name not in parts}
     try:

@@ -200,6 +200,23 @@ def test_a_resume_without_a_checkpoint_says_that_it_starts_anew(fitted, tmp_path
     assert f"nothing to resume: {out} has no checkpoint" in capsys.readouterr().err
 
 
+def test_a_second_fit_in_a_directory_says_where_the_first_one_goes(fitted, tmp_path, capsys):
+    folder, _ = fitted
+    flags = ["fit", "--train", str(folder / "train.xyz"), "--epochs", "1", *TINY, "--out", str(tmp_path / "f")]
+    assert main(flags) == 0
+    first = capsys.readouterr().out
+    assert "earlier" not in first and "shown while it fits are root mean squares on the validation data" in first
+    old = (tmp_path / "f" / "history.jsonl").read_bytes()
+    for number in (1, 2):
+        assert main(flags) == 0
+        aside = tmp_path / "f" / f"earlier-{number}"
+        assert f"What an earlier fit left in {tmp_path / 'f'} goes to {aside}; --resume" in capsys.readouterr().out
+        assert (aside / "model.npz").exists()
+    assert (tmp_path / "f" / "earlier-1" / "history.jsonl").read_bytes() == old
+    assert main([*flags, "--resume"]) == 0
+    assert "goes to" not in capsys.readouterr().out
+
+
 def test_copies_in_training_and_test_data_are_warned_about(fitted, tmp_path, capsys):
     folder, _ = fitted
     train = str(folder / "train.xyz")

@@ -56,15 +56,29 @@ def prepare_directory(settings):
         raise InputError(
             f"output directory {out}: cannot be written ({error.strerror or error}). Choose another with out (--out)."
         ) from error
-    earlier = [path for path in out.iterdir() if not path.name.startswith("earlier-") and path.name != LOCK]
-    results = ("model.npz", "checkpoint.npz", "committee-0")
-    if earlier and not settings.resume and any(path.name in results for path in earlier):
-        number = 1 + sum(1 for path in out.iterdir() if path.name.startswith("earlier-"))
-        aside = out / f"earlier-{number}"
+    aside = place_of_earlier(settings)
+    if aside is not None:
+        earlier = _of_one_fit(out)
         aside.mkdir()
         for path in earlier:
             path.rename(aside / path.name)
     return out
+
+
+def place_of_earlier(settings):
+    """Where what an earlier fit left in the output directory goes; None where a fit leaves all as it is."""
+    out = None if settings.out is None or settings.resume else Path(settings.out)
+    if out is None or not out.is_dir():
+        return None
+    results = ("model.npz", "checkpoint.npz", "committee-0")
+    if not any(path.name in results for path in _of_one_fit(out)):
+        return None
+    return out / f"earlier-{1 + sum(1 for path in out.iterdir() if path.name.startswith('earlier-'))}"
+
+
+def _of_one_fit(out):
+    """What is in a directory, but for fits that were put aside and the lock of the one that is running."""
+    return [path for path in out.iterdir() if not path.name.startswith("earlier-") and path.name != LOCK]
 
 
 def has_checkpoint(out):
