@@ -267,13 +267,16 @@ def _fit(options, arguments):
 
     from eann_lite.progress import progress_for
     from eann_lite.report import metrics_table, remark_texts, write_report
+    from eann_lite.training.alone import alone_in
     from eann_lite.training.fit import fit
     from eann_lite.training.run import has_checkpoint, place_of_earlier
 
     tell = _teller(options)
-    aside = place_of_earlier(settings)
-    if aside is not None:
-        tell(f"What an earlier fit left in {settings.out} goes to {aside}; --resume would go on with it.")
+    if os.path.isdir(settings.out):
+        with alone_in(settings.out):  # Or it is refused before any work.
+            aside = place_of_earlier(settings)
+            if aside is not None:
+                tell(f"What an earlier fit left in {settings.out} goes to {aside}; --resume would go on with it.")
     if settings.resume and not has_checkpoint(settings.out):
         there = "has no checkpoint" if os.path.isdir(settings.out) else "does not exist"
         _warn([f"nothing to resume: {settings.out} {there}: the fit starts anew. If it was begun before, check --out."])
@@ -283,15 +286,20 @@ def _fit(options, arguments):
     tell("Errors that are shown while it fits are root mean squares on the validation data.")
     progress = progress_for(quiet=options.quiet)
     rest = {name: value for name, value in settings.to_dict().items() if name not in parts}
+    page = None
+
+    def write_all(result):
+        nonlocal page
+        _name_files(result, parts, settings)
+        page = write_report(result.out)
+
     try:
-        result = fit(**parts, progress=progress, **rest)
+        result = fit(**parts, progress=progress, afterwards=write_all, **rest)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_how_to_resume(arguments, Path(settings.out))) from None
     finally:
         if progress is not None:
             progress.finish("")
-    _name_files(result, parts, settings)
-    page = write_report(result.out)
     tell("\n" + metrics_table(result.metrics) + "\n")
     _warn(remark_texts(result.metrics))
     model = Path(result.out) / "model.npz"
@@ -495,7 +503,7 @@ def _warn(texts):
 
 #: Settings whose names are no words of a sentence, as Python's messages have them, with a value or without.
 _NAMED = re.compile(
-    rf"(?<![\w'\"-])({'|'.join(name for name in SETTINGS if '_' in name)})(?!\w)(?:=('[^']*'|\d[\d.]*\d|\d))?"
+    rf"(?<![\w'\"/\\.-])({'|'.join(name for name in SETTINGS if '_' in name)})(?![\w/\\]|\.\w)(?:=('[^']*'|\d[\d.]*\d|\d))?"
 )
 
 

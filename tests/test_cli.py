@@ -200,6 +200,14 @@ def test_a_resume_without_a_checkpoint_says_that_it_starts_anew(fitted, tmp_path
     assert f"nothing to resume: {out} has no checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "path", ["r3/energy_unit/a.xyz", "runs/forces_weight.xyz", "x/split_seed=3/a.xyz", "energy_key/b.xyz", "a\\energy_key"]
+)
+def test_paths_that_hold_names_of_settings_stay_as_they_are(path):
+    message = f"{path}: no such file. Read with energy_unit='Ry' or forces_key."
+    assert by_flags(message) == f"{path}: no such file. Read with --energy-unit Ry or --forces-key."
+
+
 def test_a_second_fit_in_a_directory_says_where_the_first_one_goes(fitted, tmp_path, capsys):
     folder, _ = fitted
     flags = ["fit", "--train", str(folder / "train.xyz"), "--epochs", "1", *TINY, "--out", str(tmp_path / "f")]

@@ -299,6 +299,48 @@ def test_gradients_instead_of_forces_are_warned_about_where_energies_tell_and_wh
     assert warnings_for([replace(s, energy=None) for s in structures]) == []
 
 
+def test_displacements_to_both_sides_of_an_anharmonic_minimum_are_sound():
+    """From one side to the other all but the cubic part cancels, of which forces say three times too much."""
+    atoms = molecule("N2")
+    structures = []
+    for h in np.repeat(np.linspace(0.005, 0.08, 15), 2) * np.tile([1.0, -1.0], 15):
+        moved = atoms.copy()
+        moved.set_distance(0, 1, 1.1 + h, fix=0)
+        decay = np.exp(-2.0 * h)
+        force = 2.0 * 10.0 * 2.0 * (1.0 - decay) * decay  # of a Morse bond, 10 eV deep
+        along = (moved.positions[1] - moved.positions[0]) / (1.1 + h)
+        forces = np.array([along, -along]) * force
+        structures.append(Structure(moved.numbers, moved.positions, energy=-30.0 + 10.0 * (1.0 - decay) ** 2, forces=forces))
+    assert warnings_for(structures) == []
+
+
+def test_molecules_that_are_turned_at_random_are_sound():
+    """Forces along the step from one to another say nothing of how the energy changes."""
+    for seed in range(6):
+        rng, structures = np.random.default_rng(seed), []
+        for length in rng.normal(1.08, 0.005, 60):
+            along = rng.normal(size=3)
+            along /= np.linalg.norm(along)
+            decay = np.exp(-2.0 * (length - 1.1))
+            force = 40.0 * (1.0 - decay) * decay
+            energy = -30.0 + 10.0 * (1.0 - decay) ** 2
+            structures.append(
+                Structure([7, 7], [[0, 0, 0], length * along], energy=energy, forces=[force * along, -force * along])
+            )
+        assert warnings_for(structures) == []
+
+
+def test_round_off_of_forces_that_symmetry_forbids_is_sound():
+    structures = []
+    for n, edge in enumerate(np.linspace(3.5, 3.75, 30)):
+        cell = 0.5 * edge * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
+        crystal = Atoms("Cu", cell=cell, pbc=True) * (2, 2, 1)
+        forces = np.zeros((4, 3))
+        forces[:2, 0] = 1e-8 * n, -1e-8 * n
+        structures.append(Structure(crystal.numbers, crystal.positions, crystal.cell.array, True, -14.0, forces))
+    assert not any("gradients" in text for text in warnings_for(structures))
+
+
 def test_energies_per_atom_are_warned_about():
     structures = [replace(s, energy=s.energy / 5) for s in vibrating(energy=-20.0, stiffness=10.0)]
     one_warning(structures, "energies look like energies per atom", "0.2 times what the forces say", "multiply them by")
@@ -309,10 +351,10 @@ def test_stresses_of_another_unit_or_sign_are_warned_about(step):
     structures = crystals(step=step)
     assert warnings_for(structures) == []
     for factor, *parts in (
-        (160.2176634, "stresses seem to be in GPa, not eV/A^3", "If so, read with stress_unit='GPa'."),
-        (1602.176634, "stresses seem to be in kbar", "stress_unit='kbar'"),
+        (160.2176634, "stresses seem to be in another unit (GPa, if they", "such as stress_unit='GPa'."),
+        (1602.176634, "stresses seem to be in another unit (kbar, if", "stress_unit='kbar'"),
         (-1.0, "stresses seem to be of the wrong sign: between", "If so, change their sign in the file"),
-        (-1602.176634, "of the wrong sign and in kbar", "change their sign in the file", "stress_unit='kbar'"),
+        (-1602.176634, "of the wrong sign and in another unit (kbar,", "change their sign in the file", "stress_unit='kbar'"),
     ):
         one_warning([replace(s, stress=factor * s.stress) for s in structures], *parts)
     one_warning([replace(s, energy=s.energy / 4) for s in structures], "energies look like energies per atom")

@@ -399,6 +399,24 @@ def test_a_second_fit_in_a_directory_is_refused_while_the_first_runs(tmp_path, c
     assert whole.metrics["train"]["n_structures"] == 18
 
 
+@pytest.mark.skipif(alone.fcntl is None, reason="files cannot be locked here")
+def test_the_directory_is_the_fits_own_until_what_comes_afterwards_is_done(tmp_path):
+    settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
+    given = []
+
+    def afterwards(result):
+        with pytest.raises(InputError, match="a fit is running in it"):
+            eann_lite.fit(frames(20), **settings)
+        given.append(result)
+
+    result = eann_lite.fit(frames(20), afterwards=afterwards, **settings)
+    assert given == [result] and not (tmp_path / "earlier-1").exists()
+    # Of those put aside some may be gone.
+    (tmp_path / "earlier-2").mkdir()
+    eann_lite.fit(frames(20), **settings)
+    assert (tmp_path / "earlier-3" / "model.npz").exists()
+
+
 def test_where_files_cannot_be_locked_fits_run_as_ever(tmp_path, monkeypatch):
     settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
     monkeypatch.setattr(alone, "fcntl", None)
@@ -437,6 +455,12 @@ def test_a_split_keeps_every_element_in_training_and_else_changes_nothing():
     for seed in range(20):
         _, train = split(4, (0.25,), seed, [{1, 8}, {1, 6}, {1}, {29}])
         assert sorted(train) == [0, 1, 3]
+
+
+def test_a_split_tries_each_structure_that_has_what_is_missing():
+    elements = [{1}, {4}, {2}, {1, 2, 3}]
+    *_, train = split(4, (0.2, 0.2), 121, elements)
+    assert set().union(*(elements[i] for i in train)) == {1, 2, 3, 4}
 
 
 def test_a_rare_element_is_fitted_whatever_the_split():

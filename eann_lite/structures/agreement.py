@@ -17,11 +17,13 @@ import numpy as np
 FEWEST_PAIRS = 10
 #: The median deviation, relative to the change of the energy, up to which forces and stresses are believed to tell
 #: that change; and how many times that deviation the part of one of them must be for its factor to be judged.
-BELIEVED, CLEAR = 0.5, 2.0
+BELIEVED, CLEAR = 0.25, 2.0
 #: Forces and stresses whose parts go together more closely than this are not told apart.
 TOGETHER = 0.9
 #: Closest atoms are bonded, or pressed together, up to this multiple of the sum of their covalent radii.
-BONDED = 1.2
+BONDED = 1.1
+#: Forces (eV/Angstrom) that drive them apart or together by less than this are none: round-off, by symmetry.
+LEAST_FORCE = 1e-3
 #: Fewest structures whose closest atoms are judged.
 FEWEST_BONDS = 20
 
@@ -74,6 +76,7 @@ def closest_atoms_against_forces(structures, shortest):
     much above zero for gradients.  ``shortest`` : `eann_lite.structures.distances.Shortest` of the structures.
     """
     from ase.data import covalent_radii
+    from scipy.stats import rankdata
 
     ratios, apart = [], []
     for i, structure in enumerate(structures):
@@ -85,11 +88,13 @@ def closest_atoms_against_forces(structures, shortest):
         ratio = distance / covalent_radii[structure.numbers[[first, second]]].sum()
         # In skewed cells rounding may miss the image that is closest.
         if ratio < BONDED and distance < shortest.per_structure[i] + 1e-6:
-            ratios.append(ratio)
-            apart.append((structure.forces[second] - structure.forces[first]) @ vector / distance)
+            force = (structure.forces[second] - structure.forces[first]) @ vector / distance
+            if abs(force) > LEAST_FORCE:
+                ratios.append(ratio)
+                apart.append(force)
     if len(ratios) < FEWEST_BONDS or np.ptp(ratios) == 0.0 or np.ptp(apart) == 0.0:
         return None
-    ranks = [np.argsort(np.argsort(values)) for values in (ratios, apart)]
+    ranks = [rankdata(values) for values in (ratios, apart)]
     return float(np.corrcoef(*ranks)[0, 1]), float(np.mean(np.array(apart) > 0.0)), len(ratios)
 
 
@@ -125,7 +130,10 @@ def _factors(change, by_forces, by_stress):
     scale = np.maximum(np.abs(change), 0.1 * np.median(np.abs(change)))
     if not scale.all():
         return [None, None]
-    target, parts = change / scale, np.array([by_forces, by_stress]).T / scale[:, None]
+    with np.errstate(over="ignore"):
+        target, parts = change / scale, np.array([by_forces, by_stress]).T / scale[:, None]
+    if not np.isfinite(parts).all():
+        return [None, None]
     sizes = np.sqrt(np.mean(parts**2, axis=0))
     present = sizes > 0.0
     columns = parts[:, present] / sizes[present]

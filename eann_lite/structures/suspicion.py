@@ -48,8 +48,9 @@ VALENCE_RANGE = 0.97, 1.06
 SOFT, STIFF, IMPOSSIBLE = 3.0, 5.0, 300.0
 #: Forces below this (eV/Angstrom, rms) are those of small displacements, which may all have one energy.
 NOTABLE_FORCE = 0.5
-#: Factors by which energies may change compared with what forces and stresses say: anharmonic steps give 0.5 to 1.1.
-AGREEING = 1.0 / 3.0, 3.0
+#: Factors by which energies may change compared with what forces and stresses say: anharmonic steps give 0.5 to 1.1, and
+#: 1/3 from one side of a minimum to the other, where all but the cubic part cancels.
+AGREEING = 0.3, 3.0
 #: Energies that change by the reciprocal number of atoms times what forces say, up to this (relative), are per atom.
 EXPLAINED = 0.2
 #: Closest atoms whose pushing apart grows with their distance, by this rank correlation, while no more than this part
@@ -209,7 +210,7 @@ def _odd_energies(structures, shortest):
 def _gradients(structures, shortest, agreement):
     """[warning] about forces of the wrong sign, by how energies change, else by what the closest atoms do; or []."""
     if agreement.forces is not None:
-        if agreement.forces > 0.0:
+        if agreement.forces > -AGREEING[0]:
             return []
         why = (
             f"between like structures energies change by {agreement.forces:.3g} times what the forces say "
@@ -253,8 +254,8 @@ def _odd_stresses(agreement):
     if not AGREEING[0] < abs(factor) < AGREEING[1]:
         known = (u for u, value in PRESSURE_UNITS.items() if AGREEING[0] < abs(factor) / value < AGREEING[1])
         unit = next(known, None)
-        looks.append(f"in {unit}, not eV/A^3" if unit else "in another unit than eV/A^3")
-        cures.append(f"read with stress_unit={unit!r}" if unit else "read with the right stress_unit")
+        looks.append("in another unit" + (f" ({unit}, if they were read in eV/A^3)" if unit else ""))
+        cures.append("read with the right stress_unit" + (f", such as stress_unit={unit!r}" if unit else ""))
     yield (
         f"stresses seem to be {' and '.join(looks)}: between like structures energies change by {factor:.3g} times "
         f"what the stresses say ({_pairs(agreement)}). If so, {' and '.join(cures)}."

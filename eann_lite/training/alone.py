@@ -20,9 +20,11 @@ LOCK = ".running"
 def alone_in(out):
     """While this lasts no other fit gets past the same line with the same directory (None: there is none).
 
-    InputError where another fit has it.  The system ends a lock with its process, however that ends, so the file that
-    stays behind keeps nobody out.  Where files cannot be locked (Windows, some network file systems) nothing is done.
+    InputError where another fit has it.  The system ends a lock with its process, however that ends, and those forked
+    from it, so the file that stays behind keeps nobody out.  Where files cannot be locked (Windows, some network file
+    systems) nothing is done.
     """
+    owner = os.getpid()
     file = None if out is None else _opened(Path(out))
     if file is None:
         yield
@@ -36,8 +38,9 @@ def alone_in(out):
         try:
             yield
         finally:
-            if locked:
-                # Closing the file is not enough where a process that was forked meanwhile has it open, too.
+            # Closing the file is not enough where a process that was forked meanwhile has it open, too; one that was
+            # forked inside does not have it to give back.
+            if locked and owner == os.getpid():
                 fcntl.flock(file, fcntl.LOCK_UN)
 
 

@@ -4,6 +4,8 @@ import os
 import time
 from dataclasses import fields
 
+import numpy as np
+
 from eann_lite.errors import InputError
 from eann_lite.training.alone import alone_in
 from eann_lite.training.committee import choose_committee, learn_from_committee
@@ -13,7 +15,7 @@ from eann_lite.training.run import Run, prepare_directory
 from eann_lite.training.settings import FitSettings
 
 
-def fit(train=None, *, valid=None, test=None, progress=None, **settings):
+def fit(train=None, *, valid=None, test=None, progress=None, afterwards=None, **settings):
     """Fit an EANN or REANN potential.
 
     train, valid, test : files or lists of structures (``ase.Atoms`` or ``Structure``); valid and test may be fractions
@@ -21,6 +23,7 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
         Without ``train``: the CH4 set shipped with the package.
     progress : object with ``start``, ``update`` and ``finish`` (see ``eann_lite.progress``); None is silent.  With a
         ``committee`` ``start`` is called for each of the fits; fractions are of the whole.
+    afterwards : function of the ``FitResult`` that is called at the end, before another fit can have the directory
     settings : any field of ``FitSettings``; with ``out=None`` nothing is written.
 
     Returns a ``FitResult``, whose ``metrics`` have "remarks" where errors are larger than the spread of the labels, so
@@ -56,7 +59,10 @@ def fit(train=None, *, valid=None, test=None, progress=None, **settings):
         run.write_config()
         if run.settings.committee:
             progress, started = learn_from_committee(run, progress, started)
-        return run.complete(progress, started)
+        result = run.complete(progress, started)
+        if afterwards is not None:
+            afterwards(result)
+        return result
 
 
 def _settings(train, valid, test, given):
@@ -70,6 +76,8 @@ def _settings(train, valid, test, given):
         if value is not None and is_source(value):
             given[name] = [str(p) for p in as_list(value)] if name == "train" else value
     for name in ("widths", "recursion_widths"):
+        if isinstance(given.get(name), np.ndarray):
+            given[name] = given[name].tolist()
         if isinstance(given.get(name), int) and not isinstance(given[name], bool):
             given[name] = [given[name]]  # As in a configuration file.
     if isinstance(given.get("out"), os.PathLike):

@@ -73,7 +73,8 @@ def place_of_earlier(settings):
     results = ("model.npz", "checkpoint.npz", "committee-0")
     if not any(path.name in results for path in _of_one_fit(out)):
         return None
-    return out / f"earlier-{1 + sum(1 for path in out.iterdir() if path.name.startswith('earlier-'))}"
+    numbers = [path.name.removeprefix("earlier-") for path in out.glob("earlier-*")]
+    return out / f"earlier-{1 + max((int(number) for number in numbers if number.isdecimal()), default=0)}"
 
 
 def _of_one_fit(out):

@@ -118,7 +118,7 @@ class FitSettings:
                 raise InputError(f"{name} = {value!r}: expected a positive number.")
         weights = {name: getattr(self, name) for name in ("energy_weight", "forces_weight", "stress_weight")}
         for name, value in weights.items():
-            if isinstance(value, (bool, str)) or not value >= 0:
+            if value is None or isinstance(value, (bool, str)) or not value >= 0:
                 raise InputError(f"{name} = {value!r}: expected a number of at least 0.")
         if not any(weights.values()):
             given = ", ".join(f"{name} = {value:g}" for name, value in weights.items())

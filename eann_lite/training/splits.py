@@ -45,13 +45,14 @@ def _keep_elements(order, start, elements):
     for missing in sorted(set().union(*elements) - set(counts)):
         if missing in counts:
             continue  # It came with another one.
-        taken = next(place for place in range(start) if missing in elements[order[place]])
         spare = (
-            place
-            for place in reversed(range(start, order.size))
-            if all(counts[element] > 1 or element in elements[order[taken]] for element in elements[order[place]])
+            (taken, given)
+            for taken in range(start)
+            if missing in elements[order[taken]]
+            for given in reversed(range(start, order.size))
+            if all(counts[element] > 1 or element in elements[order[taken]] for element in elements[order[given]])
         )
-        given = next(spare, None)
+        taken, given = next(spare, (None, None))
         if given is None:
             raise InputError(
                 f"{order.size} structures cannot be split so that those to train on have all elements: each of the "
