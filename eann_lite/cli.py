@@ -503,7 +503,8 @@ def _warn(texts):
 
 #: Settings whose names are no words of a sentence, as Python's messages have them, with a value or without.
 _NAMED = re.compile(
-    rf"(?<![\w'\"/\\.-])({'|'.join(name for name in SETTINGS if '_' in name)})(?![\w/\\]|\.\w)(?:=('[^']*'|\d[\d.]*\d|\d))?"
+    rf"(?<![\w'\"/\\.-])({'|'.join(name for name in SETTINGS if '_' in name)})(?![\w/\\]|\.\w)"
+    r"(?:=('[^']*'|\d[\d.]*\d|\d))?"
 )
 
 

@@ -201,7 +201,8 @@ def test_a_resume_without_a_checkpoint_says_that_it_starts_anew(fitted, tmp_path
 
 
 @pytest.mark.parametrize(
-    "path", ["r3/energy_unit/a.xyz", "runs/forces_weight.xyz", "x/split_seed=3/a.xyz", "energy_key/b.xyz", "a\\energy_key"]
+    "path",
+    ["r3/energy_unit/a.xyz", "runs/forces_weight.xyz", "x/split_seed=3/a.xyz", "energy_key/b.xyz", "a\\energy_key"],
 )
 def test_paths_that_hold_names_of_settings_stay_as_they_are(path):
     message = f"{path}: no such file. Read with energy_unit='Ry' or forces_key."

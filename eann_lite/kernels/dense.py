@@ -143,8 +143,8 @@ def _all_columns(make_tile, sizes):
 
 # Squares need two sums a row, and products with their derivative, too.  Several cache lines together with AVX-512:
 # eight rows by two lines of squares are faster than four, though some totals leave the registers between monomials.
-# Orbital sums have a row for each monomial, 20 to degree 3; those to degree 2 have tiles of their own, to degree 0 and 1
-# they go row by row.
+# Orbital sums have a row for each monomial, 20 to degree 3; those to degree 2 have tiles of their own, and to degree 0
+# and 1 they go row by row.
 if LONG_VECTORS:
     _squared = _all_columns(squared_products_tile, {128: (8, 4), 64: (8, 4)})
     _scaled = _all_columns(scaled_product_tile, {256: (4, 2), 64: (8, 4), 32: (8, 2)})

@@ -48,8 +48,8 @@ VALENCE_RANGE = 0.97, 1.06
 SOFT, STIFF, IMPOSSIBLE = 3.0, 5.0, 300.0
 #: Forces below this (eV/Angstrom, rms) are those of small displacements, which may all have one energy.
 NOTABLE_FORCE = 0.5
-#: Factors by which energies may change compared with what forces and stresses say: anharmonic steps give 0.5 to 1.1, and
-#: 1/3 from one side of a minimum to the other, where all but the cubic part cancels.
+#: Factors by which energies may change compared with what forces and stresses say: anharmonic steps give 0.5 to 1.1,
+#: and 1/3 from one side of a minimum to the other, where all but the cubic part cancels.
 AGREEING = 0.3, 3.0
 #: Energies that change by the reciprocal number of atoms times what forces say, up to this (relative), are per atom.
 EXPLAINED = 0.2
