@@ -12,14 +12,13 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 import eann_lite.calculator
 import eann_lite.training.run
-from eann_lite import EANNCalculator, Model, Specification, compiled, fit
-from eann_lite.compilation import cache_locks
+from eann_lite import EANNCalculator, Model, Specification, compiled, file_locks, fit
 from eann_lite.compilation.placed import Placed
 from eann_lite.model import ahead
 from eann_lite.model.ahead import compile_ahead, compile_and_end, evaluation
 from eann_lite.model.initial import initial_parameters
 
-LOCKS = pytest.mark.skipif(not cache_locks.POSSIBLE, reason="files cannot be locked on this system")
+LOCKS = pytest.mark.skipif(not file_locks.POSSIBLE, reason="files cannot be locked on this system")
 #: The kernels of ``kernels.sweeps`` and ``kernels.bounds`` by the names of the calls.
 KERNELS = {
     "forward": "energies",

@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.calculators.lj import LennardJones
 
 import eann_lite
+from eann_lite import file_locks
 from eann_lite.batches import draw_batch
 from eann_lite.config import read_config, settings_from
 from eann_lite.errors import InputError
@@ -383,7 +384,7 @@ class FitWithin:
         pass
 
 
-@pytest.mark.skipif(alone.fcntl is None, reason="files cannot be locked here")
+@pytest.mark.skipif(not file_locks.POSSIBLE, reason="files cannot be locked here")
 @pytest.mark.parametrize("committee", [0, 2])
 def test_a_second_fit_in_a_directory_is_refused_while_the_first_runs(tmp_path, committee):
     settings = {"epochs": 1, "batch": 6, "committee": committee, **SMALL}
@@ -399,7 +400,7 @@ def test_a_second_fit_in_a_directory_is_refused_while_the_first_runs(tmp_path, c
     assert whole.metrics["train"]["n_structures"] == 18
 
 
-@pytest.mark.skipif(alone.fcntl is None, reason="files cannot be locked here")
+@pytest.mark.skipif(not file_locks.POSSIBLE, reason="files cannot be locked here")
 def test_the_directory_is_the_fits_own_until_what_comes_afterwards_is_done(tmp_path):
     settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
     given = []
@@ -419,7 +420,7 @@ def test_the_directory_is_the_fits_own_until_what_comes_afterwards_is_done(tmp_p
 
 def test_where_files_cannot_be_locked_fits_run_as_ever(tmp_path, monkeypatch):
     settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
-    monkeypatch.setattr(alone, "fcntl", None)
+    monkeypatch.setattr(file_locks, "POSSIBLE", False)
     eann_lite.fit(frames(20), **settings)
     assert not (tmp_path / alone.LOCK).exists()
 

@@ -9,20 +9,14 @@ LONGEST_WAIT, then they compile for themselves.  So they do where files cannot b
 
 import hashlib
 import os
-import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from numba.core.compiler_lock import global_compiler_lock
 
-try:
-    import fcntl
-except ImportError:
-    fcntl = None
+from eann_lite.file_locks import locked
 
-#: Whether processes can wait for one another here.
-POSSIBLE = fcntl is not None
-#: Seconds that a process waits for another, several times what a kernel takes, and how long it sleeps between looks.
-LONGEST_WAIT, LOOK = 300.0, 0.05
+#: Seconds that a process waits for another, several times what a kernel takes.
+LONGEST_WAIT = 300.0
 
 
 class CompiledElsewhere(Exception):
@@ -51,38 +45,16 @@ def held(path, seconds=LONGEST_WAIT):
 
     seconds : None raises CompiledElsewhere at once.
     """
-    try:
-        file = open(path, "ab") if POSSIBLE else None
-    except OSError:
-        file = None
-    if file is None:
-        yield
-        return
-    with file:
-        locked = _locked(file, seconds)
+    with ExitStack() as stack:
         try:
-            yield
-        finally:
-            if locked:
-                # Closing the file is not enough where a process that was forked meanwhile has it open, too.
-                fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def _locked(file, seconds):
-    """Whether the lock of a file could be had within so many seconds."""
-    begun = time.monotonic()
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
+            file = stack.enter_context(open(path, "ab"))
+            stack.enter_context(locked(file, seconds or 0.0))
         except BlockingIOError:
             if seconds is None:
-                raise CompiledElsewhere(file.name) from None
+                raise CompiledElsewhere(path) from None
         except OSError:
-            return False  # This file system has no locks.
-        if time.monotonic() - begun > seconds:
-            return False
-        time.sleep(LOOK)
+            pass
+        yield
 
 
 def take_turns(dispatcher):

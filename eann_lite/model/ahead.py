@@ -15,6 +15,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from eann_lite import file_locks
+
 #: Processes at most: each takes some 300 MB of memory, and there are few kernels.
 MOST_PROCESSES = 3
 
@@ -32,11 +34,9 @@ def compile_ahead(calls, threads):
 
     calls : (name, precision) in the order in which they will be needed: name one of ``CALLS``, precision as in ``Sweeps``.
     """
-    from eann_lite.compilation import cache_locks
-
     calls = tuple(dict.fromkeys(calls))
     # The executable is another program where Python runs inside of it.
-    possible = cache_locks.POSSIBLE and Path(sys.executable or "").name.startswith("python")
+    possible = file_locks.POSSIBLE and Path(sys.executable or "").name.startswith("python")
     if threads < 2 or calls in _asked or not possible:
         return
     _asked.add(calls)
