@@ -1,7 +1,7 @@
 """The model: hyperparameters, parameters and constants together, and what it says about structures."""
 
 import itertools
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from eann_lite.model.parameters import Layout, default_constants
 ATOMS_PER_PIECE = 256
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What a model says about one structure.
 
     energy (eV); energies (n,) eV; forces (n, 3) eV/Angstrom; strain_derivative (3, 3) eV, dE/d(strain) of a symmetric
@@ -28,10 +27,10 @@ class Result:
     energies: np.ndarray
     forces: np.ndarray
     strain_derivative: np.ndarray
-    stress: np.ndarray = None
-    orbital_coefficients: np.ndarray = None
-    density: np.ndarray = None
-    extrapolation: np.ndarray = None
+    stress: np.ndarray | None = None
+    orbital_coefficients: np.ndarray | None = None
+    density: np.ndarray | None = None
+    extrapolation: np.ndarray | None = None
 
 
 class Model:
