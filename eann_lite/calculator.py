@@ -1,5 +1,6 @@
 """ASE calculator of a model: energies, forces and stress, with a neighbour list that lives through a dynamics."""
 
+import copy
 import math
 import warnings
 
@@ -15,6 +16,10 @@ from eann_lite.kernels.packing import energies_as_given, forces_as_given
 from eann_lite.model.ahead import compile_ahead, evaluation
 from eann_lite.model.sweeps import PRECISIONS, Sweeps
 from eann_lite.neighbors import SkinList, neighbor_pairs
+
+
+#: So many times as far out as when it warned last, an atom is worth another warning.
+WARNED_AGAIN = 10.0
 
 
 def _bytes_of(atoms):
@@ -46,13 +51,14 @@ class EANNCalculator(Calculator):
     | extrapolation | (n,) | how unlike the training data: above 1, farther out than all (``eann_lite.extrapolation``) |
 
     ``results["extrapolation"]`` is there where the model file has bounds, as those of fits have.  The first time that
-    an atom is above 1, the calculator warns (``ExtrapolationWarning``) with its index; once, whatever calls follow.
-    ASE knows no such property: leave it out of what is given to its ``SinglePointCalculator``.
+    an atom is above 1, the calculator warns (``ExtrapolationWarning``) with its index, and again each time that one is
+    ten times as far out as when it warned last.  ASE knows no such property: leave it out of what is given to its ``SinglePointCalculator``.
 
     There is a stress only where the structure is periodic in some direction and the three cell vectors span a volume;
     ASE raises PropertyNotImplementedError elsewhere.  Results are those of ``model.evaluate``, in float32 to its
     round-off, and do not depend on skin or threads, up to the order of sums.  Asking for the energy alone computes no
-    forces.  Atoms are never changed.  The keywords hold for good: ``set``, ASE's way to change them, refuses.
+    forces.  Atoms are never changed.  The keywords hold for good: ``set``, ASE's way to change them, refuses.  A calculator
+    is for one thread at a time, as all of ASE's; the model may serve many.
 
     Raises InputError for what is no model, a model file that cannot be read, a bad skin, number of threads or
     precision, and when asked without atoms, or about atoms: for an element that the model does not know, a position
@@ -91,8 +97,12 @@ class EANNCalculator(Calculator):
         self.sweeps = Sweeps(model.specification, model.constants, precision)
         self.sweeps.set_parameters(model.vector)
         self.bounds = model.bounds
-        self._warned = False
+        self._warn_above = OUTSIDE
         self._batch = self._shifts = self._cell = self._copy = None
+
+    def __copy__(self):
+        """A copy that shares nothing that is written: both work on."""
+        return copy.deepcopy(self)
 
     def set(self, **changes):
         """ASE's way to change settings later on.  Here they are those of the start: InputError for any."""
@@ -162,11 +172,12 @@ class EANNCalculator(Calculator):
         return results
 
     def _extrapolation(self, atoms, batch):
-        """How unlike the training data every atom is; warns at the first one outside."""
+        """How unlike the training data every atom is; warns at the first one outside, and of each tenfold distance."""
         distances = np.empty(batch.order.size)
         distances[batch.order] = self.bounds.distances(self.sweeps.values.density[-1], batch)
-        if not self._warned and distances.max() > OUTSIDE:
-            self._warned = True
+        farthest = distances.max()
+        if farthest > self._warn_above:
+            self._warn_above = WARNED_AGAIN * farthest
             warnings.warn(warning_text(atoms, distances), ExtrapolationWarning, stacklevel=2)
         return distances
 

@@ -6,6 +6,7 @@ largest one of a training atom: every training atom has at most 1, and 2 is twic
 Which measures were compared, and how well this one predicts errors: ``validation/extrapolation``.
 """
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,10 @@ ATOMS_PER_PIECE, ATOMS_AT_A_TIME = 256, 16384
 
 class ExtrapolationWarning(UserWarning):
     """An atom is farther from the training atoms' mean than every one of them."""
+
+
+# Python shows a text once; the next calculator of the same structure would say nothing.  Filters of the user come first.
+warnings.filterwarnings("always", category=ExtrapolationWarning, append=True)
 
 
 class DensityBounds(NamedTuple):
@@ -179,7 +184,7 @@ def warning_text(atoms, distances):
     return (
         f"atom {atom} ({atoms.symbols[atom]}) is unlike the training data: its densities are {distances[atom]:.3g} "
         "times as far from the mean of the training atoms as the farthest of these. Energies and forces may be far off "
-        "from here on; results['extrapolation'] tells for every atom. Said once."
+        "from here on; results['extrapolation'] tells for every atom."
     )
 
 

@@ -1,5 +1,8 @@
 """The ASE calculator: the numbers of the model, neighbours kept from step to step, and ASE's own tools on top."""
 
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import numba
@@ -152,6 +155,38 @@ def test_two_calculators_of_one_model_do_not_disturb_each_other(model):
     assert deviation(one.get_forces(), model.evaluate(one).forces) < 1e-12
     assert deviation(other.get_forces(), model.evaluate(other).forces) < 1e-12
     assert energies == (one.get_potential_energy(), other.get_potential_energy())
+
+
+@pytest.mark.parametrize("made", [copy.copy, copy.deepcopy, lambda calculator: pickle.loads(pickle.dumps(calculator))])
+def test_a_copy_of_a_calculator_and_the_original_do_not_disturb_each_other(methane, made):
+    expected = methane.get_forces()
+    other = methane.copy()
+    other.rattle(0.1, seed=1)
+    methane.calc.reset()
+    methane.get_potential_energy()
+    other.calc = made(methane.calc)
+    other.get_potential_energy()
+    assert np.array_equal(methane.get_forces(), expected)
+    assert np.array_equal(other.get_forces(), made(methane.calc).get_forces(other))
+
+
+def test_threads_that_share_a_model_do_not_disturb_each_other(model):
+    items = []
+    for seed in range(40):
+        items.append(molecule("C2H6" if seed % 2 else "CH4"))
+        items[-1].rattle(0.1, seed=seed)
+    for compute in (lambda atoms: model.evaluate(atoms).forces, lambda atoms: eann_lite.hessian(model, atoms)):
+        expected = [compute(atoms) for atoms in items]
+        with ThreadPoolExecutor(4) as threads:
+            for found, one in zip(threads.map(compute, items), expected):
+                assert np.array_equal(found, one)
+
+
+def test_a_copy_of_a_used_model_is_that_model(model, methane):
+    expected = model.evaluate([methane, methane])[1].forces
+    for other in (copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert np.array_equal(other.evaluate(methane).forces, expected)
+        assert not other.vector.flags.writeable
 
 
 def test_the_energy_alone_computes_no_forces_and_nothing_is_computed_twice(methane):

@@ -1,7 +1,11 @@
 """How unlike the training data an atom is: what the number means, where it is told, and that it is always the same."""
 
 import json
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -14,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import changed, models, random_model, rotations, seeds, structures
 
+import eann_lite
 from eann_lite import EANNCalculator, Model, ModelFileError, NetworkSpecification, Specification, Structure
 from eann_lite import fit, load, read_structures
 from eann_lite.batches import pack_structures
@@ -265,7 +270,7 @@ def test_the_calculator_gives_the_number_of_evaluate_with_every_call(model):
         assert atoms.calc.get_property("extrapolation", atoms).shape == (5,)
 
 
-def test_a_run_warns_once_at_the_first_crossing_by_atom_index(model):
+def test_a_run_warns_at_the_first_crossing_by_atom_index_and_when_it_is_ten_times_as_far(model):
     atoms = molecule("CH4")
     atoms.calc = EANNCalculator(model)
     with warnings.catch_warnings(record=True) as caught:
@@ -280,7 +285,33 @@ def test_a_run_warns_once_at_the_first_crossing_by_atom_index(model):
     text = str(caught[0].message)
     assert caught[0].category is ExtrapolationWarning
     assert text.startswith(f"atom {farthest} ({atoms.symbols[farthest]}) is unlike the training data")
-    assert "Said once" in text
+    first = float(model.evaluate(far_methane(1.6)).extrapolation.max())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = []
+        for factor in (0.6, 0.4, 0.2, 0.1):
+            atoms.positions = factor * molecule("CH4").positions
+            atoms.get_potential_energy()
+            found.append(float(atoms.calc.results["extrapolation"].max()))
+    assert first < found[1] < 10.0 * first < found[2] < found[3]
+    assert [f"densities are {found[2]:.3g} times as far" in str(one.message) for one in caught] == [True]
+
+
+def test_every_calculator_warns_of_the_same_structure(model, tmp_path):
+    """Python itself shows a text from one place once."""
+    model.save(tmp_path / "model.npz")
+    far_methane().write(tmp_path / "far.xyz")
+    code = (
+        "import eann_lite; from ase.io import read\n"
+        "for _ in range(3):\n"
+        "    atoms = read('far.xyz'); atoms.calc = eann_lite.EANNCalculator('model.npz'); atoms.get_potential_energy()\n"
+    )
+    for flags, times in ((), 3), (("-W", "ignore::UserWarning"), 0):
+        found = subprocess.run(
+            [sys.executable, *flags, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300,
+            env=os.environ | {"PYTHONPATH": str(Path(eann_lite.__file__).parents[1])},
+        )  # fmt: skip
+        assert found.stderr.count("ExtrapolationWarning: atom") == times
 
 
 def test_ase_takes_the_calculator_with_the_additional_result(model, tmp_path):

@@ -1,6 +1,7 @@
 """The model: hyperparameters, parameters and constants together, and what it says about structures."""
 
 import itertools
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,7 @@ class Result(NamedTuple):
 
 
 class Model:
-    """An EANN or REANN potential.
+    """An EANN or REANN potential.  Several threads may ask the same one at once.
 
     specification : ``Specification``.
     parameters : named arrays as in ``eann_lite.model.parameters.parameter_shapes``.
@@ -65,7 +66,17 @@ class Model:
                 raise InputError(f"constant {name} has shape {value.shape}, expected {shape}.")
         self.provenance = dict(provenance or {})
         self.bounds = bounds
-        self._sweeps = self._pool = None
+        # Sweeps hold what they work on, so every thread that asks has its own.
+        self._kept = threading.local()
+
+    def __getstate__(self):
+        """What a copy or a pickle has: all but the sweeps, which are made again."""
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.vector.flags.writeable = False
+        self._kept = threading.local()
 
     @property
     def parameters(self):
@@ -73,23 +84,27 @@ class Model:
         return self.layout.unpack(self.vector)
 
     def pool(self, threads=1):
-        """``SweepPool`` set to this model's parameters, kept from call to call."""
+        """``SweepPool`` set to this model's parameters, kept from call to call for the thread that asks."""
         from eann_lite.model.pool import SweepPool
 
-        if self._pool is None or self._pool.threads != threads:
-            self._pool = SweepPool(self.specification, self.constants, threads)
-            self._pool.set_parameters(self.vector)
-        return self._pool
+        pool = getattr(self._kept, "pool", None)
+        if pool is None or pool.threads != threads:
+            pool = SweepPool(self.specification, self.constants, threads)
+            pool.set_parameters(self.vector)
+            self._kept.pool = pool
+        return pool
 
     @property
     def sweeps(self):
-        """The compiled stages, set to this model's parameters, for one batch at a time."""
-        if self._sweeps is None:
+        """The compiled stages, set to this model's parameters, for one batch at a time of the thread that asks."""
+        sweeps = getattr(self._kept, "sweeps", None)
+        if sweeps is None:
             from eann_lite.model.sweeps import Sweeps
 
-            self._sweeps = Sweeps(self.specification, self.constants)
-            self._sweeps.set_parameters(self.vector)
-        return self._sweeps
+            sweeps = Sweeps(self.specification, self.constants)
+            sweeps.set_parameters(self.vector)
+            self._kept.sweeps = sweeps
+        return sweeps
 
     def evaluate(self, structures, descriptors=False):
         """Energy, forces and strain derivative of one structure (``Result``) or of a list (one ``Result`` each).
