@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.neighborlist import neighbor_list
+from ase.optimize import BFGS
 
 from eann_lite.errors import InputError
 from eann_lite.structures import (
@@ -200,6 +201,20 @@ def test_an_energy_far_from_the_others_is_warned_about_by_index():
     )
 
 
+def test_the_beginning_of_a_relaxation_is_sound_and_a_wrong_energy_on_its_way_is_not():
+    """Most structures are next to its end, so the first ones are far from them; forces say how they get there."""
+    atoms, structures = molecule("CH3OH"), []
+    atoms.rattle(0.05, seed=0)
+    atoms.calc = EMT()
+    steps = BFGS(atoms, logfile=None)
+    steps.attach(lambda: structures.append(as_structures(atoms)[0]))
+    steps.run(fmax=0.005, steps=60)
+    change = structures[0].energy - structures[-1].energy
+    assert change > 1.0 and not any("far from" in text for text in warnings_for(structures))
+    off = [replace(s, energy=s.energy + (change if n in (20, 21) else 0.0)) for n, s in enumerate(structures)]
+    assert one_warning(off, "energies far from those of like structures", "2 structures: structure 20 (", "structure 21 (")
+
+
 def test_an_energy_that_no_energies_of_elements_explain_is_warned_about_by_index():
     names = ["H2", "H2O", "CH4", "C2H6", "CO2", "CH3OH", "C2H4", "CO", "H2CO", "CH3CH2OH", "C2H2", "HCOOH"]
     per_element = {1: -13.6, 6: -1030.0, 8: -2043.0}
@@ -323,6 +338,31 @@ def test_displacements_to_both_sides_of_an_anharmonic_minimum_are_sound():
     assert warnings_for(structures) == []
 
 
+def test_forces_that_are_next_to_nothing_beside_stresses_are_not_judged():
+    """Volumes at each of which the atoms are relaxed: forces would take up what the trapezoids of stresses leave."""
+    crystal = bulk("Cu", cubic=True) * (2, 1, 1)
+    crystal.symbols[[0, 3]], crystal.symbols[5] = "Au", "Ag"
+    crystal.rattle(0.05, seed=1)
+    structures = []
+    for strain in np.linspace(-0.05, 0.05, 11):
+        atoms = crystal.copy()
+        atoms.set_cell(crystal.cell.array * (1.0 + strain), scale_atoms=True)
+        atoms.calc = EMT()
+        BFGS(atoms, logfile=None).run(fmax=0.01, steps=200)
+        atoms.get_stress()
+        structures += as_structures([atoms])
+    found = energies_against_derivatives(structures)
+    assert found.forces is None and found.stress == pytest.approx(1.0, abs=0.1) and warnings_for(structures) == []
+
+
+def test_energies_that_no_number_is_large_enough_for_are_no_error():
+    structures = vibrating(energy=-20.0)
+    for n, energy in enumerate((1.7e308, -1.7e308, 1e308)):
+        structures[5 + n] = replace(structures[5 + n], energy=energy)
+    assert energies_against_derivatives(structures).forces is None
+    warnings_for(structures)
+
+
 def test_molecules_that_are_turned_at_random_are_sound():
     """Forces along the step from one to another say nothing of how the energy changes."""
     for seed in range(6):
@@ -353,8 +393,28 @@ def test_round_off_of_forces_that_symmetry_forbids_is_sound():
 def test_energies_per_atom_are_warned_about():
     structures = [replace(s, energy=s.energy / 5) for s in vibrating(energy=-20.0, stiffness=10.0)]
     assert one_warning(
-        structures, "energies look like energies per atom", "0.2 times what the forces say", "multiply them by"
+        structures, "energies look like energies per atom", "0.2 times what the forces say", "the number of atoms."
     )
+
+
+def test_a_unit_that_looks_like_energies_per_atom_is_told_as_well():
+    crystal = bulk("Cu", a=3.6) * (3, 3, 3)
+    rng, structures = np.random.default_rng(0), []
+    for _ in range(20):
+        step = rng.normal(scale=0.05, size=(27, 3))
+        structures.append(
+            Structure(crystal.numbers, crystal.positions + step, crystal.cell.array, True,
+                      energy=-100.0 + 10.0 * np.sum(step**2), forces=-20.0 * step)
+        )  # fmt: skip
+    assert warnings_for(structures) == []
+    in_hartree = [replace(s, energy=s.energy / HARTREE - 1e3) for s in structures]
+    assert one_warning(in_hartree, "look like energies per atom", "unless they are in Hartree: then read with energy_unit")
+    in_kcal = [replace(s, forces=s.forces / ENERGY_UNITS["kcal/mol"]) for s in structures]
+    assert one_warning(
+        in_kcal, "look like energies per atom", "unless forces are in kcal/mol/A", "forces_unit='kcal/mol/Angstrom'"
+    )
+    both = [replace(s, energy=s.energy / ENERGY_UNITS["Ry"], forces=-s.forces) for s in structures]
+    assert one_warning(both, "energies and forces do not fit each other", "the sign of the forces")
 
 
 @pytest.mark.parametrize("step", [0.0, 0.02])
@@ -362,7 +422,7 @@ def test_stresses_of_another_unit_or_sign_are_warned_about(step):
     structures = crystals(step=step)
     assert warnings_for(structures) == []
     for factor, *parts in (
-        (160.2176634, "stresses seem to be in another unit (GPa, if they", "such as stress_unit='GPa'."),
+        (160.2176634, "stresses seem to be in another unit (GPa, if they", "such as stress_unit='GPa'"),
         (1602.176634, "stresses seem to be in another unit (kbar, if", "stress_unit='kbar'"),
         (-1.0, "stresses seem to be of the wrong sign: between", "If so, change their sign in the file"),
         (-1602.176634, "of the wrong sign and in another unit (kbar,", "change their sign in", "stress_unit='kbar'"),

@@ -16,8 +16,11 @@ import numpy as np
 #: Fewest pairs of structures that are judged.
 FEWEST_PAIRS = 10
 #: The median deviation, relative to the change of the energy, up to which forces and stresses are believed to tell
-#: that change; and how many times that deviation the part of one of them must be for its factor to be judged.
-BELIEVED, CLEAR = 0.25, 2.0
+#: that change; how many times that deviation the part of one of them must be for its factor to be judged, and how much
+#: of the change, at least: what goes on along with something larger takes up that one's anharmonic rest.
+BELIEVED, CLEAR, LEAST_PART = 0.25, 2.0, 0.1
+#: So much off, relative to it, a large change of the energy may be that is explained: steps down a wall are not small.
+ROUGHLY = 0.5
 #: Forces and stresses whose parts go together more closely than this are not told apart.
 TOGETHER = 0.9
 #: Closest atoms are bonded, or pressed together, up to this multiple of the sum of their covalent radii.
@@ -50,22 +53,51 @@ def energies_against_derivatives(structures):
     >>> round(energies_against_derivatives([stretched(0.02 * k) for k in range(12)]).forces, 6)
     -1.0
     """
-    last, found, sizes = {}, [], []
-    for structure in structures:
-        if structure.energy is None or structure.forces is None:
-            continue
-        kind = structure.numbers.tobytes(), structure.pbc.tobytes()
-        before, last[kind] = last.get(kind), structure
-        row = None if before is None else _changes(before, structure)
-        if row is not None:
-            found.append(row)
-            sizes.append(structure.n_atoms)
-    change, by_forces, by_stress = np.array(found).reshape(-1, 3).T
-    size = float(np.median(sizes)) if sizes else 0.0
+    pairs, changes = _consecutive(structures)
+    change, by_forces, by_stress = changes.T
+    size = float(np.median([structures[j].n_atoms for _, j in pairs])) if pairs else 0.0
     factors = [None, None]
     if change.size >= FEWEST_PAIRS:
         factors = _factors(change, by_forces, by_stress)
     return Agreement(*factors, int(change.size), size)
+
+
+def explained(structures, doubtful):
+    """Those (set) of the indices ``doubtful`` whose energies forces and stresses explain: structures that follow each
+    other lead to one that is not doubtful, and each of the changes on the way is, within ROUGHLY, what these say.
+
+    >>> from eann_lite.structures import Structure
+    >>> def stretched(r, energy):
+    ...     return Structure([1, 1], [[0, 0, 0], [0, 0, 1 + r]], energy=energy, forces=[[0, 0, 10 * r], [0, 0, -10 * r]])
+    >>> explained([stretched(r, 5 * r * r) for r in (0.3, 0.2, 0.1)] + [stretched(0.1, 7.0)], [0, 1, 3])
+    {0, 1}
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    pairs, changes = _consecutive(structures)
+    change, by_forces, by_stress = changes.T
+    sound = np.abs(change - by_forces - by_stress) <= ROUGHLY * np.abs(change)
+    ends = np.array(pairs, dtype=np.int64).reshape(-1, 2)[sound].T
+    graph = coo_matrix((np.ones(ends.shape[1]), ends), shape=2 * (len(structures),))
+    part = connected_components(graph, directed=False)[1]
+    believed = set(part[np.setdiff1d(np.arange(len(structures)), doubtful)].tolist())
+    return {i for i in doubtful if part[i] in believed}
+
+
+def _consecutive(structures):
+    """Pairs of structures with the same atoms that follow each other, [(i, j)], and their `_changes` (pairs, 3)."""
+    last, pairs, changes = {}, [], []
+    for j, structure in enumerate(structures):
+        if structure.energy is None or structure.forces is None:
+            continue
+        kind = structure.numbers.tobytes(), structure.pbc.tobytes()
+        i, last[kind] = last.get(kind), j
+        row = None if i is None else _changes(structures[i], structure)
+        if row is not None:
+            pairs.append((i, j))
+            changes.append(row)
+    return pairs, np.array(changes).reshape(-1, 3)
 
 
 def closest_atoms_against_forces(structures, shortest):
@@ -130,11 +162,11 @@ def _factors(change, by_forces, by_stress):
     scale = np.maximum(np.abs(change), 0.1 * np.median(np.abs(change)))
     if not scale.all():
         return [None, None]
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # Of numbers that are none of any label.
         target, parts = change / scale, np.array([by_forces, by_stress]).T / scale[:, None]
-    if not np.isfinite(parts).all():
+        sizes = np.sqrt(np.mean(parts**2, axis=0))
+    if not (np.isfinite(target).all() and np.isfinite(sizes).all()):
         return [None, None]
-    sizes = np.sqrt(np.mean(parts**2, axis=0))
     present = sizes > 0.0
     columns = parts[:, present] / sizes[present]
     if columns.shape[1] == 0 or (present.all() and abs(np.mean(np.prod(columns, axis=1))) > TOGETHER):
@@ -148,4 +180,5 @@ def _factors(change, by_forces, by_stress):
     off = float(np.median(deviation))
     found = iter(zip(factors / sizes[present], np.median(np.abs(columns * factors), axis=0)))
     result = [next(found) if here else (None, 0.0) for here in present]
-    return [float(factor) if size > CLEAR * off and off < BELIEVED else None for factor, size in result]
+    least = max(CLEAR * off, LEAST_PART)
+    return [float(factor) if size > least and off < BELIEVED else None for factor, size in result]
