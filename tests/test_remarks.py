@@ -14,7 +14,6 @@ from eann_lite import Specification
 from eann_lite.cli import main
 from eann_lite.report import remark_texts, write_report
 from eann_lite.structures import as_structures
-from eann_lite.training.metrics import error_metrics
 from eann_lite.training.objective import Predictions, labelled_set
 from eann_lite.training.remarks import remarks_on
 from eann_lite.training.settings import FitSettings
@@ -40,11 +39,12 @@ def remarks(structures, valid=None, settings=None, **predicted):
     """What is remarked where predictions are the labels but for those that are given."""
     specification = Specification(elements=("Cu",), cutoff=4.0)
     sets = {"train": labelled_set(structures, specification), "valid": labelled_set(valid or structures, specification)}
-    metrics = {}
-    for part, labelled in sets.items():
-        made = {name: predicted.get(name, getattr(labelled, name)) for name in ("energies", "forces", "strains")}
-        metrics[part] = error_metrics(labelled, Predictions(**made))
-    return remarks_on(sets, metrics, settings or FitSettings())
+    names = Predictions._fields
+    predictions = {
+        part: Predictions(*(predicted.get(name, getattr(labelled, name)) for name in names))
+        for part, labelled in sets.items()
+    }
+    return remarks_on(sets, predictions, settings or FitSettings())
 
 
 def test_what_a_constant_says_is_not_remarked_upon_and_more_than_that_is():
@@ -91,6 +91,20 @@ def test_labels_without_weight_few_structures_and_tiny_errors_are_not_judged():
     bare = [replace(s, forces=None, stress=None) for s in structures]
     text = remarks(bare, energies=wrong)[0]["text"]
     assert "gradients" not in text and "GPa" not in text and "_weight" not in text
+
+
+def test_structures_without_weight_are_not_judged():
+    structures = crystals(16)
+    energies = np.array([s.energy for s in structures])
+    wrong = np.where(np.arange(16) % 4 == 0, energies + 8.0, energies)
+    forces = np.concatenate([(-3.0 if n % 4 == 0 else 1.0) * s.forces for n, s in enumerate(structures)])
+    unweighted = [replace(s, weight=0.0 if n % 4 == 0 else 1.0) for n, s in enumerate(structures)]
+    assert remarks(structures, energies=wrong, forces=forces)
+    assert remarks(unweighted, energies=wrong, forces=forces) == []
+    assert remarks(structures, valid=[replace(s, weight=0.0) for s in structures]) == []
+    spread = 1e3 * np.std(energies[np.arange(16) % 4 != 0])
+    found = remarks(unweighted, energies=2.0 * energies.mean() - energies)[0]["above_spread"]
+    assert found[0]["label"] == "energy" and found[0]["spread"] == pytest.approx(spread)
 
 
 FAULTS = {

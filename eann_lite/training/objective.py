@@ -45,9 +45,17 @@ def labelled_set(structures, specification):
     )
 
 
-def take(labelled, index):
-    """The structures ``index`` of a LabelledSet as one of its own (labels and sizes; its pairs are left out), and the
-    indices of their atoms in the whole set."""
+class Predictions(NamedTuple):
+    """energies (Q,) eV, forces (N, 3) eV/Angstrom in the set's own order of atoms, strains (Q, 3, 3) eV."""
+
+    energies: np.ndarray
+    forces: np.ndarray
+    strains: np.ndarray
+
+
+def take(labelled, predictions, index):
+    """The structures ``index`` (one at least) of a LabelledSet as one of its own (labels and sizes; its pairs are left
+    out), and their Predictions."""
     packed = labelled.packed
     sizes = np.diff(packed.offsets)[index]
     atoms = np.concatenate([np.arange(packed.offsets[q], packed.offsets[q + 1]) for q in index])
@@ -57,15 +65,8 @@ def take(labelled, index):
         pbc=packed.pbc[index],
     )  # fmt: skip
     labels = (labelled.energies[index], labelled.forces[atoms], labelled.strains[index], labelled.weights[index])
-    return LabelledSet(part, *labels), atoms
-
-
-class Predictions(NamedTuple):
-    """energies (Q,) eV, forces (N, 3) eV/Angstrom in the set's own order of atoms, strains (Q, 3, 3) eV."""
-
-    energies: np.ndarray
-    forces: np.ndarray
-    strains: np.ndarray
+    energies, forces, strains = predictions
+    return LabelledSet(part, *labels), Predictions(energies[index], forces[atoms], strains[index])
 
 
 def sum_by_structure(batch, values):

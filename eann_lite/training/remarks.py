@@ -3,6 +3,8 @@
 import numpy as np
 
 from eann_lite.progress import number_text
+from eann_lite.training.metrics import error_metrics
+from eann_lite.training.objective import take
 
 #: Fewest structures of a part whose errors are judged.
 FEWEST = 10
@@ -22,24 +24,31 @@ NAMES = {"energy": "energies", "forces": "forces", "stress": "stresses"}
 PARTS = {"train": "training", "valid": "validation"}
 
 
-def remarks_on(sets, metrics, settings):
+def remarks_on(sets, predictions, settings):
     """List with a remark where an error on training or validation data is larger than the spread of the label itself.
 
     A constant would have that error: for energies the best energy for each element, for components of forces and of
-    the stress their means, all of the training part.  Labels without a weight in the loss are not judged.
+    the stress their means, all of the training part.  Labels and structures without a weight in the loss are not
+    judged.
 
-    sets : {part: LabelledSet}; metrics : {part: errors}; settings : ``FitSettings``.
+    sets : {part: LabelledSet}; predictions : {part: Predictions}; settings : ``FitSettings``.
 
     A remark is {"text": what it is and what to do, "above_spread": [{"part", "label", "rmse", "spread", "unit"}, ...]}.
     """
-    weights = {label: getattr(settings, f"{label}_weight") for label in LABELS}
-    found, spreads = [], _spreads(sets)
+    judged = {}
     for part in PARTS:
+        fitted = np.flatnonzero(sets[part].weights > 0.0)
+        if fitted.size:
+            judged[part] = take(sets[part], predictions[part], fitted)
+    weights = {label: getattr(settings, f"{label}_weight") for label in LABELS}
+    found, spreads = [], _spreads({part: labelled for part, (labelled, _) in judged.items()})
+    for part, pair in judged.items():
+        errors = error_metrics(*pair)
         for label, (key, unit, _) in LABELS.items():
-            spread, error = spreads.get((part, label)), (metrics.get(part) or {}).get(key)
+            spread, error = spreads.get((part, label)), errors[key]
             if spread is None or error is None or weights[label] == 0.0:
                 continue
-            per_atom = metrics[part]["energy_rmse_mev_per_atom"] if label == "energy" else error
+            per_atom = errors["energy_rmse_mev_per_atom"] if label == "energy" else error
             if error > ABOVE * spread and per_atom > SMALL[label]:
                 found.append({"part": part, "label": label, "rmse": error, "spread": spread, "unit": unit})
     return [{"text": _text(found, sets["train"]), "above_spread": found}] if found else []
@@ -49,11 +58,11 @@ def _spreads(sets):
     """{(part, label): root mean square (meV, ...) of what a constant leaves of the label}, where enough have it."""
     from eann_lite.model.initial import fit_reference_energies
 
-    n_elements = 1 + max(int(sets[part].packed.species.max()) for part in PARTS)
+    n_elements = 1 + max(int(labelled.packed.species.max()) for labelled in sets.values())
     constants, spreads = {}, {}
-    for part in PARTS:
-        counts = _counts(sets[part], n_elements)
-        for label, (values, structure) in _known(sets[part]).items():
+    for part, labelled in sets.items():
+        counts = _counts(labelled, n_elements)
+        for label, (values, structure) in _known(labelled).items():
             energies = label == "energy"
             if part == "train" and structure.size:
                 constants[label] = (
