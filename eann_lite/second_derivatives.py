@@ -16,7 +16,7 @@ def hessian_products(model, atoms, directions):
 
     The Hessian itself is not formed.  Exact, by the tangent of the reverse sweep with respect to positions.  Atoms move
     relative to a fixed cell.  ``model`` is a ``Model`` or the path of a model file, ``atoms`` one ``ase.Atoms`` or
-    ``Structure``; InputError for anything else, and for a list of structures.
+    ``Structure``; InputError for anything else, for a list of structures, and for directions of another shape.
 
     >>> from ase.build import molecule
     >>> from eann_lite import Model, Specification
@@ -32,7 +32,10 @@ def hessian_products(model, atoms, directions):
 
     model, structure = as_model(model), as_one_structure(atoms)
     specification, n = model.specification, len(structure.numbers)
-    directions = np.asarray(directions, dtype=float).reshape(-1, n, 3)
+    directions = np.asarray(directions, dtype=float)
+    if directions.shape[-2:] != (n, 3):
+        raise InputError(f"directions have shape {directions.shape}: expected (m, {n}, 3), as there are {n} atoms.")
+    directions = directions.reshape(-1, n, 3)
     products = np.empty(directions.shape)
     copies = max(1, ATOMS_AT_A_TIME // n)
     for begin in range(0, len(directions), copies):
@@ -78,7 +81,10 @@ def hessian(model, atoms, indices=None):
 
 def _checked_indices(indices, n):
     """(m,) from 0 to n - 1 of atoms; negative ones count from the end, as in Python."""
-    given = np.asarray(indices)
+    try:
+        given = np.asarray(indices)
+    except ValueError:  # Lists of several lengths.
+        given = np.empty((0, 0))
     if given.ndim != 1 or given.size == 0 or given.dtype.kind not in "iu":
         cure = "np.flatnonzero(mask) makes them of a mask" if given.dtype.kind == "b" else "None is the default"
         raise InputError(f"indices = {indices!r}: expected whole numbers, one for each atom that moves; {cure}.")
@@ -95,8 +101,8 @@ def _checked_indices(indices, n):
 def free_indices(atoms, where="atoms"):
     """Indices (m,) of those of ``ase.Atoms`` that their constraints leave free, as ASE's ``Vibrations`` chooses them.
 
-    ``FixAtoms`` holds an atom, and so does ``FixCartesian`` in all three directions (extended xyz files may have it for
-    every atom, with nothing held for most).  InputError, which begins with ``where``, for all other constraints on
+    ``FixAtoms`` holds an atom, and so do ``FixCartesian`` and ``FixScaled`` in all three directions (extended xyz files
+    may have the former for every atom, with nothing held for most).  InputError, which begins with ``where``, for all other constraints on
     atoms that are not held anyway, and where no atom is free.
 
     >>> from ase.build import molecule
@@ -106,12 +112,12 @@ def free_indices(atoms, where="atoms"):
     >>> free_indices(water)
     array([1, 2])
     """
-    from ase.constraints import FixAtoms, FixCartesian
+    from ase.constraints import FixAtoms, FixCartesian, FixScaled
 
     is_free = np.ones(len(atoms), dtype=bool)
     others = []
     for constraint in atoms.constraints:
-        mask = constraint.mask if isinstance(constraint, FixCartesian) else None
+        mask = constraint.mask if isinstance(constraint, (FixCartesian, FixScaled)) else None
         if isinstance(constraint, FixAtoms) or (mask is not None and mask.all()):
             is_free[constraint.get_indices()] = False
         elif mask is None or mask.any():

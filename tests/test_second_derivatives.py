@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ase.build import molecule
-from ase.constraints import FixAtoms, FixBondLengths, FixCartesian, FixCom, FixedLine, FixedMode, Hookean
+from ase.constraints import FixAtoms, FixBondLengths, FixCartesian, FixCom, FixedLine, FixedMode, FixScaled, Hookean
 from ase.units import invcm
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,6 +127,9 @@ def test_fixed_atoms_do_not_vibrate_unless_they_are_named():
     by_masks = molecule("CH4")
     by_masks.set_constraint([FixCartesian(atom, mask) for atom, mask in enumerate(masks)])
     assert np.array_equal(vibrations(model, by_masks).get_energies(), vibrations(model, atoms).get_energies())
+    by_masks.set_cell(np.diag([6.0, 7.0, 8.0]))
+    by_masks.set_constraint([FixScaled(0, (True,) * 3), FixScaled([1, 2], (True,) * 3)])
+    assert free_indices(by_masks).tolist() == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -171,6 +174,7 @@ def test_with_all_atoms_held_nothing_vibrates():
     [
         ([], r"indices = \[\]: expected whole numbers, one for each atom that moves"),
         (2, "indices = 2: expected whole numbers"),
+        ([[1], [1, 2]], r"indices = \[\[1\], \[1, 2\]\]: expected whole numbers"),
         ([0.0, 1.0], r"indices = \[0.0, 1.0\]: expected whole numbers"),
         (np.ones(5, bool), "expected whole numbers, .* np.flatnonzero\\(mask\\) makes them of a mask"),
         ([0, 5], "indices hold 5, but there are 5 atoms: expected 0 to 4"),
@@ -200,6 +204,13 @@ def test_hessian_products_of_many_directions_are_those_one_by_one(monkeypatch):
     together = hessian_products(model, atoms, directions)
     monkeypatch.setattr("eann_lite.second_derivatives.ATOMS_AT_A_TIME", 11)
     assert deviation(hessian_products(model, atoms, directions), together) < 1e-12
+
+
+def test_directions_of_another_shape_are_refused():
+    for shape in ((5,), (4, 3), (2, 5, 2)):
+        with pytest.raises(InputError, match=r"directions have shape .*: expected \(m, 5, 3\), as there are 5 atoms"):
+            hessian_products(methane_model(), molecule("CH4"), np.ones(shape))
+    assert hessian_products(methane_model(), molecule("CH4"), np.ones((5, 3))).shape == (1, 5, 3)
 
 
 def test_a_model_file_is_as_good_as_a_model(tmp_path):
