@@ -1,17 +1,16 @@
 """Loss and gradient, solvers, splits, checkpoints, and the fit as a function."""
 
 import json
-import os
 import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.calculators.lj import LennardJones
+from ase.calculators.singlepoint import SinglePointCalculator
+from small_fits import SMALL, frames
 
 import eann_lite
-from eann_lite import file_locks
 from eann_lite.batches import draw_batch
 from eann_lite.config import read_config, settings_from
 from eann_lite.errors import InputError
@@ -21,7 +20,8 @@ from eann_lite.model.pool import pieces_of
 from eann_lite.model.specification import NetworkSpecification, Specification
 from eann_lite.structures import Structure, as_structures
 from eann_lite.structures.distances import shortest_distances
-from eann_lite.training import alone, committee
+from eann_lite.structures.units import BOHR, HARTREE
+from eann_lite.training import committee
 from eann_lite.training.checkpoint import load_checkpoint, save_checkpoint
 from eann_lite.training.copies import displaced_copies
 from eann_lite.training.loss import Loss
@@ -32,23 +32,6 @@ from eann_lite.training.run import Run
 from eann_lite.training.settings import FitSettings
 from eann_lite.training.solvers import trainer_class
 from eann_lite.training.splits import split
-
-SMALL = {"radial": 4, "densities": 6, "widths": [6, 6], "recursion_widths": [6, 6], "recursions": 1, "cutoff": 4.0}
-
-
-def frames(n, periodic=False):
-    """Labelled argon-like clusters or cells of carbon and hydrogen (Lennard-Jones)."""
-    rng = np.random.default_rng(5)
-    result = []
-    for _ in range(n):
-        positions = np.array([[0, 0, 0], [1.2, 0, 0], [0, 1.3, 0], [0, 0, 1.1]]) + 0.06 * rng.normal(size=(4, 3))
-        atoms = Atoms("CH3", positions, cell=np.diag([6.0, 6.5, 7.0]) if periodic else None, pbc=periodic)
-        atoms.calc = LennardJones(sigma=1.0, epsilon=0.5, rc=3.0)
-        atoms.get_potential_energy()
-        if periodic:
-            atoms.get_stress()
-        result.append(atoms)
-    return result
 
 
 def problem(structures, **changes):
@@ -359,72 +342,6 @@ def test_a_checkpoint_from_before_there_was_a_choice_of_precision_is_one_of_floa
     assert eann_lite.fit(frames(20), epochs=2, resume=True, precision="float64", **settings).history[-1]["epoch"] == 2
 
 
-def test_an_earlier_fit_in_the_same_directory_is_put_aside(tmp_path):
-    settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
-    eann_lite.fit(frames(20), **settings)
-    old = (tmp_path / "model.npz").read_bytes()
-    eann_lite.fit(frames(20), **settings, seed=1)
-    assert (tmp_path / "earlier-1/model.npz").read_bytes() == old
-    assert (tmp_path / "model.npz").read_bytes() != old
-
-
-class FitWithin:
-    """Progress that begins another fit as soon as there is a step."""
-
-    def __init__(self, **settings):
-        self.settings = settings
-
-    def start(self, unit, settings):
-        pass
-
-    def update(self, fraction, epoch, row):
-        eann_lite.fit(frames(20), **self.settings)
-
-    def finish(self, message):
-        pass
-
-
-@pytest.mark.skipif(not file_locks.POSSIBLE, reason="files cannot be locked here")
-@pytest.mark.parametrize("committee", [0, 2])
-def test_a_second_fit_in_a_directory_is_refused_while_the_first_runs(tmp_path, committee):
-    settings = {"epochs": 1, "batch": 6, "committee": committee, **SMALL}
-    for resume in (False, True):
-        settings["out"] = tmp_path / f"fit-{resume}"
-        message = rf"{settings['out']}: a fit is running in it \(process {os.getpid()} on .*--out"
-        with pytest.raises(InputError, match=message):
-            eann_lite.fit(frames(20), progress=FitWithin(**settings, resume=resume), **settings)
-        assert not (settings["out"] / "earlier-1").exists()
-    # It ended with an error, and the directory is free again; a fit elsewhere is nobody's concern.
-    elsewhere = FitWithin(**settings | {"out": tmp_path / "other"})
-    whole = eann_lite.fit(frames(20), progress=elsewhere, resume=True, **settings)
-    assert whole.metrics["train"]["n_structures"] == 18
-
-
-@pytest.mark.skipif(not file_locks.POSSIBLE, reason="files cannot be locked here")
-def test_the_directory_is_the_fits_own_until_what_comes_afterwards_is_done(tmp_path):
-    settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
-    given = []
-
-    def afterwards(result):
-        with pytest.raises(InputError, match="a fit is running in it"):
-            eann_lite.fit(frames(20), **settings)
-        given.append(result)
-
-    result = eann_lite.fit(frames(20), afterwards=afterwards, **settings)
-    assert given == [result] and not (tmp_path / "earlier-1").exists()
-    # Of those put aside some may be gone.
-    (tmp_path / "earlier-2").mkdir()
-    eann_lite.fit(frames(20), **settings)
-    assert (tmp_path / "earlier-3" / "model.npz").exists()
-
-
-def test_where_files_cannot_be_locked_fits_run_as_ever(tmp_path, monkeypatch):
-    settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
-    monkeypatch.setattr(file_locks, "POSSIBLE", False)
-    eann_lite.fit(frames(20), **settings)
-    assert not (tmp_path / alone.LOCK).exists()
-
-
 def test_split_is_disjoint_complete_and_by_seed():
     parts = split(50, (0.1, 0.3), seed=2)
     assert [len(part) for part in parts] == [5, 15, 30]
@@ -450,7 +367,7 @@ def test_a_split_keeps_every_element_in_training_and_else_changes_nothing():
         again = split(42, (0.2, 0.3), seed, rare)
         assert all(np.array_equal(one, other) for one, other in zip(kept, again))
     assert 5 < lost < 25
-    with pytest.raises(InputError, match="3 structures cannot be split so that .* each of the 2 left has one"):
+    with pytest.raises(InputError, match="3 structures, split by this seed, leave none with .* each of the 2 left has an element"):
         split(3, (0.3,), 0, [{1}, {6}, {8}])
     # Structures that hold an element alone do not leave the training part for another one.
     for seed in range(20):
@@ -600,3 +517,23 @@ def test_weight_decay_is_larger_where_labels_are_fewer_than_parameters():
     assert Layout.of(specification).size < 40 * (1 + 3 * 4)
     assert many.weight_decay == 0.1
     assert resolve(replace(small, weight_decay=0.0), train)[0].weight_decay == 0.0
+
+
+def test_atoms_in_memory_have_the_units_that_are_named():
+    atoms = frames(20)
+    settings = {"epochs": 1, "batch": 6, "out": None, **SMALL}
+    expected = eann_lite.fit(atoms, **settings)
+    in_hartree_and_bohr = []
+    for one in atoms:
+        other = one.copy()
+        other.positions /= BOHR
+        energy, forces = one.get_potential_energy() / HARTREE, one.get_forces() * BOHR / HARTREE
+        other.calc = SinglePointCalculator(other, energy=energy, forces=forces)
+        in_hartree_and_bohr.append(other)
+    found = eann_lite.fit(in_hartree_and_bohr, energy_unit="Hartree", length_unit="Bohr", **settings)
+    for part in ("train", "valid"):
+        known = {name: value for name, value in expected.metrics[part].items() if value is not None}
+        assert {name: found.metrics[part][name] for name in known} == pytest.approx(known, rel=1e-5)
+    # What is a Structure already is in our units.
+    again = eann_lite.fit(as_structures(atoms), energy_unit="Hartree", **settings)
+    assert again.metrics == expected.metrics

@@ -122,20 +122,22 @@ class LabelKeys:
 
 
 def label_atoms(
-    atoms, *, energy_key=None, forces_key=None, stress_key=None, virial_key=None, weight_key=None, source="structure {}"
-):
-    """Structures (list) of a list of ``ase.Atoms`` whose labels may stand in ``info`` and ``arrays``, in eV, Angstrom.
+    atoms, *, energy_key=None, forces_key=None, stress_key=None, virial_key=None, weight_key=None,
+    length_unit="Angstrom", energy_unit="eV", forces_unit=None, stress_unit=None, source="structure {}",
+):  # fmt: skip
+    """Structures (list) of a list of ``ase.Atoms`` whose labels may stand in ``info`` and ``arrays``.
 
-    The same rules and keys as in `eann_lite.structures.read_structures`, for Atoms that are already in memory.
+    The same rules, keys and units as in `eann_lite.structures.read_structures`, for Atoms that are already in memory.
     ``source`` names them in messages; ``{}`` stands for the number in the list.
 
     >>> from ase import Atoms
-    >>> label_atoms([Atoms("He", info={"REF_energy": -79.0})])[0].energy
-    -79.0
+    >>> label_atoms([Atoms("He", info={"REF_energy": -2.9})], energy_unit="Hartree")[0].energy
+    -78.91302011336519
     """
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, weight_key)
+    units = Units.named(energy_unit, length_unit, forces_unit, stress_unit)
     structures = [
-        structure_with_labels(one, stored_results(one), keys, Units(), source.format(i)) for i, one in enumerate(atoms)
+        structure_with_labels(one, stored_results(one), keys, units, source.format(i)) for i, one in enumerate(atoms)
     ]
     keys.check_used("these structures")
     return structures

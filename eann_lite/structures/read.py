@@ -141,7 +141,8 @@ def _checked_path(name):
     if not os.path.exists(path):
         folder = os.path.dirname(os.path.abspath(path))
         why = "" if os.path.isdir(folder) else f" (the folder {folder} does not exist)"
-        raise InputError(f"{name}: no such file{why}. Check the path; some structures of a file: use index.")
+        part = " @ chooses no structures here: read_structures has index for that." if "@" in name else ""
+        raise InputError(f"{name}: no such file{why}. Check the path.{part}")
     try:
         with _open_bytes(path) as file:
             start = file.read(1)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from eann_lite.errors import InputError
+from eann_lite.training.settings import READING
 
 PARTS = ("train", "valid", "test")
 
@@ -71,13 +72,11 @@ def _read(sources, settings):
     from eann_lite.structures import read_structures
 
     paths = [os.fspath(p) for p in as_list(sources)]
-    names = ("energy_key", "forces_key", "stress_key", "virial_key")
-    names += ("energy_unit", "forces_unit", "stress_unit", "length_unit")
-    return read_structures(paths, **{name: getattr(settings, name) for name in names})
+    return read_structures(paths, **{name: getattr(settings, name) for name in READING})
 
 
 def _in_memory(objects, settings):
-    """List of Structure from Atoms (labels by the same rules as in files) or Structures."""
+    """List of Structure from Atoms (labels by the rules, keys and units of files) or Structures, as they are."""
     from ase import Atoms
 
     from eann_lite.structures import as_structures, label_atoms
@@ -85,8 +84,7 @@ def _in_memory(objects, settings):
     items = [objects] if isinstance(objects, Atoms) else list(objects)
     if not items or not all(isinstance(item, Atoms) for item in items):
         return as_structures(items)
-    keys = ("energy_key", "forces_key", "stress_key", "virial_key")
-    return label_atoms(items, **{name: getattr(settings, name) for name in keys})
+    return label_atoms(items, **{name: getattr(settings, name) for name in READING})
 
 
 def _check_labels(parts):

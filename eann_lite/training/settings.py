@@ -136,6 +136,8 @@ class FitSettings:
                 f"precision = 'float32' with solver = {self.solver!r}: expected float64, since this solver compares losses "
                 "that single precision does not tell apart. Leave precision out, or use soap or adam."
             )
+        if self.out is not None and (not isinstance(self.out, str) or not self.out.strip()):
+            raise InputError(f"out = {self.out!r}: expected the name of a directory, '.' for the current one.")
         for name in ("valid", "test"):
             value = getattr(self, name)
             if isinstance(value, (int, float)) and not 0 <= value < 1:
@@ -153,3 +155,11 @@ class FitSettings:
             if value is not None:
                 sections.setdefault(item.metadata["section"], {})[item.name] = value
         return sections
+
+
+#: Settings that say under which names and in which units labels stand.
+READING = tuple(
+    item.name
+    for item in fields(FitSettings)
+    if item.metadata["section"] == "data" and item.name not in ("train", "valid", "test")
+)
