@@ -1,7 +1,7 @@
 """The command line ``eann-lite``: fit a potential, evaluate, inspect and audit it, import and export published models.
 
 Results go to standard output; progress, warnings and errors to standard error.  Exit status: 0, 2 for anything wrong
-with the input (one message, no traceback), 1 for an audit that found a law broken, 130 after Ctrl-C.
+with the input (one message, no traceback), 1 for an audit that found a law broken, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import argparse
@@ -16,10 +16,9 @@ from pathlib import Path
 from eann_lite import __version__
 from eann_lite.config import LIST_OF, SECTIONS, SETTINGS, closest, kebab, settings_from
 from eann_lite.errors import InputError
-from eann_lite.training.settings import FitSettings
+from eann_lite.termination import Terminated, heeding_sigterm
+from eann_lite.training.settings import READING, FitSettings
 
-#: Settings that say how files are read; ``evaluate`` takes them too.
-READING = [name for name in SECTIONS["data"] if name not in ("train", "valid", "test")]
 #: What stands for the value of a flag in the help, where its type alone would not say it.
 METAVARS = {"train": "FILE", "valid": "FILE|FRACTION", "test": "FILE|FRACTION", "out": "DIR"}
 
@@ -36,7 +35,7 @@ def main(arguments=None):
     except InputError as error:
         return _complain(by_flags(str(error), flags), 2)
     except KeyboardInterrupt as stop:
-        return _complain(f"interrupted. {stop}".strip(), 130)
+        return _complain(f"interrupted. {stop}".strip(), 143 if isinstance(stop, Terminated) else 130)
     except BrokenPipeError:
         # Whoever read our output (head, less) has seen enough; Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -267,21 +266,14 @@ def _fit(options, arguments):
 
     from eann_lite.progress import progress_for
     from eann_lite.report import metrics_table, remark_texts, write_report
-    from eann_lite.training.alone import alone_in
     from eann_lite.training.fit import fit
-    from eann_lite.training.run import has_checkpoint, place_of_earlier
 
     tell = _teller(options)
-    if os.path.isdir(settings.out):
-        with alone_in(settings.out):  # Or it is refused before any work.
-            aside = place_of_earlier(settings)
-            if aside is not None:
-                tell(f"What an earlier fit left in {settings.out} goes to {aside}; --resume would go on with it.")
-    if settings.resume and not has_checkpoint(settings.out):
-        there = "has no checkpoint" if os.path.isdir(settings.out) else "does not exist"
-        _warn([f"nothing to resume: {settings.out} {there}: the fit starts anew. If it was begun before, check --out."])
+    notice = _see_to_directory(settings, options.config)
     parts = _read_parts(settings)
     _tell_data(parts, tell)
+    if notice:
+        tell(notice)
     _tell_compilation(tell)
     tell("Errors that are shown while it fits are root mean squares on the validation data.")
     progress = progress_for(quiet=options.quiet)
@@ -294,9 +286,10 @@ def _fit(options, arguments):
         page = write_report(result.out)
 
     try:
-        result = fit(**parts, progress=progress, afterwards=write_all, **rest)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_to_resume(arguments, Path(settings.out))) from None
+        with heeding_sigterm():
+            result = fit(**parts, progress=progress, afterwards=write_all, **rest)
+    except KeyboardInterrupt as stop:
+        raise type(stop)(_how_to_resume(arguments, Path(settings.out))) from None
     finally:
         if progress is not None:
             progress.finish("")
@@ -503,8 +496,9 @@ def _warn(texts):
 
 #: Settings whose names are no words of a sentence, as Python's messages have them, with a value or without.
 _NAMED = re.compile(
-    rf"(?<![\w'\"/\\.-])({'|'.join(name for name in SETTINGS if '_' in name)})(?![\w/\\]|\.\w)"
-    r"(?:=('[^']*'|\d[\d.]*\d|\d))?"
+    rf"(?<![\w'\"/\\.-])({'|'.join(name for name in SETTINGS if '_' in name)})"
+    # What goes on with these is the path of a file, where settings may stand, too.
+    r"(?:=('[^']*'|\d[\d.]*\d|\d))?(?![\w/\\=-]|\.\w)"
 )
 
 
@@ -544,6 +538,33 @@ def _single_values(given):
 def _reading(values):
     """Arguments of ``read_structures`` among named values."""
     return {name: values[name] for name in READING if name in values}
+
+
+def _see_to_directory(settings, config):
+    """What to tell about an earlier fit in the output directory, or None; refuse before any work what cannot be.
+
+    InputError where another fit is running there, or where the configuration file ``config`` would be written over.
+    """
+    from eann_lite.training.alone import alone_in
+    from eann_lite.training.run import has_checkpoint, place_of_earlier
+
+    aside, goes_on, exists = None, has_checkpoint(settings.out), os.path.isdir(settings.out)
+    if exists:
+        with alone_in(settings.out):
+            aside = place_of_earlier(settings)
+    if settings.resume and not goes_on:
+        there = "has no checkpoint" if exists else "does not exist"
+        _warn([f"nothing to resume: {settings.out} {there}: the fit starts anew. If it was begun before, check --out."])
+    if aside is not None:
+        cure = "; --resume would go on with it" if goes_on else ""
+        return f"What an earlier fit left in {settings.out} goes to {aside}{cure}."
+    written = os.path.join(settings.out, "config.toml")
+    if config and not goes_on and os.path.exists(written) and os.path.samefile(config, written):
+        raise InputError(
+            f"{config}: a fit writes all settings that it used to {written}, which is the same file. Give yours another "
+            "name, or choose another directory with --out."
+        )
+    return None
 
 
 def _read_parts(settings):

@@ -139,8 +139,12 @@ def test_a_model_of_the_committee_is_fitted_again_from_its_configuration(fitted,
     assert (first.provenance["seed"], first.provenance["split_seed"]) == (1, 0)
 
 
-@pytest.mark.parametrize(("committee", "place"), [(0, "."), (2, "committee-0")])
-def test_an_interrupted_fit_says_how_to_go_on(fitted, tmp_path, committee, place):
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others")
+@pytest.mark.parametrize(
+    ("committee", "place", "sent", "status"),
+    [(0, ".", signal.SIGINT, 130), (2, "committee-0", signal.SIGINT, 130), (0, ".", signal.SIGTERM, 143)],
+)
+def test_an_interrupted_fit_says_how_to_go_on(fitted, tmp_path, committee, place, sent, status):
     folder, _ = fitted
     command = ["fit", "--train", folder / "train.xyz", "--minutes", 3, "--out", "here", "--checkpoint-seconds", 0.01]
     command += ["--committee", committee]
@@ -152,11 +156,11 @@ def test_an_interrupted_fit_says_how_to_go_on(fitted, tmp_path, committee, place
         until = time.monotonic() + 120.0
         while not (tmp_path / "here" / place / "checkpoint.npz").exists() and time.monotonic() < until:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130, errors
+    assert process.returncode == status, errors
     assert "Traceback" not in errors
     again = errors.splitlines()[-1]
     assert again.startswith("eann-lite: interrupted.") and again.endswith("--resume")
@@ -202,7 +206,7 @@ def test_a_resume_without_a_checkpoint_says_that_it_starts_anew(fitted, tmp_path
 
 @pytest.mark.parametrize(
     "path",
-    ["r3/energy_unit/a.xyz", "runs/forces_weight.xyz", "x/split_seed=3/a.xyz", "energy_key/b.xyz", "a\\energy_key"],
+    ["r3/energy_unit/a.xyz", "split_seed=3/a.xyz", "energy_unit-Ha/a.xyz", "my forces_weight=10/x.xyz", "runs/forces_weight.xyz", "x/split_seed=3/a.xyz", "energy_key/b.xyz", "a\\energy_key"],
 )
 def test_paths_that_hold_names_of_settings_stay_as_they_are(path):
     message = f"{path}: no such file. Read with energy_unit='Ry' or forces_key."
@@ -224,6 +228,28 @@ def test_a_second_fit_in_a_directory_says_where_the_first_one_goes(fitted, tmp_p
     assert (tmp_path / "f" / "earlier-1" / "history.jsonl").read_bytes() == old
     assert main([*flags, "--resume"]) == 0
     assert "goes to" not in capsys.readouterr().out
+    (tmp_path / "f" / "checkpoint.npz").unlink()
+    assert main([*flags, "--resume"]) == 0
+    shown = capsys.readouterr()
+    assert f"goes to {tmp_path / 'f' / 'earlier-3'}.\n" in shown.out and "has no checkpoint" in shown.err
+    assert (tmp_path / "f" / "earlier-3" / "model.npz").exists()
+
+
+def test_a_configuration_that_the_fit_would_write_over_is_refused(fitted, tmp_path, capsys, monkeypatch):
+    folder, _ = fitted
+    monkeypatch.chdir(tmp_path)
+    mine = f'[data]\ntrain = "{folder / "train.xyz"}"\n[training]\nepochs = 1  # a moment\n'
+    Path("config.toml").write_text(mine)
+    message = errors_of(capsys, "fit", "config.toml", "--out", ".", *TINY)
+    assert "config.toml: a fit writes all settings that it used to ./config.toml, which is the same file" in message
+    assert Path("config.toml").read_text() == mine and not Path("model.npz").exists()
+    Path("config.toml").rename("mine.toml")
+    assert main(["fit", "mine.toml", "--out", ".", "--quiet", *TINY]) == 0
+    # That of a fit is the same from then on, and what a fit left is put aside with it.
+    assert main(["fit", "config.toml", "--out", ".", "--quiet", "--resume"]) == 0
+    before = Path("config.toml").read_bytes()
+    assert main(["fit", "config.toml", "--out", ".", "--quiet"]) == 0
+    assert Path("earlier-1/config.toml").read_bytes() == before and Path("mine.toml").read_text() == mine
 
 
 def test_copies_in_training_and_test_data_are_warned_about(fitted, tmp_path, capsys):

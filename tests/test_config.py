@@ -139,7 +139,7 @@ def test_one_text_stands_for_a_list_of_one():
         epochs=st.none() | st.integers(1, 10**9),
         finish=st.booleans(),
         energy_key=st.none() | st.text(max_size=8),
-        out=st.text(max_size=8),
+        out=st.text(min_size=1, max_size=8).filter(str.strip),
     )
 )
 def test_written_settings_are_read_back_exactly(tmp_path_factory, settings):

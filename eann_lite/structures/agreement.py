@@ -63,8 +63,10 @@ def energies_against_derivatives(structures):
 
 
 def explained(structures, doubtful):
-    """Those (set) of the indices ``doubtful`` whose energies forces and stresses explain: structures that follow each
-    other lead to one that is not doubtful, and each of the changes on the way is, within ROUGHLY, what these say.
+    """Those (set) of the indices ``doubtful`` whose energies forces and stresses explain.
+
+    Structures that follow each other lead to one that is not doubtful, and each of the changes on the way is, within
+    ROUGHLY, what these say.
 
     >>> from eann_lite.structures import Structure
     >>> def stretched(r, energy):

@@ -50,7 +50,6 @@ def learn_from_committee(run, progress, started):
     from eann_lite.progress import PartOfProgress
     from eann_lite.training.objective import labelled_set
 
-    run.checkpoint()  # Before any work: the one of the last fit, if there is one, is of other settings or data.
     settings = run.settings
     minutes = minutes_of_a_member(run, started)
     # By epochs all fits take the same number of steps.
@@ -108,6 +107,7 @@ def _member(run, n, minutes, progress):
     }
     member = replace(settings, **changes)
     fitting = Run(member, run.specification, run.parts | {"test": []}, prepare_directory(member), run.threads)
+    fitting.checkpoint()  # Or it is refused before anything is written.
     fitting.write_config()
     model = fitting.complete(progress, begun).model
     if model.provenance["epochs"] < 1:

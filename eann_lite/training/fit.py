@@ -29,8 +29,8 @@ def fit(train=None, *, valid=None, test=None, progress=None, afterwards=None, **
     Returns a ``FitResult``, whose ``metrics`` have "remarks" where errors are larger than the spread of the labels, so
     that these may not belong together.  The model kept is the one with the smallest score on the validation part (mean
     root of the structures' losses); the test part is touched once, at the end.  With ``out`` the directory holds
-    ``model.npz``, ``metrics.json``, ``history.jsonl``, ``config.toml``, ``predictions.npz`` and, while the fit runs,
-    ``checkpoint.npz``; of a ``committee`` every model has such a directory of its own inside.
+    ``model.npz``, ``metrics.json``, ``history.jsonl``, ``config.toml``, ``predictions.npz`` and ``checkpoint.npz``, from
+    which ``resume=True`` goes on; of a ``committee`` every model has such a directory of its own inside.
 
     Raises InputError for a misspelt setting, data without energies, a number that is not one in the data, an output
     directory that cannot be written or in which another fit is running: all before the fit starts.  And for a committee
@@ -56,9 +56,15 @@ def fit(train=None, *, valid=None, test=None, progress=None, afterwards=None, **
         run = Run(chosen, specification, parts, out, threads)
         if chosen.committee is None:
             choose_committee(run, started)
-        run.write_config()
+        run.checkpoint()  # Or it is refused before anything is written.
+        # What a fit is resumed with is written once all of its checkpoints are known to be of these settings.
+        begun = run.settings.resume and out is not None and (out / "config.toml").exists()
+        if not begun:
+            run.write_config()
         if run.settings.committee:
             progress, started = learn_from_committee(run, progress, started)
+        if begun:
+            run.write_config()
         result = run.complete(progress, started)
         if afterwards is not None:
             afterwards(result)

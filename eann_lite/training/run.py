@@ -1,5 +1,6 @@
 """One fit, from resolved settings to files: start, training, checkpoints, errors of the chosen model."""
 
+import fnmatch
 import json
 import os
 import time
@@ -10,7 +11,6 @@ import numpy as np
 
 from eann_lite.errors import InputError
 from eann_lite.model.ahead import compile_ahead, evaluation
-from eann_lite.training.alone import LOCK
 from eann_lite.training.parts import PARTS, file_of
 from eann_lite.training.provenance import hardware, versions
 from eann_lite.training.settings import FitSettings
@@ -23,6 +23,13 @@ FREE_ON_RESUME = (
 )  # fmt: skip
 #: What fits did before a setting existed, for checkpoints without it.
 BEFORE_IT_WAS_A_SETTING = {"precision": "float64", "forces_huber": np.inf, "committee": 0}
+#: Names of what a fit and its report write into a directory: all else there is somebody's own.
+WRITTEN = (
+    "config.toml", "model.npz", "checkpoint.npz", "history.jsonl", "metrics.json", "predictions.npz", "report.html",
+    "learning_curve.png", "parity_energy.png", "parity_forces.png", "committee-*",
+)  # fmt: skip
+#: Those by which an earlier fit is known; of one that stopped before its first checkpoint a resumed one loses nothing.
+RESULTS, RESULTS_TO_RESUME = ("model.npz", "checkpoint.npz", "committee-0"), ("model.npz",)
 #: Iterations of the second-order finish.
 FINISH_ITERATIONS = 50
 
@@ -66,20 +73,19 @@ def prepare_directory(settings):
 
 
 def place_of_earlier(settings):
-    """Where what an earlier fit left in the output directory goes; None where a fit leaves all as it is."""
-    out = None if settings.out is None or settings.resume else Path(settings.out)
-    if out is None or not out.is_dir():
+    """Where what an earlier fit left in the output directory goes; None where there is none or this one goes on."""
+    out = None if settings.out is None else Path(settings.out)
+    if out is None or not out.is_dir() or (settings.resume and has_checkpoint(out)):
         return None
-    results = ("model.npz", "checkpoint.npz", "committee-0")
-    if not any(path.name in results for path in _of_one_fit(out)):
+    if not any((out / name).exists() for name in (RESULTS_TO_RESUME if settings.resume else RESULTS)):
         return None
     numbers = [path.name.removeprefix("earlier-") for path in out.glob("earlier-*")]
     return out / f"earlier-{1 + max((int(number) for number in numbers if number.isdecimal()), default=0)}"
 
 
 def _of_one_fit(out):
-    """What is in a directory, but for fits that were put aside and the lock of the one that is running."""
-    return [path for path in out.iterdir() if not path.name.startswith("earlier-") and path.name != LOCK]
+    """What a fit left in a directory."""
+    return [path for path in out.iterdir() if any(fnmatch.fnmatchcase(path.name, name) for name in WRITTEN)]
 
 
 def has_checkpoint(out):
@@ -119,11 +125,11 @@ class Run:
         }
 
     def write_config(self):
-        """Write the resolved configuration, where there is a directory."""
+        """Write the resolved configuration, where there is a directory: that of a fit from its beginning."""
         from eann_lite.config import write_config
 
         if self.out is not None:
-            write_config(self.settings, self.out / "config.toml")
+            write_config(replace(self.settings, resume=False), self.out / "config.toml")
 
     def seconds_per_structure(self):
         """How long the gradient of a batch takes, once it is compiled, which this does."""
@@ -270,8 +276,9 @@ class Run:
             made_with = header["settings"].get(name, BEFORE_IT_WAS_A_SETTING.get(name))
             if made_with != value:
                 raise InputError(
-                    f"{path}: was made with {name} = {made_with!r}, now {name} = {value!r}. Resume "
-                    "with the same settings, or start anew in another directory (out)."
+                    f"{path}: was made with {name} = {made_with!r}, now {name} = {value!r}. Resume with the same "
+                    f"settings, as {self.out / 'config.toml'} has them (`eann-lite fit {self.out / 'config.toml'} "
+                    "--resume`), or start anew in another directory (out)."
                 )
         for name, data in self.data.items():
             if header["data"].get(name, {}).get("fingerprint") != data["fingerprint"]:
@@ -305,13 +312,13 @@ class Run:
         evaluator = Evaluator(self.specification, self.constants, self.threads)
         evaluator.set_parameters(model.vector)
         model.bounds = density_bounds(evaluator, self.constants, self.sets["train"].packed)
-        metrics, arrays = {}, {}
+        metrics, arrays, predicted = {}, {}, {}
         for name in PARTS:
             if name not in self.sets:
                 metrics[name] = None
                 continue
             labelled = self.sets[name]
-            predictions = evaluator.predict(labelled)
+            predicted[name] = predictions = evaluator.predict(labelled)
             metrics[name] = error_metrics(labelled, predictions)
             arrays |= {
                 f"{name}_energy_true": labelled.energies,
@@ -323,7 +330,7 @@ class Run:
             by_file = self._by_file(name, labelled, predictions)
             if by_file:
                 metrics.setdefault("by_file", {})[name] = by_file
-        remarks = remarks_on(self.sets, metrics, self.settings)
+        remarks = remarks_on(self.sets, predicted, self.settings)
         if remarks:
             metrics["remarks"] = remarks
         model.provenance = {
@@ -345,17 +352,13 @@ class Run:
     def _by_file(self, part, labelled, predictions):
         """Errors of one part by the file its structures came from, where there are several."""
         from eann_lite.training.metrics import error_metrics
-        from eann_lite.training.objective import Predictions, take
+        from eann_lite.training.objective import take
 
         files = [file_of(s) for s in self.parts[part]]
         result = {}
         for file in sorted(set(files) - {""}):
             index = np.array([q for q, other in enumerate(files) if other == file])
-            chosen, atoms = take(labelled, index)
-            part_predictions = Predictions(
-                predictions.energies[index], predictions.forces[atoms], predictions.strains[index]
-            )
-            result[os.path.basename(file)] = error_metrics(chosen, part_predictions)
+            result[os.path.basename(file)] = error_metrics(*take(labelled, predictions, index))
         return result if len(result) > 1 else None
 
     def _write(self, model, metrics, arrays):

@@ -55,9 +55,9 @@ def _keep_elements(order, start, elements):
         taken, given = next(spare, (None, None))
         if given is None:
             raise InputError(
-                f"{order.size} structures cannot be split so that those to train on have all elements: each of the "
-                f"{order.size - start} left has one that no other of them has, and {chemical_symbol(missing)} is in "
-                "none. Give more structures, smaller fractions, or separate files for validation and test."
+                f"{order.size} structures, split by this seed, leave none with {chemical_symbol(missing)} to train on, "
+                f"and each of the {order.size - start} left has an element that no other of them has. Give more "
+                "structures, smaller fractions, another split_seed, or separate files for validation and test."
             )
         for element in elements[order[given]]:
             counts[element] -= 1
