@@ -3,6 +3,9 @@
 For every element a model file carries the mean and the covariance of the last recursion step's densities over the
 training atoms, in the form of a linear map.  The measure is the Mahalanobis distance from that mean, divided by the
 largest one of a training atom: every training atom has at most 1, and 2 is twice as far out as the farthest of them.
+Densities fall to zero as neighbours leave, which is seldom far from their mean.  So where their sum is below the smallest
+one of a training atom the measure is at least 4 (that one / the atom's own - 1): 1 at 0.8 of it, infinite without
+neighbours, unless training atoms had none either.
 Which measures were compared, and how well this one predicts errors: ``validation/extrapolation``.
 """
 
@@ -33,12 +36,14 @@ class DensityBounds(NamedTuple):
     """Where the densities of the training atoms lie, element by element.
 
     center (S, M): their mean; whitening (S, M, M): map of a difference from the mean to a vector whose length is the
-    measure; atoms (S,): how many training atoms there were (float64, as all arrays of a model file).
+    measure; atoms (S,): how many training atoms there were (float64, as all arrays of a model file); thinnest (S,): the
+    smallest sum of the densities of one of them, 0 in files of before it was kept, which ask for nothing there.
     """
 
     center: np.ndarray
     whitening: np.ndarray
     atoms: np.ndarray
+    thinnest: np.ndarray
 
     def distances(self, density, batch):
         """The measure (N,) of a batch's atoms, in its order; density (N, M) is that of the last recursion step.
@@ -55,7 +60,9 @@ class DensityBounds(NamedTuple):
 def bounds_shapes(specification):
     """Name -> shape of the arrays of ``DensityBounds``."""
     n_elements, m = len(specification.elements), specification.densities
-    return {"center": (n_elements, m), "whitening": (n_elements, m, m), "atoms": (n_elements,)}
+    return {
+        "center": (n_elements, m), "whitening": (n_elements, m, m), "atoms": (n_elements,), "thinnest": (n_elements,),
+    }  # fmt: skip
 
 
 def density_bounds(pool, constants, packed):
@@ -96,15 +103,20 @@ def density_bounds(pool, constants, packed):
         # Densities that are all zero (atoms without neighbours) leave no scale but that of the densities themselves.
         whitening[s] = scale[s][:, None] * directions / np.sqrt(np.maximum(variances, floor if floor > 0.0 else 1.0))
 
-    bare = DensityBounds(center, whitening, atoms)
+    bare = DensityBounds(center, whitening, atoms, np.zeros(n_elements))
 
-    def largest(density, batch):
-        distances = bare.distances(density, batch)
-        return np.array([distances[start:stop].max(initial=0.0) for start, stop in batch.segments.tolist()])
+    def ranges(density, batch):
+        distances, segments = bare.distances(density, batch), batch.segments.tolist()
+        return [
+            [distances[start:stop].max(initial=0.0) for start, stop in segments],
+            [-density[start:stop].sum(axis=1).min(initial=np.inf) for start, stop in segments],
+        ]
 
-    radius = np.max([piece for piece in _of_all_pieces(pool, packed, largest)], axis=0)
+    radius, thinnest = np.max([piece for piece in _of_all_pieces(pool, packed, ranges)], axis=0)
     # Copies of one atom are nowhere but at their mean: one standard deviation (the floor) is then the unit.
-    return bare._replace(whitening=whitening / np.maximum(radius, 1.0)[:, None, None])
+    return bare._replace(
+        whitening=whitening / np.maximum(radius, 1.0)[:, None, None], thinnest=np.where(atoms > 0.0, -thinnest, 0.0)
+    )
 
 
 def with_bounds(model, structures, threads=1):
@@ -183,7 +195,7 @@ def warning_text(atoms, distances):
     atom = int(np.argmax(distances))
     return (
         f"atom {atom} ({atoms.symbols[atom]}) is unlike the training data: its densities are {distances[atom]:.3g} "
-        "times as far from the mean of the training atoms as the farthest of these. Energies and forces may be far off "
+        "times as far out as those of the farthest (or loneliest) of the training atoms. Energies and forces may be far off "
         "from here on; results['extrapolation'] tells for every atom."
     )
 

@@ -218,7 +218,7 @@ def test_atoms_outside_the_training_densities_are_counted_by_element(stretch, ve
     from eann_lite.extrapolation import DensityBounds
 
     model = water_model()
-    bounds = DensityBounds(np.zeros((2, 6)), np.tile(stretch * np.eye(6), (2, 1, 1)), np.ones(2))
+    bounds = DensityBounds(np.zeros((2, 6)), np.tile(stretch * np.eye(6), (2, 1, 1)), np.ones(2), np.zeros(2))
     model = Model(model.specification, model.parameters, model.constants, bounds=bounds)
     found = audit(model, [molecule("H2O"), molecule("OH")], seconds=SECONDS, parts=["outside"])
     for element in "HO":

@@ -70,17 +70,19 @@ def test_it_is_the_mahalanobis_distance_over_the_largest_of_the_training_atoms(m
         results = model.evaluate(structures, descriptors=True)
         chosen = [structure.numbers == element for structure in structures]
         density = np.concatenate([result.density[-1][mine] for result, mine in zip(results, chosen)])
-        return density * scale, np.concatenate([result.extrapolation[mine] for result, mine in zip(results, chosen)])
+        measures = np.concatenate([result.extrapolation[mine] for result, mine in zip(results, chosen)])
+        return density * scale, density.sum(axis=1), measures
 
     for element in (1, 6):
-        known, of_known = rows(train, element)
-        new, found = rows(others, element)
+        known, known_sums, of_known = rows(train, element)
+        new, sums, found = rows(others, element)
         mean, covariance = known.mean(axis=0), np.cov(known.T, bias=True)
         variances, directions = np.linalg.eigh(covariance)
         inverse = directions @ np.diag(1.0 / np.maximum(variances, SMALLEST_VARIANCE * variances[-1])) @ directions.T
 
         squares, radius = (np.einsum("im,mn,in->i", x - mean, inverse, x - mean) for x in (new, known))
-        assert found == pytest.approx(np.sqrt(squares / radius.max()), rel=1e-6)
+        thinner = 4.0 * (known_sums.min() / sums - 1.0)
+        assert found == pytest.approx(np.maximum(np.sqrt(squares / radius.max()), thinner), rel=1e-6)
         assert of_known.max() == pytest.approx(1.0, rel=1e-12)
     assert (found > 1.0).any()
 
@@ -117,6 +119,28 @@ def test_it_grows_as_a_bond_is_stretched_and_the_atoms_concerned_stand_out(model
     assert (np.diff([found.max() for found in along]) > 0).all()
     assert (along[0] < 1.0).all() and {0, 4} <= set(np.flatnonzero(along[2] > 1.0))
     assert set(np.argsort(along[2])[-2:]) == {0, 4}
+
+
+def test_what_is_lonelier_than_all_training_atoms_is_outside(model):
+    """Their densities fall to zero, which may be no farther from the mean than those of atoms pressed together."""
+    pressed = [changed(s, positions=s.positions * factor) for s in methanes(60) for factor in (0.5, 1.0)]
+    found = with_bounds(random_model(SPECIFICATION, seed=3), pressed)
+    assert distances(found, pressed).max() <= 1.0 + 1e-6
+    spread = []
+    for factor in (1.0, 1.3, 1.6, 2.0, 2.5):
+        atoms = molecule("CH4")
+        atoms.positions *= factor
+        spread.append(found.evaluate(atoms).extrapolation)
+    assert (spread[0] < 1.0).all() and (np.diff(spread, axis=0)[1:] > 0.0).all() and (spread[3] > 1.0).all()
+    for numbers in ([1], [6], [1, 1]):
+        assert np.isinf(found.evaluate(Atoms(numbers, [[8.0 * n, 0, 0] for n in range(len(numbers))])).extrapolation).all()
+    bounds = found.bounds
+    of_old = Model(SPECIFICATION, found.parameters, found.constants, bounds=bounds._replace(thinnest=np.zeros(2)))
+    assert np.isfinite(of_old.evaluate(Atoms("C")).extrapolation).all()
+    # With an atom alone among those of training nothing is too lonely.
+    known = with_bounds(of_old, [*pressed, Structure([1], [[0, 0, 0]])])
+    assert known.bounds.thinnest[0] == 0.0 < known.bounds.thinnest[1]
+    assert known.evaluate(Atoms("H")).extrapolation[0] < 1.0 + 1e-6 < known.evaluate(Atoms("C")).extrapolation[0]
 
 
 def test_one_training_atom_of_an_element_leaves_everything_else_outside(model):
@@ -229,7 +253,7 @@ def test_files_without_bounds_stay_what_they_were_and_results_lack_the_key(model
     bare.save(tmp_path / "bare.npz")
     model.save(tmp_path / "full.npz")
     assert header(tmp_path / "bare.npz")["format_version"] == 1
-    assert header(tmp_path / "full.npz")["format_version"] == 2
+    assert header(tmp_path / "full.npz")["format_version"] == 3
     found = load(tmp_path / "bare.npz")
     assert found.bounds is None and found.evaluate(molecule("CH4")).extrapolation is None
     atoms = far_methane()
@@ -238,6 +262,21 @@ def test_files_without_bounds_stay_what_they_were_and_results_lack_the_key(model
         warnings.simplefilter("error")
         atoms.get_forces()
     assert "extrapolation" not in atoms.calc.results
+
+
+def test_a_file_of_before_lonely_atoms_were_heeded_is_read(model, tmp_path):
+    model.save(tmp_path / "model.npz")
+    with np.load(tmp_path / "model.npz") as archive:
+        arrays = dict(archive)
+    del arrays["bounds/thinnest"]
+    arrays["header"] = np.array(json.dumps(json.loads(str(arrays["header"])) | {"format_version": 2}))
+    np.savez(tmp_path / "older.npz", **arrays)
+    found = load(tmp_path / "older.npz")
+    assert not found.bounds.thinnest.any() and np.array_equal(found.bounds.whitening, model.bounds.whitening)
+    inside = found.evaluate(molecule("CH4")).extrapolation
+    assert np.array_equal(inside, model.evaluate(molecule("CH4")).extrapolation)
+    found.save(tmp_path / "again.npz")
+    assert np.array_equal(load(tmp_path / "again.npz").evaluate(molecule("CH4")).extrapolation, inside)
 
 
 def test_a_file_with_incomplete_or_misshapen_bounds_is_refused(model, tmp_path):

@@ -208,10 +208,10 @@ def test_one_flipped_bit_in_any_array_is_noticed(path):
 
 
 def test_a_newer_format_asks_for_an_upgrade(path):
-    message = r"has format version 3; this eann_lite reads up to 2\. It was written by a newer eann_lite: upgrade"
+    message = r"has format version 4; this eann_lite reads up to 3\. It was written by a newer eann_lite: upgrade"
     with pytest.raises(ModelFileError, match=message):
-        load(with_header(path, format_version=3, specification={"something": "new"}))
-    with pytest.raises(ModelFileError, match="format version 'one'; expected 1 to 2"):
+        load(with_header(path, format_version=4, specification={"something": "new"}))
+    with pytest.raises(ModelFileError, match="format version 'one'; expected 1 to 3"):
         load(with_header(path, format_version="one"))
 
 

@@ -5,9 +5,10 @@
 | ``header`` | one JSON text: format name and version, specification, elements, units, reference energies, provenance |
 | ``parameter/<name>`` | trained arrays, float64; names and shapes as in ``model.parameters.parameter_shapes`` |
 | ``constant/<name>`` | density_shift, density_scale (T+1, S, M), reference_energies (S,) in eV, energy_scale () |
-| ``bounds/<name>`` | not in every file: center (S, M), whitening (S, M, M), atoms (S,), as in ``DensityBounds`` |
+| ``bounds/<name>`` | not in every file: center (S, M), whitening (S, M, M), atoms, thinnest (S,) of ``DensityBounds`` |
 
-A file with bounds has format version 2; one without them is still written as version 1, which older versions read.
+A file with bounds has format version 3 (2 before there was ``thinnest``, which is zero then); one without them is still
+written as version 1, which older versions read.
 Entries are stored uncompressed and carry a fixed date, so the same model always gives the same bytes.
 """
 
@@ -27,7 +28,7 @@ from eann_lite.model.parameters import default_constants, parameter_shapes
 from eann_lite.model.specification import Specification
 
 FORMAT = "eann_lite model"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 UNITS = {"energy": "eV", "length": "Angstrom"}
 #: The earliest date that a zip archive can carry.
 DATE = (1980, 1, 1, 0, 0, 0)
@@ -95,6 +96,8 @@ def load(path):
     shapes = {f"parameter/{name}": shape for name, shape in parameter_shapes(specification).items()}
     shapes |= {f"constant/{name}": array.shape for name, array in default_constants(specification).items()}
     if any(name.startswith("bounds/") for name in entries):
+        if header["format_version"] < 3:
+            entries.setdefault("bounds/thinnest", np.zeros(len(specification.elements)))
         shapes |= {f"bounds/{name}": shape for name, shape in bounds_shapes(specification).items()}
     _check_arrays(entries, shapes, where)
     named = {"parameter": {}, "constant": {}, "bounds": {}}

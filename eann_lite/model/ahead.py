@@ -162,7 +162,7 @@ def _bounds(sweeps):
     from eann_lite.extrapolation import DensityBounds
 
     m = sweeps.specification.densities
-    bounds = DensityBounds(np.zeros((1, m)), np.zeros((1, m, m)), np.zeros(1))
+    bounds = DensityBounds(np.zeros((1, m)), np.zeros((1, m, m)), np.zeros(1), np.zeros(1))
     bounds.distances(sweeps.values.density[-1], sweeps.batch)
 
 
