@@ -22,7 +22,7 @@ from eann_lite.structures import (
     summarise,
     warnings_for,
 )
-from eann_lite.structures.agreement import energies_against_derivatives
+from eann_lite.structures.agreement import bulk_modulus, energies_against_derivatives
 from eann_lite.structures.distances import shortest_distances
 from eann_lite.structures.units import BOHR, ENERGY_UNITS, HARTREE
 
@@ -429,6 +429,31 @@ def test_stresses_of_another_unit_or_sign_are_warned_about(step):
     ):
         assert one_warning([replace(s, stress=factor * s.stress) for s in structures], *parts)
     assert one_warning([replace(s, energy=s.energy / 4) for s in structures], "energies look like energies per atom")
+
+
+def test_stresses_of_cells_that_are_not_alike_are_judged_by_the_bulk_modulus_they_would_have():
+    rng, structures = np.random.default_rng(0), []
+    for n in range(60):
+        atoms = bulk("Cu", a=3.7, cubic=True) * (1, 2, 1 + n % 3)
+        atoms.symbols[rng.random(len(atoms)) < 0.4] = "Au"
+        atoms.set_cell(atoms.cell.array * (1.0 + rng.uniform(-0.05, 0.08)), scale_atoms=True)
+        atoms.rattle(0.05, seed=n)
+        atoms.calc = EMT()
+        atoms.get_forces(), atoms.get_stress()
+        structures += as_structures([atoms])
+    assert energies_against_derivatives(structures).stress is None and warnings_for(structures) == []
+    modulus, number = bulk_modulus(structures)
+    assert 100.0 < modulus * 160.2 < 200.0 and number == 60
+    for factor, *parts in (
+        (-1.0, "stresses seem to be of the wrong sign: as 60 cells of several volumes", "the bulk modulus would be -1"),
+        (160.2, "stresses seem to be in another unit: as 60 cells", "read with the right stress_unit"),
+        (-1602.0, "of the wrong sign and in another unit: as 60", "change their sign in the file", "right stress_unit"),
+    ):
+        assert one_warning([replace(s, stress=factor * s.stress) for s in structures], *parts)
+    # Far beyond equilibrium stresses fall as cells are stretched; at one volume they tell nothing; few cells neither.
+    stretched = [s for s in structures if np.trace(s.stress) > 0.0]
+    one_volume = [replace(s, cell=s.cell * (10.0 * s.n_atoms / s.volume) ** (1 / 3)) for s in structures]
+    assert bulk_modulus(stretched) is None and bulk_modulus(one_volume) is None and bulk_modulus(structures[:25]) is None
 
 
 def test_energies_forces_and_stresses_are_compared_across_periodic_images_and_for_few_structures_not_at_all():

@@ -6,7 +6,7 @@ displacements of any potential, and far off between structures that have little 
 nothing is said then.  What stays good but for a factor has labels of another sign, or of another unit.
 
 And the two closest atoms of a structure push each other apart the more, or pull each other together the less, the
-closer they are.
+closer they are; and stresses rise with the volume.
 """
 
 from typing import NamedTuple
@@ -29,6 +29,9 @@ BONDED = 1.1
 LEAST_FORCE = 1e-3
 #: Fewest structures whose closest atoms are judged.
 FEWEST_BONDS = 20
+#: Fewest cells whose stresses are judged, and how many more for each element; which part of their variance the volumes
+#: must explain, and which part of the cells must be stretched, and pressed, at least.
+FEWEST_CELLS, CELLS_PER_ELEMENT, TOLD_BY_VOLUME, STRETCHED = 20, 5, 0.5, 0.1
 
 
 class Agreement(NamedTuple):
@@ -130,6 +133,36 @@ def closest_atoms_against_forces(structures, shortest):
         return None
     ranks = [rankdata(values) for values in (ratios, apart)]
     return float(np.corrcoef(*ranks)[0, 1]), float(np.mean(np.array(apart) > 0.0)), len(ratios)
+
+
+def bulk_modulus(structures):
+    """(B, number): the bulk modulus (eV/Angstrom^3) that stresses have from cell to cell, and of how many cells; or None.
+
+    From a least-squares fit of tr(stress) / 3 = B (1 - sum of n_s v_s / V) with B and a volume v_s for each element, so
+    compositions may differ.  None where volumes explain too little, as at one volume; where nearly all are stretched,
+    beyond whose steepest point stresses fall; and where a volume is not positive.
+
+    >>> from eann_lite.structures import Structure
+    >>> cells = [Structure([29], [[0, 0, 0]], a * np.eye(3), True, stress=(a**3 / 12 - 1) * np.eye(3))
+    ...          for a in np.linspace(2.2, 2.4, 40)]
+    >>> B, number = bulk_modulus(cells)
+    >>> round(B, 1), number
+    (1.0, 40)
+    """
+    cells = [s for s in structures if s.stress is not None and s.pbc.all()]
+    elements = sorted({int(z) for s in cells for z in s.numbers})
+    if len(cells) < FEWEST_CELLS + CELLS_PER_ELEMENT * len(elements):
+        return None
+    stress = np.array([np.trace(s.stress) / 3.0 for s in cells])
+    counts = np.array([[np.count_nonzero(s.numbers == z) for z in elements] for s in cells])
+    per_volume = counts / np.array([s.volume for s in cells])[:, None]
+    columns = np.concatenate([np.ones((len(cells), 1)), -per_volume], axis=1)
+    found, _, rank, _ = np.linalg.lstsq(columns, stress, rcond=1e-6)
+    spread, rest = np.var(stress), np.var(stress - columns @ found)
+    stretched = np.mean(stress > 0.0)
+    if rank < found.size or not rest < (1.0 - TOLD_BY_VOLUME) * spread or (found[1:] / found[0] <= 0.0).any():
+        return None
+    return (float(found[0]), len(cells)) if STRETCHED < stretched < 1.0 - STRETCHED else None
 
 
 def _nearest_image(structure, vectors):

@@ -6,7 +6,12 @@ pseudopotential energies): none of them is warned about, while copies of them in
 
 import numpy as np
 
-from eann_lite.structures.agreement import closest_atoms_against_forces, energies_against_derivatives, explained
+from eann_lite.structures.agreement import (
+    bulk_modulus,
+    closest_atoms_against_forces,
+    energies_against_derivatives,
+    explained,
+)
 from eann_lite.structures.distances import shortest_distances
 from eann_lite.structures.structure import as_structures
 from eann_lite.structures.summary import composition_matrix, find_duplicates
@@ -56,6 +61,8 @@ EXPLAINED = 0.2
 #: Closest atoms whose pushing apart grows with their distance, by this rank correlation, while no more than this part
 #: of them is pushed apart, have gradients instead of forces.
 GROWING, PUSHED = 0.5, 0.75
+#: Bulk moduli (eV/Angstrom^3) are below 3 (diamond; 450 GPa).
+LARGEST_MODULUS = 6.0
 #: Correlations must be so many times what chance gives.
 CHANCE = 4.0
 
@@ -65,8 +72,8 @@ def warnings_for(structures):
 
     What is tested: force components above 1000 eV/Angstrom; atoms closer than 0.35 Angstrom; distances that smell of
     Bohr or nanometres; energies that smell of Hartree, Rydberg, kcal/mol or kJ/mol, or that do not fit the forces;
-    forces of the wrong sign; energies per atom, and stresses of another sign or unit, where structures are alike enough
-    to tell; energies far (20 robust standard deviations) from those of like structures, or, where each composition is
+    forces of the wrong sign; energies per atom where structures are alike enough to tell; stresses of another sign or
+    unit, where structures are alike or cells have several volumes; energies far (20 robust standard deviations) from those of like structures, or, where each composition is
     rare, from a least-squares energy for each element, and not explained by forces on the way there; atoms whose force is exactly zero although the others do not
     balance (constraints applied when the file was written); exact duplicates; missing labels.
 
@@ -206,7 +213,7 @@ def _odd_energies(structures, shortest):
             "of whole structures."
         )
     else:
-        yield from _odd_stresses(agreement)
+        yield from _odd_stresses(structures, agreement)
 
 
 def _gradients(structures, shortest, agreement):
@@ -256,26 +263,30 @@ def _or_a_unit(factor):
     return f", unless {cause}" if off < EXPLAINED else ""
 
 
-def _odd_stresses(agreement):
-    factor = agreement.stress
-    if factor is None or AGREEING[0] < factor < AGREEING[1]:
-        return
+def _odd_stresses(structures, agreement):
+    """By how energies change with the cell, else by what bulk modulus the stresses would have."""
+    if agreement.stress is not None:
+        factor = agreement.stress
+        is_negative, is_of_unit = factor < 0.0, AGREEING[0] < abs(factor) < AGREEING[1]
+        why = f"between like structures energies change by {factor:.3g} times what the stresses say ({_pairs(agreement)})"
+        unit = next((u for u, v in PRESSURE_UNITS.items() if AGREEING[0] < abs(factor) / v < AGREEING[1]), None)
+    else:
+        modulus, number = bulk_modulus(structures) or (0.0, 0)
+        is_negative, is_of_unit, unit = modulus < 0.0, abs(modulus) < LARGEST_MODULUS, None
+        in_gpa = modulus / PRESSURE_UNITS["GPa"]
+        why = f"as {number} cells of several volumes have them, the bulk modulus would be {in_gpa:.3g} GPa"
     looks, cures = [], []
-    if factor < 0.0:
+    if is_negative:
         looks.append("of the wrong sign")
         cures.append("change their sign in the file (a stress is positive where stretched, unlike a pressure)")
-    if not AGREEING[0] < abs(factor) < AGREEING[1]:
-        known = (u for u, value in PRESSURE_UNITS.items() if AGREEING[0] < abs(factor) / value < AGREEING[1])
-        unit = next(known, None)
+    if not is_of_unit:
         looks.append("in another unit" + (f" ({unit}, if they were read in eV/A^3)" if unit else ""))
         cures.append(
             "read with the right stress_unit" + (f", such as stress_unit={unit!r}" if unit else "")
             + " (a virial is in energy_unit)"
         )  # fmt: skip
-    yield (
-        f"stresses seem to be {' and '.join(looks)}: between like structures energies change by {factor:.3g} times "
-        f"what the stresses say ({_pairs(agreement)}). If so, {' and '.join(cures)}."
-    )
+    if looks:
+        yield f"stresses seem to be {' and '.join(looks)}: {why}. If so, {' and '.join(cures)}."
 
 
 def _likely_unit(structures, labelled, stiffness):
