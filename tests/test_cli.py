@@ -121,7 +121,8 @@ def test_a_second_fit_from_the_resolved_configuration_gives_the_same_model(fitte
     assert main(["fit", "fit/config.toml", "--out", str(tmp_path / "again"), "--quiet", "--json"]) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["test"] == json.loads((folder / "fit" / "metrics.json").read_text())["test"]
-    assert shown.err == ""
+    # A fit of two epochs may be told that it has too few steps.
+    assert all("a constant would do better" in line for line in shown.err.splitlines())
     first, again = eann_lite.load(folder / "fit" / "model.npz"), eann_lite.load(tmp_path / "again" / "model.npz")
     assert np.array_equal(first.vector, again.vector)
 

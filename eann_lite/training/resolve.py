@@ -12,7 +12,6 @@ CLOSE = 0.75
 def resolve(settings, parts):
     """Settings without None where the data decide, and the Specification."""
     from eann_lite.elements import chemical_symbol
-    from eann_lite.model.parameters import Layout
     from eann_lite.model.specification import NetworkSpecification, Specification
 
     train = parts["train"]
@@ -48,17 +47,7 @@ def resolve(settings, parts):
         repulsion="zbl" if settings.repulsion == "zbl" else None,
         repulsion_cutoff=settings.repulsion_cutoff,
     )
-    if settings.weight_decay is None:
-        few = _labels(train) < Layout.of(specification).size
-        settings = replace(settings, weight_decay=0.2 if few else 0.1)
     return settings, specification
-
-
-def _labels(structures):
-    """How many energies, force components and stress components the structures have."""
-    return sum(
-        (s.energy is not None) + 3 * s.n_atoms * (s.forces is not None) + 6 * (s.stress is not None) for s in structures
-    )
 
 
 def _close_contacts(structures):

@@ -68,7 +68,7 @@ class FitSettings:
     weight_decay: float = _option(
         None,
         "training",
-        "decoupled weight decay of all matrices (default: from the data, 0.2 for few labels, else 0.1)",
+        "decoupled weight decay of all matrices (default: so much that it alone would leave 0.6 of them after the fit)",
     )
     precision: str = _option(
         None, "training", "of the solver's steps: float32 or float64 (default: float32, for full-batch solvers float64)"

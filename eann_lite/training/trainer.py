@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from eann_lite.termination import Terminated
 from eann_lite.training.metrics import error_metrics
 
 #: Plain values and arrays of the common state, as checkpoints hold them.
@@ -16,22 +17,29 @@ ARRAYS = ("parameters", "best")
 
 @contextmanager
 def _patient_interrupt():
-    """A list that Ctrl-C fills, so that a step ends and is saved before the fit stops; a second Ctrl-C stops at once."""
+    """A list that Ctrl-C fills, so that a step ends and is saved before the fit stops; a second Ctrl-C stops at once.
+
+    So does SIGTERM, where somebody heeds it (``eann_lite.termination``).  It has the numbers of the signals.
+    """
     interrupted = []
     if threading.current_thread() is not threading.main_thread():
         yield interrupted
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if not callable(before[signal.SIGTERM]):
+        del before[signal.SIGTERM]
 
     def note(number, frame):
         interrupted.append(number)
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before[number])
 
-    signal.signal(signal.SIGINT, note)
+    for number in before:
+        signal.signal(number, note)
     try:
         yield interrupted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Trainer:
@@ -86,7 +94,7 @@ class Trainer:
                     save()
                     last_save = time.monotonic()
                 if interrupted:
-                    raise KeyboardInterrupt
+                    raise Terminated if interrupted[0] == signal.SIGTERM else KeyboardInterrupt
         if not self.history or self.history[-1]["step"] < self.step:
             report(self.end_epoch(self.current(), self.mean_loss()))
 

@@ -72,20 +72,27 @@ class Soap:
         self.dtype = np.dtype(precision)
         self.beta1, self.beta2, self.refresh, self.epsilon = beta1, beta2, refresh, epsilon
         self.steps = 0
-        self.decay_factor = np.zeros(size)
+        self.is_decayed, self.decay_factor = np.zeros(size, dtype=bool), np.empty(size)
         for start, stop, _ in decayed:
-            self.decay_factor[start:stop] = decay
+            self.is_decayed[start:stop] = True
         self.stacks = []
         is_vector = np.ones(size, dtype=bool)
         for shape in sorted({shape for _, _, shape in matrices}):
             starts = [start for start, _, own in matrices if own == shape]
             for n in range(0, len(starts), MATRICES_PER_STACK):
                 own = starts[n : n + MATRICES_PER_STACK]
-                self.stacks.append(_Stack(own, shape, self.decay_factor[own], self.dtype))
+                self.stacks.append(_Stack(own, shape, np.empty(len(own)), self.dtype))
         for start, stop, _ in matrices:
             is_vector[start:stop] = False
         self.vector_index = np.flatnonzero(is_vector)
         self.momentum, self.variance = np.zeros((2, self.vector_index.size))
+        self.set_decay(decay)
+
+    def set_decay(self, decay):
+        """Use another weight decay from now on."""
+        np.multiply(self.is_decayed, decay, out=self.decay_factor)
+        for stack in self.stacks:
+            stack.matrices.decay[:] = self.decay_factor[stack.matrices.starts]
 
     @property
     def corrections(self):
