@@ -25,11 +25,13 @@ class _Stack:
 
     NAMES = ("left", "right", "q_left", "q_right", "momentum", "variance")
 
-    def __init__(self, starts, shape, decay, dtype):
+    def __init__(self, starts, shape, is_decayed, dtype):
         rows, columns = shape
         n = len(starts)
         shapes = (rows, rows), (columns, columns), (rows, rows), (columns, columns), shape, shape
-        self._set({name: np.zeros((n, *own), dtype) for name, own in zip(self.NAMES, shapes)}, np.array(starts), decay)
+        self.is_decayed = is_decayed
+        zeros = {name: np.zeros((n, *own), dtype) for name, own in zip(self.NAMES, shapes)}
+        self._set(zeros, np.array(starts), np.zeros(n))
 
     def _set(self, arrays, starts, decay):
         matrices = kernels("preconditioner").Matrices
@@ -72,27 +74,28 @@ class Soap:
         self.dtype = np.dtype(precision)
         self.beta1, self.beta2, self.refresh, self.epsilon = beta1, beta2, refresh, epsilon
         self.steps = 0
-        self.is_decayed, self.decay_factor = np.zeros(size, dtype=bool), np.empty(size)
+        is_decayed, self.decay_factor = np.zeros(size, dtype=bool), np.zeros(size)
         for start, stop, _ in decayed:
-            self.is_decayed[start:stop] = True
+            is_decayed[start:stop] = True
         self.stacks = []
         is_vector = np.ones(size, dtype=bool)
         for shape in sorted({shape for _, _, shape in matrices}):
             starts = [start for start, _, own in matrices if own == shape]
             for n in range(0, len(starts), MATRICES_PER_STACK):
                 own = starts[n : n + MATRICES_PER_STACK]
-                self.stacks.append(_Stack(own, shape, np.empty(len(own)), self.dtype))
+                self.stacks.append(_Stack(own, shape, is_decayed[own], self.dtype))
         for start, stop, _ in matrices:
             is_vector[start:stop] = False
         self.vector_index = np.flatnonzero(is_vector)
+        self.decayed_vector = np.flatnonzero(is_vector & is_decayed)
         self.momentum, self.variance = np.zeros((2, self.vector_index.size))
         self.set_decay(decay)
 
     def set_decay(self, decay):
         """Use another weight decay from now on."""
-        np.multiply(self.is_decayed, decay, out=self.decay_factor)
         for stack in self.stacks:
-            stack.matrices.decay[:] = self.decay_factor[stack.matrices.starts]
+            np.multiply(stack.is_decayed, decay, out=stack.matrices.decay)
+        self.decay_factor[self.decayed_vector] = decay
 
     @property
     def corrections(self):
