@@ -269,7 +269,7 @@ def _fit(options, arguments):
     from eann_lite.training.fit import fit
 
     tell = _teller(options)
-    notice = _see_to_directory(settings, options.config)
+    notice = _see_to_directory(settings)
     parts = _read_parts(settings)
     _tell_data(parts, tell)
     if notice:
@@ -278,16 +278,16 @@ def _fit(options, arguments):
     tell("Errors that are shown while it fits are root mean squares on the validation data.")
     progress = progress_for(quiet=options.quiet)
     rest = {name: value for name, value in settings.to_dict().items() if name not in parts}
+    files = {part: getattr(settings, part) for part, value in parts.items() if isinstance(value, list)}
     page = None
 
     def write_all(result):
         nonlocal page
-        _name_files(result, parts, settings)
         page = write_report(result.out)
 
     try:
         with heeding_sigterm():
-            result = fit(**parts, progress=progress, afterwards=write_all, **rest)
+            result = fit(**parts, progress=progress, afterwards=write_all, files=files, **rest)
     except KeyboardInterrupt as stop:
         raise type(stop)(_how_to_resume(arguments, Path(settings.out))) from None
     finally:
@@ -540,11 +540,8 @@ def _reading(values):
     return {name: values[name] for name in READING if name in values}
 
 
-def _see_to_directory(settings, config):
-    """What to tell about an earlier fit in the output directory, or None; refuse before any work what cannot be.
-
-    InputError where another fit is running there, or where the configuration file ``config`` would be written over.
-    """
+def _see_to_directory(settings):
+    """What to tell about an earlier fit in the output directory, or None; InputError where another is running there."""
     from eann_lite.training.alone import alone_in
     from eann_lite.training.run import has_checkpoint, place_of_earlier
 
@@ -555,16 +552,10 @@ def _see_to_directory(settings, config):
     if settings.resume and not goes_on:
         there = "has no checkpoint" if exists else "does not exist"
         _warn([f"nothing to resume: {settings.out} {there}: the fit starts anew. If it was begun before, check --out."])
-    if aside is not None:
-        cure = "; --resume would go on with it" if goes_on else ""
-        return f"What an earlier fit left in {settings.out} goes to {aside}{cure}."
-    written = os.path.join(settings.out, "config.toml")
-    if config and not goes_on and os.path.exists(written) and os.path.samefile(config, written):
-        raise InputError(
-            f"{config}: a fit writes all settings that it used to {written}, which is the same file. Give yours another "
-            "name, or choose another directory with --out."
-        )
-    return None
+    if aside is None:
+        return None
+    cure = "; --resume would go on with it" if goes_on else ""
+    return f"What an earlier fit left in {settings.out}, or has a name of its files, goes to {aside}{cure}."
 
 
 def _read_parts(settings):
@@ -603,18 +594,6 @@ def _tell_compilation(tell):
 
     if not os.path.exists(cache_directory()):
         tell("The kernels are compiled now, once for this version of the package: about half a minute for each precision.")
-
-
-def _name_files(result, parts, settings):
-    """Put the names of the files into all config.toml: ``fit`` got structures and cannot know them."""
-    from eann_lite.config import settings_from, write_config
-
-    named = {part: getattr(settings, part) for part, value in parts.items() if isinstance(value, list)}
-    if named:
-        out = Path(result.out)
-        members = [out / f"committee-{n}" / "config.toml" for n in range(result.settings.committee)]
-        for path in (out / "config.toml", *members):
-            write_config(replace(settings_from(path), **named), path)
 
 
 def _how_to_resume(arguments, out):

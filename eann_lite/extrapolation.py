@@ -25,7 +25,7 @@ ATOMS_PER_PIECE, ATOMS_AT_A_TIME = 256, 16384
 
 
 class ExtrapolationWarning(UserWarning):
-    """An atom is farther from the training atoms' mean than every one of them."""
+    """An atom is farther out, or lonelier, than every one of the training atoms."""
 
 
 # Python shows a text once; the next calculator of the same structure would say nothing.  Filters of the user come first.
@@ -186,7 +186,7 @@ def outside_text(summary):
         f"unlike the training data: {summary['fraction_atoms_outside']:.1%} of the atoms, in "
         f"{summary['fraction_structures_outside']:.1%} of the structures; worst is structure "
         f"{summary['worst_structure']}, atom {summary['worst_atom']}: {np.inf if worst is None else worst:.3g} "
-        "(1: as far from the mean as the farthest training atom)"
+        "(1: as far out as the farthest training atom)"
     )
 
 

@@ -23,5 +23,10 @@ def heeding_sigterm():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def is_heeded():
+    """Whether SIGTERM raises Terminated now."""
+    return signal.getsignal(signal.SIGTERM) is _terminate
+
+
 def _terminate(number, frame):
     raise Terminated

@@ -145,7 +145,9 @@ def test_a_model_of_the_committee_is_fitted_again_from_its_configuration(fitted,
     ("committee", "place", "sent", "status"),
     [(0, ".", signal.SIGINT, 130), (2, "committee-0", signal.SIGINT, 130), (0, ".", signal.SIGTERM, 143)],
 )
-def test_an_interrupted_fit_says_how_to_go_on(fitted, tmp_path, committee, place, sent, status):
+def test_an_interrupted_fit_says_how_to_go_on(
+    fitted, tmp_path, capsys, monkeypatch, committee, place, sent, status
+):
     folder, _ = fitted
     command = ["fit", "--train", folder / "train.xyz", "--minutes", 3, "--out", "here", "--checkpoint-seconds", 0.01]
     command += ["--committee", committee]
@@ -166,6 +168,11 @@ def test_an_interrupted_fit_says_how_to_go_on(fitted, tmp_path, committee, place
     again = errors.splitlines()[-1]
     assert again.startswith("eann-lite: interrupted.") and again.endswith("--resume")
     assert f"eann-lite fit --train {folder / 'train.xyz'}" in again
+    # Its configuration serves as well.
+    assert settings_from(tmp_path / "here" / "config.toml").train == [str(folder / "train.xyz")]
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "here/config.toml", "--resume", "--quiet", "--minutes", "0.001"]) in (0, 2)
+    assert "data are not those" not in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signal that kills")
@@ -224,7 +231,8 @@ def test_a_second_fit_in_a_directory_says_where_the_first_one_goes(fitted, tmp_p
     for number in (1, 2):
         assert main(flags) == 0
         aside = tmp_path / "f" / f"earlier-{number}"
-        assert f"What an earlier fit left in {tmp_path / 'f'} goes to {aside}; --resume" in capsys.readouterr().out
+        text = f"What an earlier fit left in {tmp_path / 'f'}, or has a name of its files, goes to {aside}; --resume"
+        assert text in capsys.readouterr().out
         assert (aside / "model.npz").exists()
     assert (tmp_path / "f" / "earlier-1" / "history.jsonl").read_bytes() == old
     assert main([*flags, "--resume"]) == 0
@@ -236,21 +244,23 @@ def test_a_second_fit_in_a_directory_says_where_the_first_one_goes(fitted, tmp_p
     assert (tmp_path / "f" / "earlier-3" / "model.npz").exists()
 
 
-def test_a_configuration_that_the_fit_would_write_over_is_refused(fitted, tmp_path, capsys, monkeypatch):
+def test_a_configuration_where_the_fit_writes_its_own_is_put_aside_and_one_that_says_the_same_stays(
+    fitted, tmp_path, capsys, monkeypatch
+):
     folder, _ = fitted
     monkeypatch.chdir(tmp_path)
     mine = f'[data]\ntrain = "{folder / "train.xyz"}"\n[training]\nepochs = 1  # a moment\n'
     Path("config.toml").write_text(mine)
-    message = errors_of(capsys, "fit", "config.toml", "--out", ".", *TINY)
-    assert "config.toml: a fit writes all settings that it used to ./config.toml, which is the same file" in message
-    assert Path("config.toml").read_text() == mine and not Path("model.npz").exists()
-    Path("config.toml").rename("mine.toml")
-    assert main(["fit", "mine.toml", "--out", ".", "--quiet", *TINY]) == 0
-    # That of a fit is the same from then on, and what a fit left is put aside with it.
-    assert main(["fit", "config.toml", "--out", ".", "--quiet", "--resume"]) == 0
-    before = Path("config.toml").read_bytes()
-    assert main(["fit", "config.toml", "--out", ".", "--quiet"]) == 0
-    assert Path("earlier-1/config.toml").read_bytes() == before and Path("mine.toml").read_text() == mine
+    assert main(["fit", "config.toml", "--out", ".", *TINY]) == 0
+    assert "or has a name of its files, goes to earlier-1." in capsys.readouterr().out
+    assert Path("earlier-1/config.toml").read_text() == mine
+    # As it stands in the directory it serves to go on, and keeps what somebody wrote beside the settings.
+    written = Path("config.toml").read_text() + "# this one is good\n"
+    Path("config.toml").write_text(written)
+    assert main(["fit", "config.toml", "--quiet", "--resume"]) == 0
+    assert Path("config.toml").read_text() == written
+    assert main(["fit", "config.toml", "--quiet", "--resume", "--epochs", "2"]) == 0
+    assert "epochs = 2" in Path("config.toml").read_text() and Path("model.npz").exists()
 
 
 def test_copies_in_training_and_test_data_are_warned_about(fitted, tmp_path, capsys):

@@ -7,6 +7,7 @@ from small_fits import SMALL, frames
 
 import eann_lite
 from eann_lite import file_locks
+from eann_lite.config import settings_from
 from eann_lite.errors import InputError
 from eann_lite.report import write_report
 from eann_lite.training import alone
@@ -24,7 +25,7 @@ def test_an_earlier_fit_in_the_same_directory_is_put_aside(tmp_path):
 
 def test_what_no_fit_wrote_stays_where_it_is_and_all_that_one_wrote_is_put_aside(tmp_path):
     settings = {"epochs": 1, "batch": 6, "committee": 2, "out": tmp_path, **SMALL}
-    own = ("train.xyz", "my.toml", "config.toml.bak", "model.npz.old", "notes", "report.tex")
+    own = ("train.xyz", "my.toml", "config.toml.bak", "model.npz.old", "committee-notes", "report.tex")
     for name in own:
         (tmp_path / name).write_text("mine")
     result = eann_lite.fit(frames(20), **settings)
@@ -50,10 +51,52 @@ def test_a_resumed_fit_that_is_refused_writes_nothing(tmp_path, models):
         (tmp_path / "checkpoint.npz").unlink()  # As while the committee is fitted.
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.toml")}
     assert len(before) == 1 + models
-    with pytest.raises(InputError, match="was made with seed = 0, now seed = 3.*eann-lite fit .*config.toml --resume"):
+    with pytest.raises(InputError, match="was made with seed = 0, now seed = 3.*as they stand in config.toml"):
         eann_lite.fit(frames(20), resume=True, **settings, seed=3, split_seed=0)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.toml")} == before
     assert eann_lite.fit(frames(20), resume=True, **settings).metrics
+
+
+def test_files_with_names_that_a_fit_writes_are_put_aside(tmp_path):
+    for name in ("config.toml", "metrics.json"):
+        (tmp_path / name).write_text("mine")
+    eann_lite.fit(frames(20), epochs=1, batch=6, out=tmp_path, **SMALL)
+    assert all((tmp_path / "earlier-1" / name).read_text() == "mine" for name in ("config.toml", "metrics.json"))
+
+
+def test_a_fit_of_when_the_data_decided_on_weight_decay_goes_on_with_that(tmp_path):
+    settings = {"batch": 6, "epochs": 2, **SMALL}
+    whole = eann_lite.fit(frames(20), weight_decay=0.2, out=None, **settings | {"epochs": 4})
+    for committee in (0, 2):
+        out = tmp_path / str(committee)
+        eann_lite.fit(frames(20), weight_decay=0.2, out=out, committee=committee, **settings)
+        if committee:
+            (out / "checkpoint.npz").unlink()
+        result = eann_lite.fit(frames(20), resume=True, out=out, committee=committee, **settings | {"epochs": 4})
+        assert result.settings.weight_decay == 0.2
+        if not committee:
+            assert result.history[-1]["step"] == whole.history[-1]["step"]
+    with pytest.raises(InputError, match="was made with weight_decay = 0.2, now weight_decay = 0.1"):
+        eann_lite.fit(frames(20), resume=True, out=out, committee=2, weight_decay=0.1, **settings | {"epochs": 4})
+
+
+def test_a_committee_is_not_forgotten_by_a_resumed_fit(tmp_path):
+    settings = {"batch": 6, "epochs": 1, "out": tmp_path, **SMALL}
+    eann_lite.fit(frames(20), committee=2, **settings)
+    (tmp_path / "checkpoint.npz").unlink()
+    with pytest.raises(InputError, match="committee-0: the fit was begun with a committee, now committee = 0"):
+        eann_lite.fit(frames(20), committee=0, resume=True, **settings)
+    # By epochs it was begun; with minutes their share of them is measured.
+    minutes = settings | {"epochs": None, "minutes": 0.02}
+    eann_lite.fit(frames(20), committee=2, resume=True, **minutes)
+
+
+def test_the_configuration_names_the_files_that_structures_came_from(tmp_path):
+    files = {"train": ["a.xyz", "b.xyz"], "test": "c.xyz"}
+    eann_lite.fit(frames(20), test=frames(4), files=files, epochs=1, batch=6, committee=2, out=tmp_path, **SMALL)
+    for place in (".", "committee-0", "committee-1"):
+        found = settings_from(tmp_path / place / "config.toml")
+        assert (found.train, found.test, found.resume) == (["a.xyz", "b.xyz"], "c.xyz", False)
 
 
 @pytest.mark.parametrize("out", ["", "  ", 3])

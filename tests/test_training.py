@@ -1,6 +1,9 @@
 """Loss and gradient, solvers, splits, checkpoints, and the fit as a function."""
 
 import json
+import os
+import signal
+import sys
 import time
 from dataclasses import replace
 
@@ -552,6 +555,37 @@ def test_atoms_in_memory_have_the_units_that_are_named():
     for part in ("train", "valid"):
         known = {name: value for name, value in expected.metrics[part].items() if value is not None}
         assert {name: found.metrics[part][name] for name in known} == pytest.approx(known, rel=1e-5)
-    # What is a Structure already is in our units.
+    # So they have beside structures; what is a Structure already is in our units.
+    mixed = [s if n % 2 else a for n, (s, a) in enumerate(zip(as_structures(atoms), in_hartree_and_bohr))]
+    found = eann_lite.fit(mixed, energy_unit="Hartree", length_unit="Bohr", **settings)
+    assert found.metrics["train"]["energy_rmse_mev"] == pytest.approx(expected.metrics["train"]["energy_rmse_mev"], rel=1e-5)
     again = eann_lite.fit(as_structures(atoms), energy_unit="Hartree", **settings)
     assert again.metrics == expected.metrics
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are others")
+def test_handlers_of_signals_that_the_program_has_are_its_own(monkeypatch):
+    """A fit takes over Ctrl-C where that is heeded, and SIGTERM where the command line does."""
+    called = []
+
+    class Asked:
+        def start(self, unit, settings):
+            pass
+
+        def update(self, fraction, epoch, row):
+            if not called:
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGINT)
+
+        def finish(self, message):
+            pass
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        signal.signal(signal.SIGTERM, lambda number, frame: called.append(number))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        result = eann_lite.fit(frames(20), epochs=2, batch=6, out=None, progress=Asked(), **SMALL)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert called == [signal.SIGTERM] and result.history[-1]["epoch"] == 2

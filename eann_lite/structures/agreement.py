@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from eann_lite.structures.summary import composition_matrix
+
 #: Fewest pairs of structures that are judged.
 FEWEST_PAIRS = 10
 #: The median deviation, relative to the change of the energy, up to which forces and stresses are believed to tell
@@ -150,11 +152,12 @@ def bulk_modulus(structures):
     (1.0, 40)
     """
     cells = [s for s in structures if s.stress is not None and s.pbc.all()]
-    elements = sorted({int(z) for s in cells for z in s.numbers})
+    if len(cells) < FEWEST_CELLS:
+        return None
+    counts, elements = composition_matrix(cells)
     if len(cells) < FEWEST_CELLS + CELLS_PER_ELEMENT * len(elements):
         return None
     stress = np.array([np.trace(s.stress) / 3.0 for s in cells])
-    counts = np.array([[np.count_nonzero(s.numbers == z) for z in elements] for s in cells])
     per_volume = counts / np.array([s.volume for s in cells])[:, None]
     columns = np.concatenate([np.ones((len(cells), 1)), -per_volume], axis=1)
     found, _, rank, _ = np.linalg.lstsq(columns, stress, rcond=1e-6)

@@ -61,8 +61,8 @@ EXPLAINED = 0.2
 #: Closest atoms whose pushing apart grows with their distance, by this rank correlation, while no more than this part
 #: of them is pushed apart, have gradients instead of forces.
 GROWING, PUSHED = 0.5, 0.75
-#: Bulk moduli (eV/Angstrom^3) are below 3 (diamond; 450 GPa).
-LARGEST_MODULUS = 6.0
+#: Bulk moduli (eV/Angstrom^3) are below 3 (diamond; 450 GPa), over volumes down to half of that at rest below 7.
+LARGEST_MODULUS = 15.0
 #: Correlations must be so many times what chance gives.
 CHANCE = 4.0
 

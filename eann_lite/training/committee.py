@@ -83,7 +83,9 @@ def minutes_of_a_member(run, started):
         return None
     before = None if run.out is None else run.out / "committee-0" / "config.toml"
     if settings.resume and before is not None and before.exists():
-        return read_config(before)["minutes"]
+        minutes = read_config(before).get("minutes")
+        if minutes is not None:
+            return minutes
     run.seconds_per_structure()
     seconds = 60.0 * SHARE * settings.minutes - (time.monotonic() - started)
     if seconds <= 0.0:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from eann_lite.training.alone import alone_in
 from eann_lite.training.committee import choose_committee, learn_from_committee
 from eann_lite.training.parts import as_list, is_source, read_parts
 from eann_lite.training.resolve import resolve
-from eann_lite.training.run import Run, prepare_directory
+from eann_lite.training.run import Run, as_begun, prepare_directory
 from eann_lite.training.settings import FitSettings
 
 
-def fit(train=None, *, valid=None, test=None, progress=None, afterwards=None, **settings):
+def fit(train=None, *, valid=None, test=None, progress=None, afterwards=None, files=None, **settings):
     """Fit an EANN or REANN potential.
 
     train, valid, test : files or lists of structures (``ase.Atoms`` or ``Structure``); valid and test may be fractions
@@ -24,6 +24,7 @@ def fit(train=None, *, valid=None, test=None, progress=None, afterwards=None, **
     progress : object with ``start``, ``update`` and ``finish`` (see ``eann_lite.progress``); None is silent.  With a
         ``committee`` ``start`` is called for each of the fits; fractions are of the whole.
     afterwards : function of the ``FitResult`` that is called at the end, before another fit can have the directory
+    files : {part: file or files} that parts given as structures were read from: what ``config.toml`` names then
     settings : any field of ``FitSettings``; with ``out=None`` nothing is written.
 
     Returns a ``FitResult``, whose ``metrics`` have "remarks" where errors are larger than the spread of the labels, so
@@ -49,10 +50,11 @@ def fit(train=None, *, valid=None, test=None, progress=None, afterwards=None, **
     started = time.monotonic()
     chosen = _settings(train, valid, test, settings)
     parts, chosen = read_parts(train, valid, test, chosen)
-    chosen, specification = resolve(chosen, parts)
+    chosen, specification = resolve(replace(chosen, **(files or {})), parts)
     threads = _set_threads(chosen)
     with alone_in(chosen.out):
         out = prepare_directory(chosen)
+        chosen = as_begun(chosen)
         run = Run(chosen, specification, parts, out, threads)
         if chosen.committee is None:
             choose_committee(run, started)

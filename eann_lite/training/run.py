@@ -1,6 +1,5 @@
 """One fit, from resolved settings to files: start, training, checkpoints, errors of the chosen model."""
 
-import fnmatch
 import json
 import os
 import time
@@ -23,13 +22,12 @@ FREE_ON_RESUME = (
 )  # fmt: skip
 #: What fits did before a setting existed, for checkpoints without it.
 BEFORE_IT_WAS_A_SETTING = {"precision": "float64", "forces_huber": np.inf, "committee": 0}
-#: Names of what a fit and its report write into a directory: all else there is somebody's own.
+#: Names of what a fit and its report write into a directory, beside folders committee-0, ...: all else there is
+#: somebody's own.
 WRITTEN = (
     "config.toml", "model.npz", "checkpoint.npz", "history.jsonl", "metrics.json", "predictions.npz", "report.html",
-    "learning_curve.png", "parity_energy.png", "parity_forces.png", "committee-*",
+    "learning_curve.png", "parity_energy.png", "parity_forces.png",
 )  # fmt: skip
-#: Those by which an earlier fit is known; of one that stopped before its first checkpoint a resumed one loses nothing.
-RESULTS, RESULTS_TO_RESUME = ("model.npz", "checkpoint.npz", "committee-0"), ("model.npz",)
 #: Iterations of the second-order finish.
 FINISH_ITERATIONS = 50
 
@@ -73,24 +71,46 @@ def prepare_directory(settings):
 
 
 def place_of_earlier(settings):
-    """Where what an earlier fit left in the output directory goes; None where there is none or this one goes on."""
+    """Where what an earlier fit left in the output directory goes; None where there is none or this one goes on.
+
+    A resumed fit goes on, too, with what one that stopped before its first checkpoint left.
+    """
     out = None if settings.out is None else Path(settings.out)
-    if out is None or not out.is_dir() or (settings.resume and has_checkpoint(out)):
+    if out is None or not out.is_dir() or not _of_one_fit(out):
         return None
-    if not any((out / name).exists() for name in (RESULTS_TO_RESUME if settings.resume else RESULTS)):
+    if settings.resume and (has_checkpoint(out) or not (out / "model.npz").exists()):
         return None
     numbers = [path.name.removeprefix("earlier-") for path in out.glob("earlier-*")]
     return out / f"earlier-{1 + max((int(number) for number in numbers if number.isdecimal()), default=0)}"
 
 
 def _of_one_fit(out):
-    """What a fit left in a directory."""
-    return [path for path in out.iterdir() if any(fnmatch.fnmatchcase(path.name, name) for name in WRITTEN)]
+    """What a fit left in a directory, or has a name of that."""
+
+    def is_member(path):
+        return path.name.removeprefix("committee-").isdecimal() and path.is_dir()
+
+    return [path for path in out.iterdir() if path.name in WRITTEN or is_member(path)]
 
 
 def has_checkpoint(out):
     """Whether a directory has a checkpoint from which a fit, or the first model of its committee, can go on."""
     return any((Path(out) / place / "checkpoint.npz").exists() for place in (".", "committee-0"))
+
+
+def as_begun(settings):
+    """Settings of a resumed fit, with the weight decay of the fit that it goes on with where it has none of its own.
+
+    Until 29 November 2026 that was a number which the data decided; it stands in the configuration.
+    """
+    from eann_lite.config import read_config
+
+    if settings.out is None or not settings.resume or settings.weight_decay is not None:
+        return settings
+    config = Path(settings.out) / "config.toml"
+    if not config.exists() or not has_checkpoint(settings.out):
+        return settings
+    return replace(settings, weight_decay=read_config(config).get("weight_decay"))
 
 
 def kernels_of_steps(precision, train):
@@ -125,11 +145,21 @@ class Run:
         }
 
     def write_config(self):
-        """Write the resolved configuration, where there is a directory: that of a fit from its beginning."""
-        from eann_lite.config import write_config
+        """Write the resolved configuration, where there is a directory: that of a fit from its beginning.
 
-        if self.out is not None:
-            write_config(replace(self.settings, resume=False), self.out / "config.toml")
+        One that says the same stays as it is, with the comments that somebody may have written.
+        """
+        from eann_lite.config import settings_from, write_config
+
+        if self.out is None:
+            return
+        path, settings = self.out / "config.toml", replace(self.settings, resume=False)
+        try:
+            known = settings_from(path) if path.exists() else None
+        except InputError:
+            known = None
+        if known != settings:
+            write_config(settings, path)
 
     def seconds_per_structure(self):
         """How long the gradient of a batch takes, once it is compiled, which this does."""
@@ -267,7 +297,14 @@ class Run:
         """(header, arrays) of the checkpoint to go on from, or None; InputError where settings or data are others."""
         from eann_lite.training.checkpoint import load_checkpoint
 
-        if not self.settings.resume or self.out is None or not (self.out / "checkpoint.npz").exists():
+        if not self.settings.resume or self.out is None:
+            return None
+        if not (self.out / "checkpoint.npz").exists():
+            if has_checkpoint(self.out) and self.settings.committee == 0:
+                raise InputError(
+                    f"{self.out / 'committee-0'}: the fit was begun with a committee, now committee = 0. Resume with the "
+                    "same settings, or start anew in another directory (out)."
+                )
             return None
         path = self.out / "checkpoint.npz"
         header, arrays = load_checkpoint(path)
@@ -275,10 +312,10 @@ class Run:
         for name, value in mine.items():
             made_with = header["settings"].get(name, BEFORE_IT_WAS_A_SETTING.get(name))
             if made_with != value:
+                was, now = (f"{name} = {given!r}" if given is not None else f"no {name}" for given in (made_with, value))
                 raise InputError(
-                    f"{path}: was made with {name} = {made_with!r}, now {name} = {value!r}. Resume with the same "
-                    f"settings, as {self.out / 'config.toml'} has them (`eann-lite fit {self.out / 'config.toml'} "
-                    "--resume`), or start anew in another directory (out)."
+                    f"{path}: was made with {was}, now {now}. Resume with the same settings, as they stand in "
+                    "config.toml of the output directory, or start anew in another one (out)."
                 )
         for name, data in self.data.items():
             if header["data"].get(name, {}).get("fingerprint") != data["fingerprint"]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from eann_lite.termination import Terminated
+from eann_lite.termination import Terminated, is_heeded
 from eann_lite.training.metrics import error_metrics
 
 #: Plain values and arrays of the common state, as checkpoints hold them.
@@ -19,15 +19,15 @@ ARRAYS = ("parameters", "best")
 def _patient_interrupt():
     """A list that Ctrl-C fills, so that a step ends and is saved before the fit stops; a second Ctrl-C stops at once.
 
-    So does SIGTERM, where somebody heeds it (``eann_lite.termination``).  It has the numbers of the signals.
+    So does SIGTERM, where it is heeded (``eann_lite.termination``).  It has the numbers of the signals.
     """
     interrupted = []
     if threading.current_thread() is not threading.main_thread():
         yield interrupted
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    if not callable(before[signal.SIGTERM]):
-        del before[signal.SIGTERM]
+    numbers = [signal.SIGINT, signal.SIGTERM] if is_heeded() else [signal.SIGINT]
+    # A process in the background may be one that ignores Ctrl-C.
+    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
 
     def note(number, frame):
         interrupted.append(number)
