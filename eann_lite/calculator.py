@@ -52,13 +52,14 @@ class EANNCalculator(Calculator):
 
     ``results["extrapolation"]`` is there where the model file has bounds, as those of fits have.  The first time that
     an atom is above 1, the calculator warns (``ExtrapolationWarning``) with its index, and again each time that one is
-    ten times as far out as when it warned last.  ASE knows no such property: leave it out of what is given to its ``SinglePointCalculator``.
+    ten times as far out as when it warned last.  ASE knows no such property: leave it out of what is given to its
+    ``SinglePointCalculator``.
 
     There is a stress only where the structure is periodic in some direction and the three cell vectors span a volume;
     ASE raises PropertyNotImplementedError elsewhere.  Results are those of ``model.evaluate``, in float32 to its
     round-off, and do not depend on skin or threads, up to the order of sums.  Asking for the energy alone computes no
-    forces.  Atoms are never changed.  The keywords hold for good: ``set``, ASE's way to change them, refuses.  A calculator
-    is for one thread at a time, as all of ASE's; the model may serve many.
+    forces.  Atoms are never changed.  The keywords hold for good: ``set``, ASE's way to change them, refuses.  A
+    calculator is for one thread at a time, as all of ASE's; the model may serve many.
 
     Raises InputError for what is no model, a model file that cannot be read, a bad skin, number of threads or
     precision, and when asked without atoms, or about atoms: for an element that the model does not know, a position

@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from eann_lite import __version__

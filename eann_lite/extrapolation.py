@@ -3,9 +3,9 @@
 For every element a model file carries the mean and the covariance of the last recursion step's densities over the
 training atoms, in the form of a linear map.  The measure is the Mahalanobis distance from that mean, divided by the
 largest one of a training atom: every training atom has at most 1, and 2 is twice as far out as the farthest of them.
-Densities fall to zero as neighbours leave, which is seldom far from their mean.  So where their sum is below the smallest
-one of a training atom the measure is at least 4 (that one / the atom's own - 1): 1 at 0.8 of it, infinite without
-neighbours, unless training atoms had none either.
+Densities fall to zero as neighbours leave, which is seldom far from their mean.  So where their sum is below the
+smallest one of a training atom the measure is at least 4 (that one / the atom's own - 1): 1 at 0.8 of it, infinite
+without neighbours, unless training atoms had none either.
 Which measures were compared, and how well this one predicts errors: ``validation/extrapolation``.
 """
 
@@ -28,7 +28,7 @@ class ExtrapolationWarning(UserWarning):
     """An atom is farther out, or lonelier, than every one of the training atoms."""
 
 
-# Python shows a text once; the next calculator of the same structure would say nothing.  Filters of the user come first.
+# Python shows a text once; the next calculator of the same structure would say nothing.  A user's filters come first.
 warnings.filterwarnings("always", category=ExtrapolationWarning, append=True)
 
 
@@ -195,8 +195,8 @@ def warning_text(atoms, distances):
     atom = int(np.argmax(distances))
     return (
         f"atom {atom} ({atoms.symbols[atom]}) is unlike the training data: its densities are {distances[atom]:.3g} "
-        "times as far out as those of the farthest (or loneliest) of the training atoms. Energies and forces may be far off "
-        "from here on; results['extrapolation'] tells for every atom."
+        "times as far out as those of the farthest (or loneliest) of the training atoms. Energies and forces may be far "
+        "off from here on; results['extrapolation'] tells for every atom."
     )
 
 

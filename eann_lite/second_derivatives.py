@@ -102,8 +102,8 @@ def free_indices(atoms, where="atoms"):
     """Indices (m,) of those of ``ase.Atoms`` that their constraints leave free, as ASE's ``Vibrations`` chooses them.
 
     ``FixAtoms`` holds an atom, and so do ``FixCartesian`` and ``FixScaled`` in all three directions (extended xyz files
-    may have the former for every atom, with nothing held for most).  InputError, which begins with ``where``, for all other constraints on
-    atoms that are not held anyway, and where no atom is free.
+    may have the former for every atom, with nothing held for most).  InputError, which begins with ``where``, for all
+    other constraints on atoms that are not held anyway, and where no atom is free.
 
     >>> from ase.build import molecule
     >>> from ase.constraints import FixAtoms

@@ -214,7 +214,10 @@ def test_a_resume_without_a_checkpoint_says_that_it_starts_anew(fitted, tmp_path
 
 @pytest.mark.parametrize(
     "path",
-    ["r3/energy_unit/a.xyz", "split_seed=3/a.xyz", "energy_unit-Ha/a.xyz", "my forces_weight=10/x.xyz", "runs/forces_weight.xyz", "x/split_seed=3/a.xyz", "energy_key/b.xyz", "a\\energy_key"],
+    [
+        "r3/energy_unit/a.xyz", "runs/forces_weight.xyz", "x/split_seed=3/a.xyz", "energy_key/b.xyz", "a\\energy_key",
+        "split_seed=3/a.xyz", "energy_unit-Ha/a.xyz", "my forces_weight=10/x.xyz",
+    ],  # fmt: skip
 )
 def test_paths_that_hold_names_of_settings_stay_as_they_are(path):
     message = f"{path}: no such file. Read with energy_unit='Ry' or forces_key."

@@ -133,7 +133,8 @@ def test_what_is_lonelier_than_all_training_atoms_is_outside(model):
         spread.append(found.evaluate(atoms).extrapolation)
     assert (spread[0] < 1.0).all() and (np.diff(spread, axis=0)[1:] > 0.0).all() and (spread[3] > 1.0).all()
     for numbers in ([1], [6], [1, 1]):
-        assert np.isinf(found.evaluate(Atoms(numbers, [[8.0 * n, 0, 0] for n in range(len(numbers))])).extrapolation).all()
+        apart = Atoms(numbers, [[8.0 * n, 0, 0] for n in range(len(numbers))])
+        assert np.isinf(found.evaluate(apart).extrapolation).all()
     bounds = found.bounds
     of_old = Model(SPECIFICATION, found.parameters, found.constants, bounds=bounds._replace(thinnest=np.zeros(2)))
     assert np.isfinite(of_old.evaluate(Atoms("C")).extrapolation).all()

@@ -10,7 +10,7 @@ from eann_lite.kernels.arrays import empty
 from eann_lite.kernels.dense import product
 from eann_lite.kernels.shares import next_block, nothing_taken, run_workers
 
-#: The measure is 1 where the sum of densities is 0.8 of the smallest one of a training atom, 4 where it is half of that.
+#: The measure is 1 where the sum of densities is 0.8 of the smallest one of a training atom, 4 where it is half.
 BELOW = 4.0
 
 

@@ -75,7 +75,8 @@ def explained(structures, doubtful):
 
     >>> from eann_lite.structures import Structure
     >>> def stretched(r, energy):
-    ...     return Structure([1, 1], [[0, 0, 0], [0, 0, 1 + r]], energy=energy, forces=[[0, 0, 10 * r], [0, 0, -10 * r]])
+    ...     forces = [[0, 0, 10 * r], [0, 0, -10 * r]]
+    ...     return Structure([1, 1], [[0, 0, 0], [0, 0, 1 + r]], energy=energy, forces=forces)
     >>> explained([stretched(r, 5 * r * r) for r in (0.3, 0.2, 0.1)] + [stretched(0.1, 7.0)], [0, 1, 3])
     {0, 1}
     """
@@ -138,7 +139,7 @@ def closest_atoms_against_forces(structures, shortest):
 
 
 def bulk_modulus(structures):
-    """(B, number): the bulk modulus (eV/Angstrom^3) that stresses have from cell to cell, and of how many cells; or None.
+    """(B, number): the bulk modulus (eV/Angstrom^3) that stresses have from cell to cell, and of how many; or None.
 
     From a least-squares fit of tr(stress) / 3 = B (1 - sum of n_s v_s / V) with B and a volume v_s for each element, so
     compositions may differ.  None where volumes explain too little, as at one volume; where nearly all are stretched,

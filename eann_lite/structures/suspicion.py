@@ -73,9 +73,10 @@ def warnings_for(structures):
     What is tested: force components above 1000 eV/Angstrom; atoms closer than 0.35 Angstrom; distances that smell of
     Bohr or nanometres; energies that smell of Hartree, Rydberg, kcal/mol or kJ/mol, or that do not fit the forces;
     forces of the wrong sign; energies per atom where structures are alike enough to tell; stresses of another sign or
-    unit, where structures are alike or cells have several volumes; energies far (20 robust standard deviations) from those of like structures, or, where each composition is
-    rare, from a least-squares energy for each element, and not explained by forces on the way there; atoms whose force is exactly zero although the others do not
-    balance (constraints applied when the file was written); exact duplicates; missing labels.
+    unit, where structures are alike or cells have several volumes; energies far (20 robust standard deviations) from
+    those of like structures, or, where each composition is rare, from a least-squares energy for each element, and not
+    explained by forces on the way there; atoms whose force is exactly zero although the others do not balance
+    (constraints applied when the file was written); exact duplicates; missing labels.
 
     >>> from ase import Atoms
     >>> warnings_for(Atoms("H2", [[0, 0, 0], [0, 0, 0.2]]))[0]  # doctest: +ELLIPSIS
@@ -268,7 +269,8 @@ def _odd_stresses(structures, agreement):
     if agreement.stress is not None:
         factor = agreement.stress
         is_negative, is_of_unit = factor < 0.0, AGREEING[0] < abs(factor) < AGREEING[1]
-        why = f"between like structures energies change by {factor:.3g} times what the stresses say ({_pairs(agreement)})"
+        change = f"energies change by {factor:.3g} times what the stresses say"
+        why = f"between like structures {change} ({_pairs(agreement)})"
         unit = next((u for u, v in PRESSURE_UNITS.items() if AGREEING[0] < abs(factor) / v < AGREEING[1]), None)
     else:
         modulus, number = bulk_modulus(structures) or (0.0, 0)

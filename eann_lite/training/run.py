@@ -302,8 +302,8 @@ class Run:
         if not (self.out / "checkpoint.npz").exists():
             if has_checkpoint(self.out) and self.settings.committee == 0:
                 raise InputError(
-                    f"{self.out / 'committee-0'}: the fit was begun with a committee, now committee = 0. Resume with the "
-                    "same settings, or start anew in another directory (out)."
+                    f"{self.out / 'committee-0'}: the fit was begun with a committee, now committee = 0. Resume with "
+                    "the same settings, or start anew in another directory (out)."
                 )
             return None
         path = self.out / "checkpoint.npz"
@@ -312,7 +312,7 @@ class Run:
         for name, value in mine.items():
             made_with = header["settings"].get(name, BEFORE_IT_WAS_A_SETTING.get(name))
             if made_with != value:
-                was, now = (f"{name} = {given!r}" if given is not None else f"no {name}" for given in (made_with, value))
+                was, now = (f"no {name}" if given is None else f"{name} = {given!r}" for given in (made_with, value))
                 raise InputError(
                     f"{path}: was made with {was}, now {now}. Resume with the same settings, as they stand in "
                     "config.toml of the output directory, or start anew in another one (out)."
