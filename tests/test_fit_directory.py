@@ -64,7 +64,7 @@ def test_files_with_names_that_a_fit_writes_are_put_aside(tmp_path):
     assert all((tmp_path / "earlier-1" / name).read_text() == "mine" for name in ("config.toml", "metrics.json"))
 
 
-def test_a_fit_of_when_the_data_decided_on_weight_decay_goes_on_with_that(tmp_path):
+def test_a_resumed_fit_has_the_weight_decay_that_it_was_begun_with(tmp_path):
     settings = {"batch": 6, "epochs": 2, **SMALL}
     whole = eann_lite.fit(frames(20), weight_decay=0.2, out=None, **settings | {"epochs": 4})
     for committee in (0, 2):

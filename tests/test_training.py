@@ -32,7 +32,7 @@ from eann_lite.training.objective import GRADIENT_ATOMS, Evaluator, Predictions,
 from eann_lite.training.resolve import resolve
 from eann_lite.training.run import Run
 from eann_lite.training.settings import FitSettings
-from eann_lite.training.solvers import stochastic, trainer_class
+from eann_lite.training.solvers import trainer_class
 from eann_lite.training.splits import split
 
 
@@ -510,34 +510,10 @@ def test_precision_is_single_for_steps_on_batches_alone():
     assert resolve(FitSettings(precision="float64"), train)[0].precision == "float64"
 
 
-@pytest.mark.parametrize("solver", ["soap", "adam"])
-@pytest.mark.parametrize(("epochs", "weight_decay"), [(20, None), (1000, None), (1500, None), (20, 0.1), (1000, 0.1)])
-def test_weight_decay_is_the_same_over_a_fit_however_many_steps_it_has(monkeypatch, solver, epochs, weight_decay):
-    """Without gradients matrices end at exp(-SHRINK) of themselves; after few steps, and with a decay by the step, they
-    shrink by the sum of step sizes."""
-    evaluator, vector, labelled = problem(as_structures(frames(4)))
-    monkeypatch.setattr(evaluator, "loss_and_gradient", lambda *given: (0.0, np.zeros(vector.size)))
-    settings = FitSettings(solver=solver, epochs=epochs, batch=1, weight_decay=weight_decay, precision="float64")
-    trainer = trainer_class(solver)(evaluator, vector, np.ones(vector.size), Loss(), labelled, labelled, settings)
-    trainer.run(lambda: None, lambda row: None)
-    places = [slice(*place[:2]) for place in stochastic.matrix_places(evaluator.specification, evaluator.layout)]
-    ratio = np.concatenate([trainer.parameters[place] / vector[place] for place in places])
-    by_step = stochastic.LARGEST_DECAY if weight_decay is None else weight_decay
-    shrink = by_step * step_sizes(trainer)
-    assert (shrink < stochastic.SHRINK) == (epochs == 20 or weight_decay is not None)
-    shrink = shrink if weight_decay is not None else min(shrink, stochastic.SHRINK)
-    assert ratio == pytest.approx(np.full(ratio.size, np.exp(-shrink)), rel=0.03)
-    rest = np.ones(vector.size, dtype=bool)
-    for place in places:
-        rest[place] = False
-    assert np.array_equal(trainer.parameters[rest], vector[rest]) and rest.any()
-
-
-def step_sizes(trainer):
-    """Sum of the step sizes of a whole fit."""
-    fractions = np.arange(trainer.step) / trainer.step
-    rise = np.minimum(1.0, (np.arange(trainer.step) + 1) / stochastic.WARM_UP)
-    return np.sum(trainer.settings.step_size * rise * 0.5 * (1.0 + np.cos(np.pi * fractions)))
+def test_weight_decay_has_a_default_that_can_be_changed():
+    train = {"train": as_structures(frames(12))}
+    assert resolve(FitSettings(), train)[0].weight_decay == 0.05
+    assert resolve(FitSettings(weight_decay=0.0), train)[0].weight_decay == 0.0
 
 
 def test_atoms_in_memory_have_the_units_that_are_named():

@@ -50,11 +50,10 @@ def fit(train=None, *, valid=None, test=None, progress=None, afterwards=None, fi
     started = time.monotonic()
     chosen = _settings(train, valid, test, settings)
     parts, chosen = read_parts(train, valid, test, chosen)
-    chosen, specification = resolve(replace(chosen, **(files or {})), parts)
+    chosen, specification = resolve(as_begun(replace(chosen, **(files or {}))), parts)
     threads = _set_threads(chosen)
     with alone_in(chosen.out):
         out = prepare_directory(chosen)
-        chosen = as_begun(chosen)
         run = Run(chosen, specification, parts, out, threads)
         if chosen.committee is None:
             choose_committee(run, started)

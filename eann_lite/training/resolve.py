@@ -7,6 +7,8 @@ import numpy as np
 #: Contacts that fits count as close: below, the fixed repulsion helps where data are few, above, it does not
 #: (validation/RECIPES.md).
 CLOSE = 0.75
+#: Weight decay where nobody said it (validation/RECIPES.md).
+WEIGHT_DECAY = 0.05
 
 
 def resolve(settings, parts):
@@ -25,6 +27,8 @@ def resolve(settings, parts):
         changes["minutes"] = 2.9
     if settings.solver == "auto":
         changes["solver"] = "soap"
+    if settings.weight_decay is None:
+        changes["weight_decay"] = WEIGHT_DECAY
     if settings.precision is None:
         # Line searches of full-batch solvers look at differences of the loss that single precision does not show.
         stochastic = settings.solver in ("auto", "soap", "adam")

@@ -101,7 +101,7 @@ def has_checkpoint(out):
 def as_begun(settings):
     """Settings of a resumed fit, with the weight decay of the fit that it goes on with where it has none of its own.
 
-    Until 29 November 2026 that was a number which the data decided; it stands in the configuration.
+    The default was larger until 29 November 2026; the number stands in the configuration.
     """
     from eann_lite.config import read_config
 

@@ -68,7 +68,7 @@ class FitSettings:
     weight_decay: float = _option(
         None,
         "training",
-        "decoupled weight decay of all matrices (default: so much that it alone would leave 0.6 of them after 2500 steps or more)",
+        "decoupled weight decay of all matrices (default: 0.05; in a resumed fit, what it was begun with)",
     )
     precision: str = _option(
         None, "training", "of the solver's steps: float32 or float64 (default: float32, for full-batch solvers float64)"

@@ -25,13 +25,11 @@ class _Stack:
 
     NAMES = ("left", "right", "q_left", "q_right", "momentum", "variance")
 
-    def __init__(self, starts, shape, is_decayed, dtype):
+    def __init__(self, starts, shape, decay, dtype):
         rows, columns = shape
         n = len(starts)
         shapes = (rows, rows), (columns, columns), (rows, rows), (columns, columns), shape, shape
-        self.is_decayed = is_decayed
-        zeros = {name: np.zeros((n, *own), dtype) for name, own in zip(self.NAMES, shapes)}
-        self._set(zeros, np.array(starts), np.zeros(n))
+        self._set({name: np.zeros((n, *own), dtype) for name, own in zip(self.NAMES, shapes)}, np.array(starts), decay)
 
     def _set(self, arrays, starts, decay):
         matrices = kernels("preconditioner").Matrices
@@ -74,28 +72,20 @@ class Soap:
         self.dtype = np.dtype(precision)
         self.beta1, self.beta2, self.refresh, self.epsilon = beta1, beta2, refresh, epsilon
         self.steps = 0
-        is_decayed, self.decay_factor = np.zeros(size, dtype=bool), np.zeros(size)
+        self.decay_factor = np.zeros(size)
         for start, stop, _ in decayed:
-            is_decayed[start:stop] = True
+            self.decay_factor[start:stop] = decay
         self.stacks = []
         is_vector = np.ones(size, dtype=bool)
         for shape in sorted({shape for _, _, shape in matrices}):
             starts = [start for start, _, own in matrices if own == shape]
             for n in range(0, len(starts), MATRICES_PER_STACK):
                 own = starts[n : n + MATRICES_PER_STACK]
-                self.stacks.append(_Stack(own, shape, is_decayed[own], self.dtype))
+                self.stacks.append(_Stack(own, shape, self.decay_factor[own], self.dtype))
         for start, stop, _ in matrices:
             is_vector[start:stop] = False
         self.vector_index = np.flatnonzero(is_vector)
-        self.decayed_vector = np.flatnonzero(is_vector & is_decayed)
         self.momentum, self.variance = np.zeros((2, self.vector_index.size))
-        self.set_decay(decay)
-
-    def set_decay(self, decay):
-        """Use another weight decay from now on."""
-        for stack in self.stacks:
-            np.multiply(stack.is_decayed, decay, out=stack.matrices.decay)
-        self.decay_factor[self.decayed_vector] = decay
 
     @property
     def corrections(self):

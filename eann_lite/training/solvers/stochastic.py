@@ -10,9 +10,6 @@ from eann_lite.training.trainer import Trainer
 WARM_UP = 100
 #: Largest weight of the past in the averaged parameters.
 AVERAGE = 0.999
-#: Without gradients matrices would shrink by exp(-SHRINK) over a whole fit, however many steps that has; but the weight
-#: decay of a step is no larger than this, so that fits of few steps do not shrink more than they learn.
-SHRINK, LARGEST_DECAY = 0.5, 0.2
 
 
 def matrix_places(specification, layout):
@@ -31,10 +28,6 @@ class StochasticTrainer(Trainer):
 
     The order of structures in an epoch comes from (seed, epoch) alone, and the step size from the step (in a fit
     limited by time, from the time), so a checkpoint needs the solver's arrays and a few numbers.
-
-    A weight decay that is right for few steps is far too much for many: p -= step size * decay * p adds up.  So without
-    one in the settings it is SHRINK of the whole fit, step by step in proportion to the step size (see
-    validation/RECIPES.md, and X. Wang, L. Aitchison, arXiv 2405.13698).
     """
 
     def __init__(self, *arguments):
@@ -45,11 +38,11 @@ class StochasticTrainer(Trainer):
             self.parameters.size,
             matrices if settings.solver != "adam" else [],
             decayed=matrices,
-            decay=settings.weight_decay or 0.0,
+            decay=settings.weight_decay,
             precision=settings.precision,
         )
         self.average = self.parameters.copy()
-        self.loss_sum = self.done = 0.0
+        self.loss_sum = 0.0
         n = self.train.packed.n_structures
         self.batch = min(settings.batch, n)
         self.steps_per_epoch = n // self.batch
@@ -71,8 +64,6 @@ class StochasticTrainer(Trainer):
                 f"parameters are kept. Try a smaller step_size (now {self.settings.step_size:g})."
             )
         self.loss_sum += value / chosen.size
-        if self.settings.weight_decay is None:
-            self.solver.set_decay(self.even_decay())
         self.solver.step(self.parameters, gradient, self.step_size(), self.evaluator.threads)
         factor = min(AVERAGE, (1.0 + self.step) / (10.0 + self.step))
         add_to_average(self.average, self.parameters, 1.0 - factor)
@@ -87,22 +78,10 @@ class StochasticTrainer(Trainer):
             self._order_of = (epoch, rng.permutation(self.train.packed.n_structures))
         return self._order_of[1]
 
-    def _largest_step_size(self):
-        """Rises over the first steps."""
-        return self.settings.step_size * min(1.0, (self.step + 1) / WARM_UP)
-
     def step_size(self):
         """Rises over the first steps, then falls as a cosine to zero at the end of the fit."""
-        return float(self._largest_step_size() * 0.5 * (1.0 + np.cos(np.pi * self.fraction())))
-
-    def even_decay(self):
-        """Weight decay of this step: its product with the step sizes is SHRINK, added up over the fit, or less.
-
-        For the part d of the fit that the step before took, the product is SHRINK d (1 + cos(pi f)), whose integral over
-        f from 0 to 1 is SHRINK.
-        """
-        before, self.done = self.done, self.fraction()
-        return min(LARGEST_DECAY, 2.0 * SHRINK * max(0.0, self.done - before) / self._largest_step_size())
+        rise = min(1.0, (self.step + 1) / WARM_UP)
+        return float(self.settings.step_size * rise * 0.5 * (1.0 + np.cos(np.pi * self.fraction())))
 
     def current(self):
         """The averaged parameters."""
@@ -116,12 +95,11 @@ class StochasticTrainer(Trainer):
         """(values, arrays) that ``restore`` needs."""
         values, arrays = super().state()
         arrays |= {"average": self.average, **{f"solver.{name}": v for name, v in self.solver.state().items()}}
-        return values | {"loss_sum": self.loss_sum, "done": self.done}, arrays
+        return values | {"loss_sum": self.loss_sum}, arrays
 
     def restore(self, values, arrays):
         """Set the state to what ``state`` gave."""
         super().restore(values, arrays)
         self.loss_sum, self.average = values["loss_sum"], np.array(arrays["average"])
-        self.done = values.get("done", self.fraction())
         prefix = "solver."
         self.solver.restore({n[len(prefix) :]: value for n, value in arrays.items() if n.startswith(prefix)})
