@@ -66,6 +66,7 @@ CASES = {
     ),
     "water": Case("water", full=on_one_core(40), needs=("data/water_revpbe0d3.extxyz.gz",)),
     "surface": Case("surface", full=on_one_core(40), needs=("data/co2_ni100_val.extxyz.gz",)),
+    "alloy": Case("alloy", full=["--threads", "1"]),
     # One molecule is enough to see that it works.
     "small_molecules": Case(
         "small_molecules", ["--quick", "--case", "ethanol"], on_one_core(12),
