@@ -170,9 +170,10 @@ def test_an_interrupted_fit_says_how_to_go_on(
     assert f"eann-lite fit --train {folder / 'train.xyz'}" in again
     # Its configuration serves as well.
     assert settings_from(tmp_path / "here" / "config.toml").train == [str(folder / "train.xyz")]
-    monkeypatch.chdir(tmp_path)
-    assert main(["fit", "here/config.toml", "--resume", "--quiet", "--minutes", "0.001"]) in (0, 2)
-    assert "data are not those" not in capsys.readouterr().err
+    if not committee:  # Whose models would take their minutes.
+        monkeypatch.chdir(tmp_path)
+        assert main(["fit", "here/config.toml", "--resume", "--quiet", "--minutes", "0.001"]) == 0
+        assert "nothing to resume" not in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signal that kills")
