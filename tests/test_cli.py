@@ -156,11 +156,11 @@ def test_an_interrupted_fit_says_how_to_go_on(
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        until = time.monotonic() + 120.0
+        until = time.monotonic() + 600.0
         while not (tmp_path / "here" / place / "checkpoint.npz").exists() and time.monotonic() < until:
             time.sleep(0.05)
         process.send_signal(sent)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == status, errors
@@ -185,7 +185,7 @@ def test_a_fit_that_was_killed_keeps_nobody_out_of_its_directory_and_a_running_o
         env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
-        until = time.monotonic() + 120.0
+        until = time.monotonic() + 600.0
         while not (tmp_path / "here" / "checkpoint.npz").exists() and time.monotonic() < until:
             time.sleep(0.05)
         message = errors_of(capsys, *flags, "--epochs", 1)
