@@ -28,13 +28,14 @@ def test_what_no_fit_wrote_stays_where_it_is_and_all_that_one_wrote_is_put_aside
     own = ("train.xyz", "my.toml", "config.toml.bak", "model.npz.old", "committee-notes", "report.tex")
     for name in own:
         (tmp_path / name).write_text("mine")
+    (tmp_path / "2024").mkdir()
     result = eann_lite.fit(frames(20), **settings)
     write_report(result.out)
-    written = {path.name for path in tmp_path.iterdir()} - {*own, alone.LOCK}
+    written = {path.name for path in tmp_path.iterdir()} - {*own, "2024", alone.LOCK}
     assert {"committee-0", "committee-1", "report.html", "parity_forces.png"} < written
     eann_lite.fit(frames(20), **settings | {"committee": 0})
     assert {path.name for path in (tmp_path / "earlier-1").iterdir()} == written
-    assert all((tmp_path / name).read_text() == "mine" for name in own)
+    assert all((tmp_path / name).read_text() == "mine" for name in own) and (tmp_path / "2024").is_dir()
 
 
 def test_a_resumed_fit_without_a_checkpoint_puts_a_model_aside(tmp_path):

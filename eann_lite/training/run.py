@@ -88,7 +88,8 @@ def _of_one_fit(out):
     """What a fit left in a directory, or has a name of that."""
 
     def is_member(path):
-        return path.name.removeprefix("committee-").isdecimal() and path.is_dir()
+        start, number = path.name[:10], path.name[10:]
+        return start == "committee-" and number.isdecimal() and path.is_dir()
 
     return [path for path in out.iterdir() if path.name in WRITTEN or is_member(path)]
 
