@@ -31,9 +31,10 @@ BONDED = 1.1
 LEAST_FORCE = 1e-3
 #: Fewest structures whose closest atoms are judged.
 FEWEST_BONDS = 20
-#: Fewest cells whose stresses are judged, and how many more for each element; which part of their variance the volumes
-#: must explain, and which part of the cells must be stretched, and pressed, at least.
-FEWEST_CELLS, CELLS_PER_ELEMENT, TOLD_BY_VOLUME, STRETCHED = 20, 5, 0.5, 0.1
+#: Fewest cells whose stresses are judged, and how many more for each element; which part of all cells, those with the
+#: weakest forces; which part of their variance the volumes must explain, and which part of the cells must be stretched,
+#: and pressed, at least.
+FEWEST_CELLS, CELLS_PER_ELEMENT, CALM, TOLD_BY_VOLUME, STRETCHED = 20, 5, 0.25, 0.5, 0.1
 
 
 class Agreement(NamedTuple):
@@ -142,22 +143,26 @@ def bulk_modulus(structures):
     """(B, number): the bulk modulus (eV/Angstrom^3) that stresses have from cell to cell, and of how many; or None.
 
     From a least-squares fit of tr(stress) / 3 = B (1 - sum of n_s v_s / V) with B and a volume v_s for each element, so
-    compositions may differ.  None where volumes explain too little, as at one volume; where nearly all are stretched,
-    beyond whose steepest point stresses fall; and where a volume is not positive.
+    compositions may differ.  Heat presses, too, and a melt beside a crystal has more of it at a larger volume: of all
+    cells the calmest quarter is judged, those with the weakest forces, or up to half of them where that is too few.
+    None where volumes explain too little, as at one volume; where nearly all are stretched, beyond whose steepest point
+    stresses fall, or nearly all pressed; and where a volume is not positive.
 
     >>> from eann_lite.structures import Structure
     >>> cells = [Structure([29], [[0, 0, 0]], a * np.eye(3), True, stress=(a**3 / 12 - 1) * np.eye(3))
-    ...          for a in np.linspace(2.2, 2.4, 40)]
+    ...          for a in np.random.default_rng(0).uniform(2.2, 2.4, 60)]
     >>> B, number = bulk_modulus(cells)
     >>> round(B, 1), number
-    (1.0, 40)
+    (1.0, 25)
     """
     cells = [s for s in structures if s.stress is not None and s.pbc.all()]
-    if len(cells) < FEWEST_CELLS:
+    elements = {z for s in cells for z in s.numbers.tolist()}
+    number = max(FEWEST_CELLS + CELLS_PER_ELEMENT * len(elements), int(CALM * len(cells)))
+    if number > len(cells) // 2:
         return None
-    counts, elements = composition_matrix(cells)
-    if len(cells) < FEWEST_CELLS + CELLS_PER_ELEMENT * len(elements):
-        return None
+    strength = [0.0 if s.forces is None else np.mean(s.forces**2) for s in cells]
+    cells = [cells[n] for n in np.argsort(strength, kind="stable")[:number]]
+    counts, _ = composition_matrix(cells)
     stress = np.array([np.trace(s.stress) / 3.0 for s in cells])
     per_volume = counts / np.array([s.volume for s in cells])[:, None]
     columns = np.concatenate([np.ones((len(cells), 1)), -per_volume], axis=1)

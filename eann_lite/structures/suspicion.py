@@ -56,6 +56,8 @@ NOTABLE_FORCE = 0.5
 #: Factors by which energies may change compared with what forces and stresses say: anharmonic steps give 0.5 to 1.1,
 #: and 1/3 or little less from one side of a minimum to the other, where all but the cubic part cancels.
 AGREEING = 0.27, 3.0
+#: Factors of forces beside which that of stresses is judged: steps far beyond what is linear end anywhere.
+NEARLY_LINEAR = 0.7, 1.5
 #: Energies that change by the reciprocal number of atoms times what forces say, up to this (relative), are per atom.
 EXPLAINED = 0.2
 #: Closest atoms whose pushing apart grows with their distance, by this rank correlation, while no more than this part
@@ -266,7 +268,8 @@ def _or_a_unit(factor):
 
 def _odd_stresses(structures, agreement):
     """By how energies change with the cell, else by what bulk modulus the stresses would have."""
-    if agreement.stress is not None:
+    is_linear = agreement.forces is None or NEARLY_LINEAR[0] < agreement.forces < NEARLY_LINEAR[1]
+    if agreement.stress is not None and is_linear:
         factor = agreement.stress
         is_negative, is_of_unit = factor < 0.0, AGREEING[0] < abs(factor) < AGREEING[1]
         change = f"energies change by {factor:.3g} times what the stresses say"
