@@ -223,6 +223,8 @@ def test_labels_of_atoms_in_memory_are_found_under_the_names_of_the_reader():
     structure = label_atoms([atoms])[0]
     assert structure.energy == -14.5 and np.array_equal(structure.forces, np.ones((3, 3)))
     assert set(atoms.info) == {"REF_energy"} and "dft_forces" in atoms.arrays
+    # In a mixed list they are named by their place in it; what is a Structure already stays as it is.
+    assert label_atoms([structure, atoms])[0] is structure and label_atoms([structure, atoms])[1].source == "structure 1"
     with pytest.raises(InputError, match=r"energy_key = 'ref_energy'.*Keys that exist: 'REF_energy'"):
         label_atoms([atoms], energy_key="ref_energy")
     atoms.calc = SinglePointCalculator(atoms, energy=-3.0)

@@ -128,7 +128,7 @@ def label_atoms(
     """Structures (list) of a list of ``ase.Atoms`` whose labels may stand in ``info`` and ``arrays``.
 
     The same rules, keys and units as in `eann_lite.structures.read_structures`, for Atoms that are already in memory.
-    ``source`` names them in messages; ``{}`` stands for the number in the list.
+    Structures among them stay as they are.  ``source`` names them in messages; ``{}`` stands for the number in the list.
 
     >>> from ase import Atoms
     >>> label_atoms([Atoms("He", info={"REF_energy": -2.9})], energy_unit="Hartree")[0].energy
@@ -137,7 +137,10 @@ def label_atoms(
     keys = LabelKeys(energy_key, forces_key, stress_key, virial_key, weight_key)
     units = Units.named(energy_unit, length_unit, forces_unit, stress_unit)
     structures = [
-        structure_with_labels(one, stored_results(one), keys, units, source.format(i)) for i, one in enumerate(atoms)
+        one
+        if isinstance(one, Structure)
+        else structure_with_labels(one, stored_results(one), keys, units, source.format(i))
+        for i, one in enumerate(atoms)
     ]
     keys.check_used("these structures")
     return structures

@@ -82,11 +82,9 @@ def _in_memory(objects, settings):
     from eann_lite.structures import as_structures, label_atoms
 
     items = [objects] if isinstance(objects, Atoms) else list(objects)
-    atoms = [item for item in items if isinstance(item, Atoms)]
-    if not atoms:
-        return as_structures(items)
-    labelled = iter(label_atoms(atoms, **{name: getattr(settings, name) for name in READING}))
-    return as_structures([next(labelled) if isinstance(item, Atoms) else item for item in items])
+    if any(isinstance(item, Atoms) for item in items):
+        items = label_atoms(items, **{name: getattr(settings, name) for name in READING})
+    return as_structures(items)
 
 
 def _check_labels(parts):
