@@ -263,17 +263,20 @@ def _fit(options, arguments):
         if name.endswith(".toml"):
             raise InputError(f"--train {name} is a configuration: put it first, `eann-lite fit {name} --train ...`.")
 
+    from eann_lite.compiled import cache_directory
     from eann_lite.progress import progress_for
     from eann_lite.report import metrics_table, remark_texts, write_report
     from eann_lite.training.fit import fit
 
     tell = _teller(options)
     notice = _see_to_directory(settings)
+    compiles = not os.path.exists(cache_directory())  # Asked here, as looking at the data compiles a first kernel.
     parts = _read_parts(settings)
     _tell_data(parts, tell)
     if notice:
         tell(notice)
-    _tell_compilation(tell)
+    if compiles:
+        tell("The kernels are compiled now, once for this version of the package: about half a minute for each precision.")
     tell("Errors that are shown while it fits are root mean squares on the validation data.")
     progress = progress_for(quiet=options.quiet)
     rest = {name: value for name, value in settings.to_dict().items() if name not in parts}
@@ -586,13 +589,6 @@ def _tell_data(parts, tell):
     if shared:
         names = " and ".join(dict.fromkeys(owner[i] for group in shared for i in group))
         _warn([f"{len(shared)} structures are in more than one of {names} data: errors there will look too small."])
-
-
-def _tell_compilation(tell):
-    from eann_lite.compiled import cache_directory
-
-    if not os.path.exists(cache_directory()):
-        tell("The kernels are compiled now, once for this version of the package: about half a minute for each precision.")
 
 
 def _how_to_resume(arguments, out):

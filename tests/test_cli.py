@@ -447,6 +447,16 @@ def test_a_misspelt_key_ends_a_real_process_with_status_2_and_without_a_tracebac
     assert process.stderr.startswith("eann-lite: config.toml: unknown key 'epoch'") and "'epochs'" in process.stderr
 
 
+def test_compiling_is_told_where_nothing_is_compiled_yet(tmp_path, monkeypatch):
+    write(tmp_path / "bare.xyz", [Atoms(atoms.numbers, atoms.positions) for atoms in labelled_methane(4, 0)])
+    monkeypatch.setenv("EANN_LITE_CACHE", str(tmp_path / "cache"))
+    for told in (True, False):
+        # It is refused as soon as the data have been looked at, which compiles a first kernel.
+        process = run("fit", "--train", "bare.xyz", cwd=tmp_path)
+        assert process.returncode == 2 and "no energies in the train part" in process.stderr
+        assert ("The kernels are compiled now, once" in process.stdout) == told
+
+
 def test_a_nan_in_the_data_is_found_before_the_fit(tmp_path, capsys):
     frames = labelled_methane(4, 0)
     write(tmp_path / "train.xyz", frames)
