@@ -12,7 +12,10 @@ from outcome import add_result_option
 
 
 def add_fit_options(parser, minutes, data_file, out="keep the fit's directory here"):
-    """Flags that all cases with a fit share; ``minutes`` is the time of the claim (None: the case has its own flag)."""
+    """Flags that all cases with a fit share; ``minutes`` is the time of the claim (None: the case has its own flag).
+
+    data_file : what ``--data`` names (None: the case needs none).
+    """
     add_result_option(parser)
     parser.add_argument("--quick", action="store_true", help="the short form")
     parser.add_argument("--out", type=Path, help=out)
@@ -21,7 +24,8 @@ def add_fit_options(parser, minutes, data_file, out="keep the fit's directory he
             "--minutes", type=positive, default=minutes, help="wall time of the fit (default: %(default)g)"
         )
     parser.add_argument("--threads", type=int, help="threads of the fit (default: all cores)")
-    parser.add_argument("--data", type=Path, help=f"{data_file} (default: found through EANN_LITE_SHARED)")
+    if data_file is not None:
+        parser.add_argument("--data", type=Path, help=f"{data_file} (default: found through EANN_LITE_SHARED)")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="more flags of `eann-lite fit`")
 
 

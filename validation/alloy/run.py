@@ -28,7 +28,7 @@ FORCES, QUICK_FORCES, LATTICE, MODULUS = 80.0, 400.0, 0.01, 0.05
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    add_fit_options(parser, None, "nothing")
+    add_fit_options(parser, None, None)
     parser.add_argument("--epochs", type=int, nargs="+", help=f"lengths of the fits (default: {EPOCHS})")
     options = parser.parse_args()
     lengths = options.epochs or (QUICK_EPOCHS if options.quick else EPOCHS)
@@ -98,7 +98,7 @@ def elastic_row(path):
 
 
 def equation_of_state(symbol, edge, calculator):
-    """(lattice constant in Angstrom, bulk modulus in GPa) of fcc, by a parabola through the energies of volumes."""
+    """(lattice constant in Angstrom, bulk modulus in GPa) of fcc, by a cubic through the energies of volumes."""
     from ase.build import bulk
     from ase.units import GPa
 
