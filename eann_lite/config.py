@@ -20,6 +20,8 @@ SECTIONS = {}
 for _name, _item in SETTINGS.items():
     SECTIONS.setdefault(_item.metadata["section"], []).append(_name)
 
+#: Settings that may be infinite: a loss that grows linearly nowhere.
+MAY_BE_INFINITE = ("huber", "forces_huber")
 #: Settings that are lists, and the type of their entries.
 LIST_OF = {"train": str, "widths": int, "recursion_widths": int}
 
@@ -96,12 +98,14 @@ def config_text(settings):
 def checked_value(name, value, where):
     """The value of setting ``name`` in its type (a whole number may stand for a real one, a text for a list of one).
 
-    ``where`` names the place in messages.  InputError for a wrong type; NaN and infinity are wrong everywhere.
+    ``where`` names the place in messages.  InputError for a wrong type; NaN is wrong everywhere, infinity almost.
 
     >>> checked_value("cutoff", 6, "--cutoff")
     6.0
     """
     kind = SETTINGS[name].type
+    if name in MAY_BE_INFINITE and value == math.inf:
+        return value
     if name in LIST_OF:
         entries = [value] if isinstance(value, LIST_OF[name]) else value
         if not isinstance(entries, (list, tuple)):

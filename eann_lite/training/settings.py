@@ -76,9 +76,9 @@ class FitSettings:
     energy_weight: float = _option(1.0, "training", "weight of energies in the loss")
     forces_weight: float = _option(1.0, "training", "weight of forces in the loss")
     stress_weight: float = _option(1.0, "training", "weight of stresses in the loss")
-    huber: float = _option(5.0, "training", "energy error in eV beyond which the loss grows linearly")
+    huber: float = _option(5.0, "training", "energy error in eV beyond which the loss grows linearly, or inf")
     forces_huber: float = _option(
-        1.0, "training", "error of a force vector in eV/Angstrom beyond which the loss grows linearly"
+        1.0, "training", "error of a force vector in eV/Angstrom beyond which the loss grows linearly, or inf"
     )
     committee: int = _option(
         None,
