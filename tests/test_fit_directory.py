@@ -1,7 +1,10 @@
 """The output directory of a fit: one fit at a time, nothing is lost, and what is refused writes nothing."""
 
 import os
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 from small_fits import SMALL, frames
 
@@ -10,7 +13,9 @@ from eann_lite import file_locks
 from eann_lite.config import settings_from
 from eann_lite.errors import InputError
 from eann_lite.report import write_report
+from eann_lite.structures import Structure
 from eann_lite.training import alone
+from eann_lite.training import committee as committees
 from eann_lite.training.settings import FitSettings
 
 
@@ -38,10 +43,43 @@ def test_what_no_fit_wrote_stays_where_it_is_and_all_that_one_wrote_is_put_aside
     assert all((tmp_path / name).read_text() == "mine" for name in own) and (tmp_path / "2024").is_dir()
 
 
-def test_a_resumed_fit_without_a_checkpoint_puts_a_model_aside(tmp_path):
-    (tmp_path / "model.npz").write_bytes(b"of another day")
+@pytest.mark.parametrize("name", ["model.npz", "config.toml", "metrics.json"])
+def test_a_resumed_fit_without_a_checkpoint_puts_what_it_finds_aside(tmp_path, name):
+    (tmp_path / name).write_bytes(b"of another day")
     eann_lite.fit(frames(20), epochs=1, batch=6, resume=True, out=tmp_path, **SMALL)
-    assert (tmp_path / "earlier-1/model.npz").read_bytes() == b"of another day"
+    assert (tmp_path / "earlier-1" / name).read_bytes() == b"of another day"
+
+
+def test_a_fit_that_is_refused_or_stopped_before_it_begins_leaves_an_earlier_one_in_its_place(tmp_path, monkeypatch):
+    settings = {"epochs": 1, "batch": 6, "out": tmp_path, **SMALL}
+    eann_lite.fit(frames(20), **settings)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
+    with pytest.raises(InputError, match="the model knows only"):
+        eann_lite.fit(frames(20), valid=[*frames(2), labelled_helium()], **settings)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eann_lite.training.run.compile_ahead", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        eann_lite.fit(frames(20), **settings)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def labelled_helium():
+    return Structure([2], [[0.0, 0.0, 0.0]], energy=-1.0, forces=[[0.0, 0.0, 0.0]])
+
+
+def test_links_that_are_put_aside_lead_to_where_they_led(tmp_path):
+    store, out = tmp_path / "store", tmp_path / "fit"
+    for folder in (store, out, out / "committee-2024"):
+        folder.mkdir()
+    (store / "model.npz").write_bytes(b"of another day")
+    (out / "committee-2024/minutes.txt").write_text("mine")
+    (out / "model.npz").symlink_to("../store/model.npz")
+    eann_lite.fit(frames(20), epochs=1, batch=6, out=out, **SMALL)
+    assert (out / "earlier-1/model.npz").read_bytes() == (store / "model.npz").read_bytes() == b"of another day"
+    assert not (out / "model.npz").is_symlink() and (out / "committee-2024/minutes.txt").exists()
 
 
 @pytest.mark.parametrize("models", [0, 2])
@@ -67,16 +105,19 @@ def test_files_with_names_that_a_fit_writes_are_put_aside(tmp_path):
 
 def test_a_resumed_fit_has_the_weight_decay_that_it_was_begun_with(tmp_path):
     settings = {"batch": 6, "epochs": 2, **SMALL}
-    whole = eann_lite.fit(frames(20), weight_decay=0.2, out=None, **settings | {"epochs": 4})
     for committee in (0, 2):
         out = tmp_path / str(committee)
         eann_lite.fit(frames(20), weight_decay=0.2, out=out, committee=committee, **settings)
         if committee:
             (out / "checkpoint.npz").unlink()
-        result = eann_lite.fit(frames(20), resume=True, out=out, committee=committee, **settings | {"epochs": 4})
+        else:
+            (out / "config.toml").unlink()
+        shutil.copytree(out, told := tmp_path / f"{committee}-told")
+        longer = settings | {"epochs": 4, "committee": committee, "resume": True}
+        result = eann_lite.fit(frames(20), out=out, **longer)
         assert result.settings.weight_decay == 0.2
-        if not committee:
-            assert result.history[-1]["step"] == whole.history[-1]["step"]
+        by_name = eann_lite.fit(frames(20), weight_decay=0.2, out=told, **longer)
+        assert np.array_equal(result.model.vector, by_name.model.vector)
     with pytest.raises(InputError, match="was made with weight_decay = 0.2, now weight_decay = 0.1"):
         eann_lite.fit(frames(20), resume=True, out=out, committee=2, weight_decay=0.1, **settings | {"epochs": 4})
 
@@ -85,11 +126,51 @@ def test_a_committee_is_not_forgotten_by_a_resumed_fit(tmp_path):
     settings = {"batch": 6, "epochs": 1, "out": tmp_path, **SMALL}
     eann_lite.fit(frames(20), committee=2, **settings)
     (tmp_path / "checkpoint.npz").unlink()
-    with pytest.raises(InputError, match="committee-0: the fit was begun with a committee, now committee = 0"):
-        eann_lite.fit(frames(20), committee=0, resume=True, **settings)
+    for models in (0, 3):
+        message = f"committee-0: the fit was begun with committee = 2, now committee = {models}"
+        with pytest.raises(InputError, match=message):
+            eann_lite.fit(frames(20), committee=models, resume=True, **settings)
     # By epochs it was begun; with minutes their share of them is measured.
     minutes = settings | {"epochs": None, "minutes": 0.02}
     eann_lite.fit(frames(20), committee=2, resume=True, **minutes)
+
+
+def test_a_configuration_without_a_checkpoint_does_not_decide_on_a_committee(tmp_path, monkeypatch):
+    monkeypatch.setattr(committees, "epochs_within_the_time", lambda *_: 1e9)
+    monkeypatch.setattr(committees, "MODELS", 2)
+    (tmp_path / "config.toml").write_text("[training]\nminutes = 0.1\n")
+    result = eann_lite.fit(frames(20), minutes=0.1, batch=6, resume=True, out=tmp_path, **SMALL)
+    assert result.settings.committee == 2
+
+
+def test_models_whose_labels_the_last_fit_learns_from_stay_as_they_are_when_it_goes_on(tmp_path):
+    settings = {"batch": 6, "committee": 2, "out": tmp_path, **SMALL}
+    eann_lite.fit(frames(20), epochs=2, **settings)
+    members = [(tmp_path / f"committee-{n}/model.npz") for n in range(2)]
+    before = [eann_lite.load(path).vector for path in members]
+    result = eann_lite.fit(frames(20), epochs=30, resume=True, **settings)
+    assert all(np.array_equal(eann_lite.load(path).vector, vector) for path, vector in zip(members, before))
+    assert result.model.provenance["epochs"] == 4  # Of nine times as many structures.
+
+
+def test_a_loss_that_grows_linearly_nowhere_is_written_and_resumed(tmp_path):
+    settings = {"batch": 6, "huber": np.inf, "forces_huber": np.inf, "out": tmp_path, **SMALL}
+    eann_lite.fit(frames(20), epochs=1, **settings)
+    assert settings_from(tmp_path / "config.toml").huber == np.inf
+    assert eann_lite.fit(frames(20), epochs=2, resume=True, **settings).model.provenance["epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "found"), [({"train": Path("a.xyz")}, ["a.xyz"]), ({"train": "a.xyz", "test": Path("b.xyz")}, ["a.xyz"])]
+)
+def test_files_that_parts_were_read_from_may_be_paths(tmp_path, files, found):
+    eann_lite.fit(frames(20), files=files, epochs=1, batch=6, out=tmp_path, **SMALL)
+    assert settings_from(tmp_path / "config.toml").train == found
+
+
+def test_files_of_anything_but_parts_are_refused():
+    with pytest.raises(InputError, match=r"files\['cutoff'\]: expected the files of parts, so one of train, valid, test"):
+        eann_lite.fit(frames(20), files={"cutoff": 9.0}, out=None, **SMALL)
 
 
 def test_the_configuration_names_the_files_that_structures_came_from(tmp_path):

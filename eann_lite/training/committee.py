@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from eann_lite.errors import InputError
 from eann_lite.training.copies import COPIES, with_copies
-from eann_lite.training.run import Run, prepare_directory
+from eann_lite.training.run import Run, has_checkpoint, prepare_directory, put_aside_earlier
 
 #: Where a fit has time for so many epochs, a committee of so many models gains more than the steps that it takes.
 ENOUGH_EPOCHS, MODELS = 5000, 5
@@ -22,8 +22,9 @@ def choose_committee(run, started):
     """
     from eann_lite.config import read_config
 
-    if run.settings.resume and run.out is not None and (run.out / "config.toml").exists():
-        models = read_config(run.out / "config.toml").get("committee", 0)
+    config = None if run.out is None else run.out / "config.toml"
+    if run.settings.resume and config is not None and config.exists() and has_checkpoint(run.out):
+        models = read_config(config).get("committee", 0)
     else:
         models = MODELS if epochs_within_the_time(run, started) >= ENOUGH_EPOCHS else 0
     run.settings = run.limits = replace(run.settings, committee=models)
@@ -97,7 +98,12 @@ def minutes_of_a_member(run, started):
 
 
 def _member(run, n, minutes, progress):
-    """Model n of the committee of a fit, fitted, or read on where it was stopped."""
+    """Model n of the committee of a fit, fitted, or read on where it was stopped.
+
+    One from whose labels the last fit has begun to learn stays as it is, whatever the settings say now.
+    """
+    from eann_lite.config import read_config
+
     settings, begun = run.settings, time.monotonic()
     changes = {
         "committee": 0,
@@ -107,9 +113,14 @@ def _member(run, n, minutes, progress):
         "minutes": minutes,
         "out": None if run.out is None else str(run.out / f"committee-{n}"),
     }
+    if settings.resume and run.out is not None and (run.out / "checkpoint.npz").exists():
+        config = run.out / f"committee-{n}" / "config.toml"
+        if config.exists():
+            changes["epochs"] = read_config(config).get("epochs")
     member = replace(settings, **changes)
     fitting = Run(member, run.specification, run.parts | {"test": []}, prepare_directory(member), run.threads)
     fitting.checkpoint()  # Or it is refused before anything is written.
+    put_aside_earlier(member)
     fitting.write_config()
     model = fitting.complete(progress, begun).model
     if model.provenance["epochs"] < 1:

@@ -9,9 +9,9 @@ import numpy as np
 from eann_lite.errors import InputError
 from eann_lite.training.alone import alone_in
 from eann_lite.training.committee import choose_committee, learn_from_committee
-from eann_lite.training.parts import as_list, is_source, read_parts
+from eann_lite.training.parts import PARTS, as_list, is_source, read_parts
 from eann_lite.training.resolve import resolve
-from eann_lite.training.run import Run, as_begun, prepare_directory
+from eann_lite.training.run import Run, as_begun, prepare_directory, put_aside_earlier
 from eann_lite.training.settings import FitSettings
 
 
@@ -24,7 +24,8 @@ def fit(train=None, *, valid=None, test=None, progress=None, afterwards=None, fi
     progress : object with ``start``, ``update`` and ``finish`` (see ``eann_lite.progress``); None is silent.  With a
         ``committee`` ``start`` is called for each of the fits; fractions are of the whole.
     afterwards : function of the ``FitResult`` that is called at the end, before another fit can have the directory
-    files : {part: file or files} that parts given as structures were read from: what ``config.toml`` names then
+    files : {"train", "valid", "test": file or files} that parts given as structures were read from: what
+        ``config.toml`` names then
     settings : any field of ``FitSettings``; with ``out=None`` nothing is written.
 
     Returns a ``FitResult``, whose ``metrics`` have "remarks" where errors are larger than the spread of the labels, so
@@ -50,7 +51,7 @@ def fit(train=None, *, valid=None, test=None, progress=None, afterwards=None, fi
     started = time.monotonic()
     chosen = _settings(train, valid, test, settings)
     parts, chosen = read_parts(train, valid, test, chosen)
-    chosen, specification = resolve(as_begun(replace(chosen, **(files or {}))), parts)
+    chosen, specification = resolve(as_begun(replace(chosen, **_names_of(files or {}))), parts)
     threads = _set_threads(chosen)
     with alone_in(chosen.out):
         out = prepare_directory(chosen)
@@ -58,6 +59,7 @@ def fit(train=None, *, valid=None, test=None, progress=None, afterwards=None, fi
         if chosen.committee is None:
             choose_committee(run, started)
         run.checkpoint()  # Or it is refused before anything is written.
+        put_aside_earlier(chosen)
         # What a fit is resumed with is written once all of its checkpoints are known to be of these settings.
         begun = run.settings.resume and out is not None and (out / "config.toml").exists()
         if not begun:
@@ -90,6 +92,15 @@ def _settings(train, valid, test, given):
     if isinstance(given.get("out"), os.PathLike):
         given["out"] = os.fspath(given["out"])
     return FitSettings(**given)
+
+
+def _names_of(files):
+    """``files`` of ``fit`` as settings have them; InputError for anything but parts."""
+    for part in files:
+        if part not in PARTS:
+            raise InputError(f"files[{part!r}]: expected the files of parts, so one of {', '.join(PARTS)}.")
+    named = {part: [os.fspath(path) for path in as_list(given)] for part, given in files.items()}
+    return {part: paths if part == "train" or len(paths) > 1 else paths[0] for part, paths in named.items()}
 
 
 def _set_threads(settings):

@@ -48,7 +48,7 @@ class FitResult:
 
 
 def prepare_directory(settings):
-    """Make the output directory, see that it can be written, and put aside what an earlier fit left there."""
+    """Make the output directory and see that it can be written; its path, or None where there is none."""
     if settings.out is None:
         return None
     out = Path(settings.out)
@@ -61,24 +61,28 @@ def prepare_directory(settings):
         raise InputError(
             f"output directory {out}: cannot be written ({error.strerror or error}). Choose another with out (--out)."
         ) from error
-    aside = place_of_earlier(settings)
-    if aside is not None:
-        earlier = _of_one_fit(out)
-        aside.mkdir()
-        for path in earlier:
-            path.rename(aside / path.name)
     return out
 
 
-def place_of_earlier(settings):
-    """Where what an earlier fit left in the output directory goes; None where there is none or this one goes on.
+def put_aside_earlier(settings):
+    """Put aside what an earlier fit left in the output directory, where this one does not go on with it."""
+    aside = place_of_earlier(settings)
+    if aside is None:
+        return
+    earlier = _of_one_fit(Path(settings.out))
+    aside.mkdir()
+    for path in earlier:
+        if path.is_symlink():  # One that is relative would point elsewhere from there.
+            (aside / path.name).symlink_to(os.path.realpath(path))
+            path.unlink()
+        else:
+            path.rename(aside / path.name)
 
-    A resumed fit goes on, too, with what one that stopped before its first checkpoint left.
-    """
+
+def place_of_earlier(settings):
+    """Where what an earlier fit left in the output directory goes; None where there is none or this one goes on."""
     out = None if settings.out is None else Path(settings.out)
-    if out is None or not out.is_dir() or not _of_one_fit(out):
-        return None
-    if settings.resume and (has_checkpoint(out) or not (out / "model.npz").exists()):
+    if out is None or not out.is_dir() or not _of_one_fit(out) or (settings.resume and has_checkpoint(out)):
         return None
     numbers = [path.name.removeprefix("earlier-") for path in out.glob("earlier-*")]
     return out / f"earlier-{1 + max((int(number) for number in numbers if number.isdecimal()), default=0)}"
@@ -89,7 +93,7 @@ def _of_one_fit(out):
 
     def is_member(path):
         start, number = path.name[:10], path.name[10:]
-        return start == "committee-" and number.isdecimal() and path.is_dir()
+        return start == "committee-" and number.isdecimal() and (path / "config.toml").exists()
 
     return [path for path in out.iterdir() if path.name in WRITTEN or is_member(path)]
 
@@ -102,16 +106,18 @@ def has_checkpoint(out):
 def as_begun(settings):
     """Settings of a resumed fit, with the weight decay of the fit that it goes on with where it has none of its own.
 
-    The default was larger until 29 November 2026; the number stands in the configuration.
+    The default was larger until 29 November 2026.
     """
-    from eann_lite.config import read_config
+    from eann_lite.training.checkpoint import load_checkpoint
 
     if settings.out is None or not settings.resume or settings.weight_decay is not None:
         return settings
-    config = Path(settings.out) / "config.toml"
-    if not config.exists() or not has_checkpoint(settings.out):
-        return settings
-    return replace(settings, weight_decay=read_config(config).get("weight_decay"))
+    for place in (".", "committee-0"):
+        path = Path(settings.out) / place / "checkpoint.npz"
+        if path.exists():
+            header, _ = load_checkpoint(path)
+            return replace(settings, weight_decay=header["settings"]["weight_decay"])
+    return settings
 
 
 def kernels_of_steps(precision, train):
@@ -301,11 +307,7 @@ class Run:
         if not self.settings.resume or self.out is None:
             return None
         if not (self.out / "checkpoint.npz").exists():
-            if has_checkpoint(self.out) and self.settings.committee == 0:
-                raise InputError(
-                    f"{self.out / 'committee-0'}: the fit was begun with a committee, now committee = 0. Resume with "
-                    "the same settings, or start anew in another directory (out)."
-                )
+            self._check_committee()
             return None
         path = self.out / "checkpoint.npz"
         header, arrays = load_checkpoint(path)
@@ -325,6 +327,21 @@ class Run:
                     "fractions, or start anew in another directory (out)."
                 )
         return header, arrays
+
+    def _check_committee(self):
+        """InputError where models of a committee stand in the directory, and this fit is to have another one."""
+        from eann_lite.config import read_config
+
+        config = self.out / "config.toml"
+        if not has_checkpoint(self.out):
+            return
+        known = read_config(config).get("committee") if config.exists() else None
+        if self.settings.committee == 0 or known not in (None, self.settings.committee):
+            begun = "a committee" if known is None else f"committee = {known}"
+            raise InputError(
+                f"{self.out / 'committee-0'}: the fit was begun with {begun}, now committee = {self.settings.committee}. "
+                "Resume with the same settings, or start anew in another directory (out)."
+            )
 
     def _resume(self, trainer):
         found = self.checkpoint()
