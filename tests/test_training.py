@@ -17,7 +17,9 @@ import eann_lite
 from eann_lite.batches import draw_batch
 from eann_lite.config import read_config, settings_from
 from eann_lite.errors import InputError
-from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
+from eann_lite.model.initial import (
+    fit_reference_energies, initial_parameters, scale_to_data, shift_of_reference_energies,
+)  # fmt: skip
 from eann_lite.model.pool import pieces_of
 from eann_lite.model.specification import NetworkSpecification, Specification
 from eann_lite.structures import Structure, as_structures
@@ -414,6 +416,27 @@ def test_reference_energies_share_out_what_compositions_cannot_tell():
     np.testing.assert_allclose(fit_reference_energies([[1, 0], [0, 1], [2, 1]], [-1, -5, -7]), [-1, -5])
     # Only CH4: the smallest solution, -17 * (1, 4) / 17.
     np.testing.assert_allclose(fit_reference_energies([[1, 4], [1, 4]], [-17, -17]), [-1, -4])
+
+
+def test_what_a_model_leaves_of_the_energies_shifts_the_reference_energies_as_far_as_structures_tell():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 9, (2000, 2))
+    shift = shift_of_reference_energies(counts, counts @ [0.02, -0.03], np.ones(2000))
+    np.testing.assert_allclose(shift, [0.02, -0.03], rtol=0.01)
+    # One structure in a thousand with another hydrogen, half an eV off, says little; and nothing with the weight 0.
+    odd = np.array([[60, 120]] * 1000 + [[60, 121]])
+    rest = np.append(np.zeros(1000), 0.5)
+    assert np.abs(shift_of_reference_energies(odd, rest, np.ones(1001))).max() < 1e-3
+    assert not shift_of_reference_energies(odd, rest, np.append(np.ones(1000), 0.0)).any()
+
+
+def test_a_fitted_model_leaves_the_mean_of_the_training_energies_where_it_is():
+    result = eann_lite.fit(frames(60), epochs=3, batch=6, step_size=0.02, out=None, **SMALL)
+    train = result.metrics["train"]
+    structures = as_structures(frames(60))
+    rest = [s.energy - result.model.evaluate(s).energy for s in structures]
+    # Without the tenth for validation, and by one part in so many that stands for each element's own zero.
+    assert abs(np.mean(rest)) < 0.1 * train["energy_rmse_mev"] / 1000.0
 
 
 @pytest.mark.parametrize(

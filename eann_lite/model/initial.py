@@ -101,3 +101,22 @@ def fit_reference_energies(counts, energies):
 
     # Compositions that are multiples of one another leave a rank of less than S: the cut keeps round-off out of it.
     return lstsq(np.asarray(counts, dtype=float), np.asarray(energies, dtype=float), cond=1e-10)[0]
+
+
+def shift_of_reference_energies(counts, rest, weights):
+    """What to add to the reference energies (S,), in eV, so that what a fitted model leaves of the energies is smallest.
+
+    By least squares of the errors per atom, beside one that is zero for each element: structures decide where many
+    tell the same, and a single one of an odd composition, which would move all elements a long way, hardly at all.
+
+    counts (Q, S): atoms of each element in each structure; rest (Q,) eV: energies minus the model's; weights (Q,).
+
+    >>> shift = shift_of_reference_energies([[1, 4]] * 999, [0.05] * 999, [1.0] * 999)
+    >>> round(float(shift @ [1, 4]), 4)
+    0.0499
+    """
+    counts = np.asarray(counts, dtype=float)
+    per_atom = counts / counts.sum(axis=1, keepdims=True)
+    error = np.asarray(rest, dtype=float) / counts.sum(axis=1)
+    weighted = per_atom.T * np.asarray(weights, dtype=float)
+    return np.linalg.solve(weighted @ per_atom + np.eye(counts.shape[1]), weighted @ error)

@@ -30,7 +30,8 @@ def fit(train=None, *, valid=None, test=None, progress=None, afterwards=None, fi
 
     Returns a ``FitResult``, whose ``metrics`` have "remarks" where errors are larger than the spread of the labels, so
     that these may not belong together.  The model kept is the one with the smallest score on the validation part (mean
-    root of the structures' losses); the test part is touched once, at the end.  With ``out`` the directory holds
+    root of the structures' losses), with reference energies fitted again to what it leaves of the training energies;
+    the test part is touched once, at the end.  With ``out`` the directory holds
     ``model.npz``, ``metrics.json``, ``history.jsonl``, ``config.toml``, ``predictions.npz`` and ``checkpoint.npz``,
     from which ``resume=True`` goes on; of a ``committee`` every model has such a directory of its own inside.
 

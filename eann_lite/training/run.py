@@ -227,6 +227,9 @@ class Run:
         save()
         if settings.finish and settings.solver in ("soap", "adam"):
             trainer = self._second_order_finish(trainer, loss, scales)
+        # In double precision, as all that judges the model.  Not before: compiling would have taken a core from the steps.
+        compile_ahead(evaluation("float64"), self.threads)
+        self._settle_reference_energies(trainer.best)
         model = self._model(trainer)
         metrics = self._finish(model, trainer)
         if progress is not None:
@@ -270,9 +273,7 @@ class Run:
         bare.set_parameters(bare.layout.pack(parameters))
         fixed = bare.predict(train)
         known = ~np.isnan(train.energies)
-        structure = np.repeat(np.arange(n), train.n_atoms)
-        counts = np.zeros((n, len(self.specification.elements)))
-        np.add.at(counts, (structure, train.packed.species), 1.0)
+        counts = self._counts()
         rest = (train.energies - fixed.energies)[known]
         constants["reference_energies"] = fit_reference_energies(counts[known], rest)
         rest = rest - counts[known] @ constants["reference_energies"]
@@ -283,6 +284,30 @@ class Run:
             spread = np.sqrt(np.mean(forces**2))
         constants["energy_scale"] = np.array(spread if spread > 1e-6 else 1.0)
         return parameters, constants, scales
+
+    def _counts(self):
+        """(Q, S): how many atoms of each element each of the training structures has."""
+        train = self.sets["train"]
+        counts = np.zeros((train.packed.n_structures, len(self.specification.elements)))
+        structure = np.repeat(np.arange(len(counts)), train.n_atoms)
+        np.add.at(counts, (structure, train.packed.species), 1.0)
+        return counts
+
+    def _settle_reference_energies(self, vector):
+        """Fit the reference energies once more, to what the chosen model leaves of the training energies.
+
+        Steps move the mean of all energies to and fro; the model that is kept has it where it happened to be.
+        """
+        from eann_lite.model.initial import shift_of_reference_energies
+        from eann_lite.training.objective import Evaluator
+
+        train = self.sets["train"]
+        evaluator = Evaluator(self.specification, self.constants, self.threads)
+        evaluator.set_parameters(vector)
+        known = ~np.isnan(train.energies)
+        rest = (train.energies - evaluator.predict(train).energies)[known]
+        shift = shift_of_reference_energies(self._counts()[known], rest, train.weights[known])
+        self.constants = self.constants | {"reference_energies": self.constants["reference_energies"] + shift}
 
     def _fixed_settings(self):
         return {name: value for name, value in self.settings.to_dict().items() if name not in FREE_ON_RESUME}
@@ -361,8 +386,6 @@ class Run:
         from eann_lite.training.objective import Evaluator
         from eann_lite.training.remarks import remarks_on
 
-        # Not before: another process would have taken a core from the steps.
-        compile_ahead(evaluation("float64"), self.threads)
         # Judged in double precision whatever the fit used: so it is what the model file gives.
         evaluator = Evaluator(self.specification, self.constants, self.threads)
         evaluator.set_parameters(model.vector)
