@@ -418,9 +418,9 @@ def test_a_unit_that_looks_like_energies_per_atom_is_told_as_well():
     assert one_warning(both, "energies and forces do not fit each other", "the sign of the forces")
 
 
-@pytest.mark.parametrize("step", [0.0, 0.02])
-def test_stresses_of_another_unit_or_sign_are_warned_about(step):
-    structures = crystals(step=step)
+@pytest.mark.parametrize(("strain", "step"), [(0.02, 0.0), (0.02, 0.02), (0.005, 0.04)])
+def test_stresses_of_another_unit_or_sign_are_warned_about(strain, step):
+    structures = crystals(strain=strain, step=step)
     assert warnings_for(structures) == []
     for factor, *parts in (
         (160.2176634, "stresses seem to be in another unit (GPa, if they", "such as stress_unit='GPa'"),
@@ -444,28 +444,41 @@ def test_stresses_of_cells_that_are_not_alike_are_judged_by_the_bulk_modulus_the
         structures += as_structures([atoms])
     assert energies_against_derivatives(structures).stress is None and warnings_for(structures) == []
     modulus, number = bulk_modulus(structures)
-    assert 100.0 < modulus * 160.2 < 200.0 and number == 30
+    assert 100.0 < modulus * 160.2 < 200.0 and number == 35
     for factor, *parts in (
-        (-1.0, "stresses seem to be of the wrong sign: as 30 cells of several volumes", "the bulk modulus would be -1"),
-        (160.2, "stresses seem to be in another unit: as 30 cells", "read with the right stress_unit"),
-        (-1602.0, "of the wrong sign and in another unit: as 30", "change their sign in the file", "right stress_unit"),
+        (-1.0, "stresses seem to be of the wrong sign: as 35 cells of several volumes", "the bulk modulus would be -1"),
+        (160.2, "stresses seem to be in another unit: as 35 cells", "read with the right stress_unit"),
+        (-1602.0, "of the wrong sign and in another unit: as 35", "change their sign in the file", "right stress_unit"),
     ):
         assert one_warning([replace(s, stress=factor * s.stress) for s in structures], *parts)
-    assert bulk_modulus(structures[:59]) is None
+    assert bulk_modulus(structures[:25]) is None
 
 
-@pytest.mark.parametrize("hot", [0.3, 0.4])
-def test_a_crystal_beside_a_melt_has_sound_stresses(hot):
+def copper(size, rattle, rng):
+    """Rattled copper, its lattice so many times as large, more or less, with all labels."""
+    crystal = bulk("Cu", a=3.61 * size * (1.0 + 0.004 * rng.normal()), cubic=True) * (2, 2, 2)
+    crystal.rattle(rattle, rng=rng)
+    crystal.calc = EMT()
+    crystal.get_forces(), crystal.get_stress()
+    return Structure.from_atoms(crystal)
+
+
+@pytest.mark.parametrize(("cold", "hot", "rattle"), [(30, 30, 0.3), (30, 30, 0.4), (40, 110, 0.4), (20, 25, 0.4)])
+def test_a_crystal_beside_a_melt_has_sound_stresses(cold, hot, rattle):
     """The melt presses more at a larger volume, so that all together seem to press the more the larger they are."""
-    rng, atoms = np.random.default_rng(2), []
-    for size, rattle in [(1.0, 0.07)] * 30 + [(1.03, hot)] * 30:
-        crystal = bulk("Cu", a=3.61 * size * (1.0 + 0.004 * rng.normal()), cubic=True) * (2, 2, 2)
-        crystal.rattle(rattle, rng=rng)
-        crystal.calc = EMT()
-        crystal.get_forces(), crystal.get_stress()
-        atoms.append(crystal)
-    order = rng.permutation(60)
-    assert warnings_for(as_structures([atoms[n] for n in order])) == []
+    rng = np.random.default_rng(2)
+    structures = [copper(1.0, 0.07, rng) for _ in range(cold)] + [copper(1.03, rattle, rng) for _ in range(hot)]
+    assert warnings_for([structures[n] for n in rng.permutation(cold + hot)]) == []
+
+
+def test_stresses_of_crystals_are_judged_where_forces_grow_with_the_pressure_and_in_the_order_of_volumes():
+    rng = np.random.default_rng(2)
+    rattled = [copper(1.0 + 0.01 * rng.normal(), 0.07, rng) for _ in range(60)]
+    scan = [copper(size, 0.0, rng) for size in np.linspace(0.96, 1.03, 60)]
+    for structures in (rattled, [replace(s, forces=None) for s in scan]):
+        assert warnings_for(structures) == []
+        wrong = [replace(s, stress=-s.stress) for s in structures]
+        assert one_warning(wrong, "stresses seem to be of the wrong sign", "change their sign in the file")
 
 
 def cells(stress_of, number=150, low=10.0, high=14.0):

@@ -31,10 +31,10 @@ BONDED = 1.1
 LEAST_FORCE = 1e-3
 #: Fewest structures whose closest atoms are judged.
 FEWEST_BONDS = 20
-#: Fewest cells whose stresses are judged, and how many more for each element; which part of all cells, those with the
-#: weakest forces; which part of their variance the volumes must explain, and which part of the cells must be stretched,
-#: and pressed, at least.
-FEWEST_CELLS, CELLS_PER_ELEMENT, CALM, TOLD_BY_VOLUME, STRETCHED = 20, 5, 0.25, 0.5, 0.1
+#: Fewest cells whose stresses are judged, and how many more for each element; which part of all cells is calm for sure,
+#: and how many times as strong as in these forces may be in others; which part of the variance of stresses the volumes
+#: must explain, and which part of the cells must be stretched, and pressed, at least.
+FEWEST_CELLS, CELLS_PER_ELEMENT, CALM, HOTTER, TOLD_BY_VOLUME, STRETCHED = 20, 5, 0.25, 2.0, 0.5, 0.1
 
 
 class Agreement(NamedTuple):
@@ -143,9 +143,8 @@ def bulk_modulus(structures):
     """(B, number): the bulk modulus (eV/Angstrom^3) that stresses have from cell to cell, and of how many; or None.
 
     From a least-squares fit of tr(stress) / 3 = B (1 - sum of n_s v_s / V) with B and a volume v_s for each element, so
-    compositions may differ.  Heat presses, too, and a melt beside a crystal has more of it at a larger volume: of all
-    cells the calmest quarter is judged, those with the weakest forces, or up to half of them where that is too few.
-    None where volumes explain too little, as at one volume; where nearly all are stretched, beyond whose steepest point
+    compositions may differ.  Heat presses, too, and a melt beside a crystal has more of it at a larger volume: cells
+    whose forces are more than twice as strong as those of the calmest quarter are left out.  None where volumes explain too little, as at one volume; where nearly all are stretched, beyond whose steepest point
     stresses fall, or nearly all pressed; and where a volume is not positive.
 
     >>> from eann_lite.structures import Structure
@@ -153,15 +152,18 @@ def bulk_modulus(structures):
     ...          for a in np.random.default_rng(0).uniform(2.2, 2.4, 60)]
     >>> B, number = bulk_modulus(cells)
     >>> round(B, 1), number
-    (1.0, 25)
+    (1.0, 60)
     """
     cells = [s for s in structures if s.stress is not None and s.pbc.all()]
     elements = {z for s in cells for z in s.numbers.tolist()}
-    number = max(FEWEST_CELLS + CELLS_PER_ELEMENT * len(elements), int(CALM * len(cells)))
-    if number > len(cells) // 2:
+    fewest = FEWEST_CELLS + CELLS_PER_ELEMENT * len(elements)
+    if len(cells) < fewest:
         return None
-    strength = [0.0 if s.forces is None else np.mean(s.forces**2) for s in cells]
-    cells = [cells[n] for n in np.argsort(strength, kind="stable")[:number]]
+    strength = np.array([0.0 if s.forces is None else np.sqrt(np.mean(s.forces**2)) for s in cells])
+    limit = max(HOTTER * np.quantile(strength, CALM), LEAST_FORCE)
+    cells = [s for s, strong in zip(cells, strength) if strong <= limit]
+    if len(cells) < fewest:
+        return None
     counts, _ = composition_matrix(cells)
     stress = np.array([np.trace(s.stress) / 3.0 for s in cells])
     per_volume = counts / np.array([s.volume for s in cells])[:, None]
