@@ -9,6 +9,8 @@ from eann_lite.model.parameters import default_constants, network_names, paramet
 WIDTH = 1.0 / 6.0
 #: Factor on the last weights of a recursion network: messages start small, so a REANN starts as an EANN.
 MESSAGE_FACTOR = 0.1
+#: So many times the median deviation, three robust standard deviations, errors of energies count in full.
+FAR = 4.5
 #: Standard deviation of what networks take in; with a larger one they learn finer detail in the same number of steps.
 SPREAD = 2.0
 
@@ -108,6 +110,7 @@ def shift_of_reference_energies(counts, rest, weights):
 
     By least squares of the errors per atom, beside one that is zero for each element: structures decide where many
     tell the same, and a single one of an odd composition, which would move all elements a long way, hardly at all.
+    Errors of more than FAR times what most have count as ones of that size, so that a broken energy moves nothing.
 
     counts (Q, S): atoms of each element in each structure; rest (Q,) eV: energies minus the model's; weights (Q,).
 
@@ -115,8 +118,19 @@ def shift_of_reference_energies(counts, rest, weights):
     >>> round(float(shift @ [1, 4]), 4)
     0.0499
     """
-    counts = np.asarray(counts, dtype=float)
-    per_atom = counts / counts.sum(axis=1, keepdims=True)
-    error = np.asarray(rest, dtype=float) / counts.sum(axis=1)
-    weighted = per_atom.T * np.asarray(weights, dtype=float)
-    return np.linalg.solve(weighted @ per_atom + np.eye(counts.shape[1]), weighted @ error)
+    counts, weights = np.asarray(counts, dtype=float), np.asarray(weights, dtype=float)
+    n_elements = counts.shape[1]
+    if not weights.any():
+        return np.zeros(n_elements)
+    n_atoms = counts.sum(axis=1)
+    # The unit of weights is nobody's concern.
+    per_atom, error, weights = counts / n_atoms[:, None], np.asarray(rest, dtype=float) / n_atoms, weights / weights.mean()
+    left, shift = error, np.zeros(n_elements)
+    for _ in range(30):
+        limit = FAR * np.median(np.abs(left[weights > 0.0]))
+        far = np.abs(left) > limit
+        root = np.sqrt(weights * np.where(far, limit / np.where(far, np.abs(left), 1.0), 1.0))
+        rows = np.concatenate([root[:, None] * per_atom, np.eye(n_elements)])
+        shift = np.linalg.lstsq(rows, np.concatenate([root * error, np.zeros(n_elements)]), rcond=None)[0]
+        left = error - per_atom @ shift
+    return shift
