@@ -60,6 +60,8 @@ def test_a_fit_that_is_refused_or_stopped_before_it_begins_leaves_an_earlier_one
     def interrupted(*_):
         raise KeyboardInterrupt
 
+    with pytest.raises(InputError, match="committee = 2 with minutes = 1e-06"):
+        eann_lite.fit(frames(20), **settings | {"committee": 2, "minutes": 1e-6, "epochs": None})
     monkeypatch.setattr("eann_lite.training.run.compile_ahead", interrupted)
     with pytest.raises(KeyboardInterrupt):
         eann_lite.fit(frames(20), **settings)
@@ -143,14 +145,26 @@ def test_a_configuration_without_a_checkpoint_does_not_decide_on_a_committee(tmp
     assert result.settings.committee == 2
 
 
-def test_models_whose_labels_the_last_fit_learns_from_stay_as_they_are_when_it_goes_on(tmp_path):
+@pytest.mark.parametrize("limit", [{"epochs": 2}, {"minutes": 0.05}])
+def test_models_whose_labels_the_last_fit_learns_from_stay_as_they_are_when_it_goes_on(tmp_path, limit):
     settings = {"batch": 6, "committee": 2, "out": tmp_path, **SMALL}
-    eann_lite.fit(frames(20), epochs=2, **settings)
+    first = eann_lite.fit(frames(20), **limit, **settings)
     members = [(tmp_path / f"committee-{n}/model.npz") for n in range(2)]
-    before = [eann_lite.load(path).vector for path in members]
-    result = eann_lite.fit(frames(20), epochs=30, resume=True, **settings)
-    assert all(np.array_equal(eann_lite.load(path).vector, vector) for path, vector in zip(members, before))
-    assert result.model.provenance["epochs"] == 4  # Of nine times as many structures.
+    before = [path.read_bytes() for path in members]
+    more = first.model.provenance["epochs"] + 2
+    result = eann_lite.fit(frames(20), epochs=9 * more, resume=True, **settings)
+    assert [path.read_bytes() for path in members] == before
+    assert result.model.provenance["epochs"] == more  # Of nine times as many structures.
+
+
+def test_what_a_model_of_the_committee_left_without_a_checkpoint_is_put_aside(tmp_path):
+    settings = {"batch": 6, "committee": 2, "epochs": 1, "out": tmp_path, **SMALL}
+    eann_lite.fit(frames(20), **settings)
+    old = (tmp_path / "committee-1/model.npz").read_bytes()
+    for place in (".", "committee-1"):
+        (tmp_path / place / "checkpoint.npz").unlink()
+    eann_lite.fit(frames(20), resume=True, **settings)
+    assert (tmp_path / "committee-1/earlier-1/model.npz").read_bytes() == old
 
 
 def test_a_loss_that_grows_linearly_nowhere_is_written_and_resumed(tmp_path):
@@ -161,7 +175,12 @@ def test_a_loss_that_grows_linearly_nowhere_is_written_and_resumed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "found"), [({"train": Path("a.xyz")}, ["a.xyz"]), ({"train": "a.xyz", "test": Path("b.xyz")}, ["a.xyz"])]
+    ("files", "found"),
+    [
+        ({"train": Path("a.xyz"), "valid": []}, ["a.xyz"]),
+        ({"train": "a.xyz", "test": Path("b.xyz")}, ["a.xyz"]),
+        ({"train": ["a.xyz", "b.xyz"], "test": None}, ["a.xyz", "b.xyz"]),
+    ],
 )
 def test_files_that_parts_were_read_from_may_be_paths(tmp_path, files, found):
     eann_lite.fit(frames(20), files=files, epochs=1, batch=6, out=tmp_path, **SMALL)

@@ -42,17 +42,17 @@ def epochs_within_the_time(run, started):
     return (60.0 * settings.minutes - (time.monotonic() - started)) / (seconds * n)
 
 
-def learn_from_committee(run, progress, started):
+def learn_from_committee(run, minutes, progress, started):
     """Fit the committee of a fit and add what it labels to what that takes; returns progress and start of the last fit.
 
-    Members have the same parts of the data and differ by their seeds.  A resumed fit goes through them again, without
-    steps where they are complete.  Raises InputError where the time is not enough.
+    Members have the same parts of the data and differ by their seeds; ``minutes`` is what `minutes_of_a_member` gives
+    each of them.  A resumed fit goes through them again, without steps where they are complete.  Raises InputError
+    where the time is not enough for one of them.
     """
     from eann_lite.progress import PartOfProgress
     from eann_lite.training.objective import labelled_set
 
     settings = run.settings
-    minutes = minutes_of_a_member(run, started)
     # By epochs all fits take the same number of steps.
     share = SHARE if minutes else settings.committee / (settings.committee + 1)
     each = share / settings.committee
@@ -76,14 +76,17 @@ def learn_from_committee(run, progress, started):
 
 
 def minutes_of_a_member(run, started):
-    """Each model's part of the committee's share, less what compiling takes: the first would have no time else."""
+    """Each model's part of the committee's share, less what compiling takes: the first would have no time else.
+
+    None where fits are limited by epochs.  Raises InputError where nothing is left.
+    """
     from eann_lite.config import read_config
 
     settings = run.settings
     if settings.minutes is None:
         return None
     before = None if run.out is None else run.out / "committee-0" / "config.toml"
-    if settings.resume and before is not None and before.exists():
+    if settings.resume and before is not None and before.exists() and has_checkpoint(run.out):
         minutes = read_config(before).get("minutes")
         if minutes is not None:
             return minutes
@@ -102,7 +105,7 @@ def _member(run, n, minutes, progress):
 
     One from whose labels the last fit has begun to learn stays as it is, whatever the settings say now.
     """
-    from eann_lite.config import read_config
+    from eann_lite.io.model_file import load
 
     settings, begun = run.settings, time.monotonic()
     changes = {
@@ -113,13 +116,12 @@ def _member(run, n, minutes, progress):
         "minutes": minutes,
         "out": None if run.out is None else str(run.out / f"committee-{n}"),
     }
-    if settings.resume and run.out is not None and (run.out / "checkpoint.npz").exists():
-        config = run.out / f"committee-{n}" / "config.toml"
-        if config.exists():
-            changes["epochs"] = read_config(config).get("epochs")
     member = replace(settings, **changes)
     fitting = Run(member, run.specification, run.parts | {"test": []}, prepare_directory(member), run.threads)
     fitting.checkpoint()  # Or it is refused before anything is written.
+    learned = settings.resume and run.out is not None and (run.out / "checkpoint.npz").exists()
+    if learned and (fitting.out / "model.npz").exists():
+        return load(fitting.out / "model.npz")
     put_aside_earlier(member)
     fitting.write_config()
     model = fitting.complete(progress, begun).model

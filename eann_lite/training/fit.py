@@ -8,7 +8,7 @@ import numpy as np
 
 from eann_lite.errors import InputError
 from eann_lite.training.alone import alone_in
-from eann_lite.training.committee import choose_committee, learn_from_committee
+from eann_lite.training.committee import choose_committee, learn_from_committee, minutes_of_a_member
 from eann_lite.training.parts import PARTS, as_list, is_source, read_parts
 from eann_lite.training.resolve import resolve
 from eann_lite.training.run import Run, as_begun, prepare_directory, put_aside_earlier
@@ -60,13 +60,14 @@ def fit(train=None, *, valid=None, test=None, progress=None, afterwards=None, fi
         if chosen.committee is None:
             choose_committee(run, started)
         run.checkpoint()  # Or it is refused before anything is written.
+        minutes = minutes_of_a_member(run, started) if run.settings.committee else None
         put_aside_earlier(chosen)
         # What a fit is resumed with is written once all of its checkpoints are known to be of these settings.
         begun = run.settings.resume and out is not None and (out / "config.toml").exists()
         if not begun:
             run.write_config()
         if run.settings.committee:
-            progress, started = learn_from_committee(run, progress, started)
+            progress, started = learn_from_committee(run, minutes, progress, started)
         if begun:
             run.write_config()
         result = run.complete(progress, started)
@@ -100,7 +101,7 @@ def _names_of(files):
     for part in files:
         if part not in PARTS:
             raise InputError(f"files[{part!r}]: expected the files of parts, so one of {', '.join(PARTS)}.")
-    named = {part: [os.fspath(path) for path in as_list(given)] for part, given in files.items()}
+    named = {part: [str(os.fspath(path)) for path in as_list(given)] for part, given in files.items() if given}
     return {part: paths if part == "train" or len(paths) > 1 else paths[0] for part, paths in named.items()}
 
 
