@@ -278,7 +278,7 @@ def test_a_fit_with_a_committee_learns_from_copies_and_resumes_with_the_same_bit
     assert member.vector.tobytes() == again.model.vector.tobytes()
 
 
-@pytest.mark.parametrize(("epochs", "models"), [(4999.0, 0), (5000.0, 5)])
+@pytest.mark.parametrize(("epochs", "models"), [(7999.0, 0), (8000.0, 5)])
 def test_a_committee_is_the_default_where_there_is_time_for_many_epochs(tmp_path, monkeypatch, epochs, models):
     settings = {"out": tmp_path, "minutes": 10.0, "batch": 6, **SMALL}
     began = []
@@ -288,7 +288,7 @@ def test_a_committee_is_the_default_where_there_is_time_for_many_epochs(tmp_path
         with pytest.raises(RuntimeError, match="on purpose"):
             eann_lite.fit(frames(20), resume=resume, **settings)
         # A resumed fit does what it did, whatever the machine can do now.
-        epochs = 4999.0 if models else 5000.0
+        epochs = 7999.0 if models else 8000.0
         monkeypatch.setattr(committee, "has_checkpoint", lambda out: True)
         assert read_config(tmp_path / "config.toml")["committee"] == models
         assert [one.out for one in began] == [str(tmp_path / "committee-0" if models else tmp_path)] * (1 + resume)

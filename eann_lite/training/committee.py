@@ -8,7 +8,7 @@ from eann_lite.training.copies import COPIES, with_copies
 from eann_lite.training.run import Run, has_checkpoint, prepare_directory, put_aside_earlier
 
 #: Where a fit has time for so many epochs, a committee of so many models gains more than the steps that it takes.
-ENOUGH_EPOCHS, MODELS = 5000, 5
+ENOUGH_EPOCHS, MODELS = 8000, 5
 #: Part of a fit's minutes in which its committee is fitted.
 SHARE = 0.5
 #: Seconds that a structure takes in a step at least, and how many times that of its gradient the whole step takes.

@@ -84,7 +84,7 @@ class FitSettings:
         None,
         "training",
         "fit this many models first, in half of the time; the last fit then also learns from displaced copies of the "
-        "structures that their mean labels (default: 5 where there are minutes for 5000 epochs, else 0)",
+        "structures that their mean labels (default: 5 where there are minutes for 8000 epochs, else 0)",
     )
     patience: int = _option(None, "training", "stop after this many epochs without a better validation error")
     finish: bool = _option(False, "training", "end with a short second-order optimisation of the full set (L-BFGS)")

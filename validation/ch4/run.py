@@ -19,7 +19,7 @@ minutes, the others for a few epochs, with looser limits: 160, 110, 350, and hal
 
 ``--committee N`` is that of ``eann-lite fit``: half of the minutes go into N fits with different seeds, whose mean
 labels displaced copies of the training structures; the last fit learns from these, too.  Without it the fit decides:
-five models where there is time for 5,000 epochs, else none.
+five models where there is time for 8,000 epochs, else none.
 """
 
 import argparse
