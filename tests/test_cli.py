@@ -154,6 +154,7 @@ def test_an_interrupted_fit_says_how_to_go_on(
     process = subprocess.Popen(
         [sys.executable, "-m", "eann_lite", *map(str, command), *TINY], cwd=tmp_path, env=environment(),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL),  # Ignored where the tests run in a shell's background.
     )  # fmt: skip
     try:
         until = time.monotonic() + 600.0
