@@ -106,7 +106,7 @@ def fit_reference_energies(counts, energies):
 
 
 def shift_of_reference_energies(counts, rest, weights):
-    """What to add to the reference energies (S,), in eV, so that what a fitted model leaves of the energies is smallest.
+    """What to add to the reference energies (S,), in eV, so that a fitted model leaves as little of energies as it can.
 
     By least squares of the errors per atom, beside one that is zero for each element: structures decide where many
     tell the same, and a single one of an odd composition, which would move all elements a long way, hardly at all.
@@ -123,8 +123,8 @@ def shift_of_reference_energies(counts, rest, weights):
     if not weights.any():
         return np.zeros(n_elements)
     n_atoms = counts.sum(axis=1)
-    # The unit of weights is nobody's concern.
-    per_atom, error, weights = counts / n_atoms[:, None], np.asarray(rest, dtype=float) / n_atoms, weights / weights.mean()
+    per_atom, error = counts / n_atoms[:, None], np.asarray(rest, dtype=float) / n_atoms
+    weights = weights / weights.mean()  # Their unit is nobody's concern.
     left, shift = error, np.zeros(n_elements)
     for _ in range(30):
         limit = FAR * np.median(np.abs(left[weights > 0.0]))

@@ -144,8 +144,9 @@ def bulk_modulus(structures):
 
     From a least-squares fit of tr(stress) / 3 = B (1 - sum of n_s v_s / V) with B and a volume v_s for each element, so
     compositions may differ.  Heat presses, too, and a melt beside a crystal has more of it at a larger volume: cells
-    whose forces are more than twice as strong as those of the calmest quarter are left out.  None where volumes explain too little, as at one volume; where nearly all are stretched, beyond whose steepest point
-    stresses fall, or nearly all pressed; and where a volume is not positive.
+    whose forces are more than twice as strong as those of the calmest quarter are left out.  None where volumes explain
+    too little, as at one volume; where nearly all are stretched, beyond whose steepest point stresses fall, or nearly
+    all pressed; and where a volume is not positive.
 
     >>> from eann_lite.structures import Structure
     >>> cells = [Structure([29], [[0, 0, 0]], a * np.eye(3), True, stress=(a**3 / 12 - 1) * np.eye(3))

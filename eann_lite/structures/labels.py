@@ -128,7 +128,8 @@ def label_atoms(
     """Structures (list) of a list of ``ase.Atoms`` whose labels may stand in ``info`` and ``arrays``.
 
     The same rules, keys and units as in `eann_lite.structures.read_structures`, for Atoms that are already in memory.
-    Structures among them stay as they are.  ``source`` names them in messages; ``{}`` stands for the number in the list.
+    Structures among them stay as they are.  ``source`` names the others in messages; ``{}`` stands for the number in the
+    list.
 
     >>> from ase import Atoms
     >>> label_atoms([Atoms("He", info={"REF_energy": -2.9})], energy_unit="Hartree")[0].energy

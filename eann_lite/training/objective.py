@@ -32,6 +32,13 @@ class LabelledSet(NamedTuple):
         return np.diff(self.packed.offsets)
 
 
+def atom_counts(labelled, n_elements):
+    """Atoms of each element in each structure (Q, S) of a LabelledSet."""
+    counts = np.zeros((labelled.packed.n_structures, n_elements))
+    np.add.at(counts, (np.repeat(np.arange(len(counts)), labelled.n_atoms), labelled.packed.species), 1.0)
+    return counts
+
+
 def labelled_set(structures, specification):
     """LabelledSet of a list of ``Structure`` for the elements and the reach of a specification."""
     packed = pack_structures(structures, specification.elements, specification.reach)

@@ -57,11 +57,12 @@ def remarks_on(sets, predictions, settings):
 def _spreads(sets):
     """{(part, label): root mean square (meV, ...) of what a constant leaves of the label}, where enough have it."""
     from eann_lite.model.initial import fit_reference_energies
+    from eann_lite.training.objective import atom_counts
 
     n_elements = 1 + max(int(labelled.packed.species.max()) for labelled in sets.values())
     constants, spreads = {}, {}
     for part, labelled in sets.items():
-        counts = _counts(labelled, n_elements)
+        counts = atom_counts(labelled, n_elements)
         for label, (values, structure) in _known(labelled).items():
             energies = label == "energy"
             if part == "train" and structure.size:
@@ -72,13 +73,6 @@ def _spreads(sets):
                 constant = counts[structure] @ constants[label] if energies else constants[label]
                 spreads[part, label] = float(1e3 * np.sqrt(np.mean((values - constant) ** 2)))
     return spreads
-
-
-def _counts(labelled, n_elements):
-    """Atoms of each element in each structure (Q, S)."""
-    counts = np.zeros((labelled.packed.n_structures, n_elements))
-    np.add.at(counts, (_owners(labelled), labelled.packed.species), 1.0)
-    return counts
 
 
 def _owners(labelled):

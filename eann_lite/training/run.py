@@ -227,7 +227,7 @@ class Run:
         save()
         if settings.finish and settings.solver in ("soap", "adam"):
             trainer = self._second_order_finish(trainer, loss, scales)
-        # In double precision, as all that judges the model.  Not before: compiling would have taken a core from the steps.
+        # In double precision, as all that judges the model.  Not before: it would have taken a core from the steps.
         compile_ahead(evaluation("float64"), self.threads)
         self._settle_reference_energies(trainer.best)
         model = self._model(trainer)
@@ -255,7 +255,7 @@ class Run:
     def _start(self):
         """Starting parameters, constants from the data, and the unit of every parameter."""
         from eann_lite.model.initial import fit_reference_energies, initial_parameters, scale_to_data
-        from eann_lite.training.objective import Evaluator
+        from eann_lite.training.objective import Evaluator, atom_counts
 
         train = self.sets["train"]
         n = train.packed.n_structures
@@ -273,7 +273,7 @@ class Run:
         bare.set_parameters(bare.layout.pack(parameters))
         fixed = bare.predict(train)
         known = ~np.isnan(train.energies)
-        counts = self._counts()
+        counts = atom_counts(train, len(self.specification.elements))
         rest = (train.energies - fixed.energies)[known]
         constants["reference_energies"] = fit_reference_energies(counts[known], rest)
         rest = rest - counts[known] @ constants["reference_energies"]
@@ -285,28 +285,21 @@ class Run:
         constants["energy_scale"] = np.array(spread if spread > 1e-6 else 1.0)
         return parameters, constants, scales
 
-    def _counts(self):
-        """(Q, S): how many atoms of each element each of the training structures has."""
-        train = self.sets["train"]
-        counts = np.zeros((train.packed.n_structures, len(self.specification.elements)))
-        structure = np.repeat(np.arange(len(counts)), train.n_atoms)
-        np.add.at(counts, (structure, train.packed.species), 1.0)
-        return counts
-
     def _settle_reference_energies(self, vector):
         """Fit the reference energies once more, to what the chosen model leaves of the training energies.
 
         Steps move the mean of all energies to and fro; the model that is kept has it where it happened to be.
         """
         from eann_lite.model.initial import shift_of_reference_energies
-        from eann_lite.training.objective import Evaluator
+        from eann_lite.training.objective import Evaluator, atom_counts
 
         train = self.sets["train"]
         evaluator = Evaluator(self.specification, self.constants, self.threads)
         evaluator.set_parameters(vector)
         known = ~np.isnan(train.energies)
         rest = (train.energies - evaluator.predict(train).energies)[known]
-        shift = shift_of_reference_energies(self._counts()[known], rest, train.weights[known])
+        counts = atom_counts(train, len(self.specification.elements))[known]
+        shift = shift_of_reference_energies(counts, rest, train.weights[known])
         self.constants = self.constants | {"reference_energies": self.constants["reference_energies"] + shift}
 
     def _fixed_settings(self):
@@ -364,8 +357,8 @@ class Run:
         if self.settings.committee == 0 or known not in (None, self.settings.committee):
             begun = "a committee" if known is None else f"committee = {known}"
             raise InputError(
-                f"{self.out / 'committee-0'}: the fit was begun with {begun}, now committee = {self.settings.committee}. "
-                "Resume with the same settings, or start anew in another directory (out)."
+                f"{self.out / 'committee-0'}: the fit was begun with {begun}, now committee = "
+                f"{self.settings.committee}. Resume with the same settings, or start anew in another directory (out)."
             )
 
     def _resume(self, trainer):
