@@ -4,6 +4,7 @@ A case takes ``--result FILE`` and writes its rows there as JSON; ``validation/r
 """
 
 import json
+import subprocess
 from pathlib import Path
 
 HOLDS, FAILS, MEASURED = "holds", "FAILS", "measured"
@@ -49,3 +50,13 @@ def table_of(rows, columns=COLUMNS):
             lines.append("  ".join(texts).rstrip())
     lines.insert(1, "  ".join("-" * widths[name] for name in columns))
     return "\n".join(lines)
+
+
+def revision():
+    """Commit of the sources, with "-dirty" where one of them is not as it is there."""
+
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", ":/*.py", ":/*.toml")
+    return (git("rev-parse", "--short", "HEAD") or "not from a git repository") + ("-dirty" if changed else "")

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_location import shared_folder
-from outcome import COLUMNS, FAILS, table_of
+from outcome import COLUMNS, FAILS, revision, table_of
 
 HERE = Path(__file__).resolve().parent
 KEPT = HERE / "results.json"
@@ -145,16 +145,6 @@ def keep(name, rows, command, commit, shared):
     kept[name] = entry
     part.write_text(json.dumps({case: kept[case] for case in CASES if case in kept}, indent=1) + "\n")
     part.replace(KEPT)
-
-
-def revision():
-    """Commit of the sources, with "-dirty" where one of them is not as it is there."""
-
-    def git(*words):
-        return subprocess.run(["git", *words], cwd=HERE.parent, capture_output=True, text=True).stdout.strip()
-
-    changed = git("status", "--porcelain", "--", "*.py", "*.toml")
-    return (git("rev-parse", "--short", "HEAD") or "not from a git repository") + ("-dirty" if changed else "")
 
 
 def kept_rows(name):

@@ -1,20 +1,23 @@
 """Question: which solver should be the default, for 200, 2,500 and 8,000 CH4 structures and for 400 water frames?
 
-    python validation/solvers/run.py [--minutes 3] [--threads 1] [--data FOLDER] [--only DATA ...] [--json FILE]
+    python validation/solvers/run.py [--minutes 3] [--threads 1] [--data FOLDER] [--only DATA ...] [--solver SOLVER ...]
+                                     [--json FILE]
 
-Fits every data set with every solver for the same wall time on the same number of threads and prints the errors on the
-same held-out structures.  One seed: differences below a tenth mean nothing.  FOLDER holds ch4_random_forces.extxyz.gz,
-ch4_random_energies.extxyz.gz and water_revpbe0d3.extxyz.gz (found through EANN_LITE_SHARED or ../shared/data).
+Fits every data set with every solver for the same wall time on the same number of threads, without a committee, and
+prints the errors on the same held-out structures.  One seed: differences below a tenth mean nothing.  FOLDER holds
+ch4_random_forces.extxyz.gz, ch4_random_energies.extxyz.gz and water_revpbe0d3.extxyz.gz (found through
+EANN_LITE_SHARED or ../shared/data).
 """
 
 import argparse
 import json
-import platform
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data_location import shared_folder  # noqa: E402
+from outcome import revision  # noqa: E402
 
 FORCES, ENERGIES, WATER = "ch4_random_forces.extxyz.gz", "ch4_random_energies.extxyz.gz", "water_revpbe0d3.extxyz.gz"
 #: Data set -> (file, training structures, test structures from the end, settings).
@@ -40,30 +43,30 @@ def main():
     parser.add_argument("--data", type=Path)
     parser.add_argument("--only", nargs="*", default=list(DATA), choices=list(DATA))
     parser.add_argument("--solver", nargs="*", default=list(SOLVERS), choices=list(SOLVERS))
-    parser.add_argument("--json", type=Path, help="add the rows to this file")
+    parser.add_argument("--json", type=Path, help="write the rows into this file, beside or over those in it")
     options = parser.parse_args()
     folder = options.data or (shared_folder() and shared_folder() / "data")
     if folder is None or not Path(folder).is_dir():
         parser.error("no data: give --data FOLDER or set EANN_LITE_SHARED")
     import eann_lite
+    from eann_lite.training.provenance import hardware
 
     # Kernels are compiled before any clock starts.
     warm = eann_lite.read_structures([folder / FORCES], index=":40")
     for settings in ({"recursions": 2}, {"recursions": 1}):
         eann_lite.fit(warm, epochs=1, out=None, threads=options.threads, **settings)
-    rows = []
+    measured = {"date": time.strftime("%Y-%m-%d"), "commit": revision(), "machine": hardware()}
     for data in options.only:
         file, n, n_test, settings = DATA[data]
         structures = eann_lite.read_structures([folder / file])
         for solver in options.solver:
             result = eann_lite.fit(
                 structures[:n], valid=0.1, test=structures[-n_test:], minutes=options.minutes, threads=options.threads,
-                seed=0, out=None, **settings, **SOLVERS[solver],
+                seed=0, committee=0, out=None, **settings, **SOLVERS[solver],
             )  # fmt: skip
             test = result.metrics["test"]
             row = {"data": data, "solver": solver, "minutes": options.minutes, "threads": options.threads}
-            row |= {"epochs": result.history[-1]["epoch"], "machine": platform.machine(), "test": test}
-            rows.append(row)
+            row |= {"epochs": result.history[-1]["epoch"], "test": test} | measured
             forces = test["forces_rmse_mev_per_ang"]
             print(
                 f"{data:26s} {solver:26s} {row['epochs']:5d} epochs   E {test['energy_rmse_mev_per_atom']:8.2f} "
@@ -71,8 +74,15 @@ def main():
                 flush=True,
             )
             if options.json:
-                options.json.write_text(json.dumps(rows, indent=1) + "\n")
+                add_row(row, options.json)
     return 0
+
+
+def add_row(row, path):
+    """Write the row into a JSON file, in the place of an earlier one of the same data and solver."""
+    rows = json.loads(path.read_text()) if path.exists() else []
+    rows = [other for other in rows if (other["data"], other["solver"]) != (row["data"], row["solver"])] + [row]
+    path.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
