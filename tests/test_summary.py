@@ -454,9 +454,9 @@ def test_stresses_of_cells_that_are_not_alike_are_judged_by_the_bulk_modulus_the
     assert bulk_modulus(structures[:25]) is None
 
 
-def copper(size, rattle, rng):
+def copper(size, rattle, rng, more_or_less=0.004):
     """Rattled copper, its lattice so many times as large, more or less, with all labels."""
-    crystal = bulk("Cu", a=3.61 * size * (1.0 + 0.004 * rng.normal()), cubic=True) * (2, 2, 2)
+    crystal = bulk("Cu", a=3.61 * size * (1.0 + more_or_less * rng.normal()), cubic=True) * (2, 2, 2)
     crystal.rattle(rattle, rng=rng)
     crystal.calc = EMT()
     crystal.get_forces(), crystal.get_stress()
@@ -467,8 +467,33 @@ def copper(size, rattle, rng):
 def test_a_crystal_beside_a_melt_has_sound_stresses(cold, hot, rattle):
     """The melt presses more at a larger volume, so that all together seem to press the more the larger they are."""
     rng = np.random.default_rng(2)
-    structures = [copper(1.0, 0.07, rng) for _ in range(cold)] + [copper(1.03, rattle, rng) for _ in range(hot)]
-    assert warnings_for([structures[n] for n in rng.permutation(cold + hot)]) == []
+    crystal, melt = [copper(1.0, 0.07, rng) for _ in range(cold)], [copper(1.03, rattle, rng) for _ in range(hot)]
+    # Where forces are missing they do not tell which is the melt.
+    still, unknown = [copper(1.0, 0.0, rng) for _ in range(cold)], [replace(s, forces=None) for s in melt]
+    for structures in (crystal + unknown, still + unknown):
+        modulus, _ = bulk_modulus(structures) or (None, 0)
+        assert modulus is None or 0.5 < modulus < 1.0
+
+
+@pytest.mark.parametrize("more_or_less", [0.0, 0.0005, 0.001])
+@pytest.mark.parametrize("number", [20, 60])
+def test_crystals_at_two_temperatures_and_two_volumes_have_sound_stresses(number, more_or_less):
+    rng = np.random.default_rng(3)
+    groups = (1.002, 0.07), (1.005, 0.12)
+    structures = [copper(size, rattle, rng, more_or_less) for size, rattle in groups for _ in range(number)]
+    assert warnings_for(structures) == []
+
+
+@pytest.mark.parametrize("still", [21, 24])
+def test_stresses_are_judged_beside_cells_without_forces_or_with_none_by_symmetry(still):
+    rng = np.random.default_rng(4)
+    scan = [copper(size, 0.0, rng, 0.0) for size in np.linspace(0.97, 1.03, still)]
+    rattled = [copper(1.0, 0.07, rng, 0.01) for _ in range(60)]
+    some = [replace(s, forces=None) if n % 3 == 0 else s for n, s in enumerate(rattled)]
+    for structures in ([*scan, *rattled], some):
+        assert warnings_for(structures) == []
+        wrong = [replace(s, stress=-s.stress) for s in structures]
+        assert any("stresses seem to be of the wrong sign" in text for text in warnings_for(wrong))
 
 
 def test_stresses_of_crystals_are_judged_where_forces_grow_with_the_pressure_and_in_the_order_of_volumes():

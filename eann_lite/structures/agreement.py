@@ -31,9 +31,10 @@ BONDED = 1.1
 LEAST_FORCE = 1e-3
 #: Fewest structures whose closest atoms are judged.
 FEWEST_BONDS = 20
-#: Fewest cells whose stresses are judged, and how many more for each element; which part of all cells is calm for sure,
-#: and how many times as strong as in these forces may be in others; which part of the variance of stresses the volumes
-#: must explain, and which part of the cells must be stretched, and pressed, at least.
+#: Fewest cells whose stresses are judged, and how many more for each element; which part of the cells with forces is
+#: calm for sure, and how many times as strong as in these forces may be in others; which part of the variance of
+#: stresses that heat leaves the volumes must explain, and which part of the cells must be stretched, and pressed, at
+#: least.
 FEWEST_CELLS, CELLS_PER_ELEMENT, CALM, HOTTER, TOLD_BY_VOLUME, STRETCHED = 20, 5, 0.25, 2.0, 0.5, 0.1
 
 
@@ -142,11 +143,13 @@ def closest_atoms_against_forces(structures, shortest):
 def bulk_modulus(structures):
     """(B, number): the bulk modulus (eV/Angstrom^3) that stresses have from cell to cell, and of how many; or None.
 
-    From a least-squares fit of tr(stress) / 3 = B (1 - sum of n_s v_s / V) with B and a volume v_s for each element, so
-    compositions may differ.  Heat presses, too, and a melt beside a crystal has more of it at a larger volume: cells
-    whose forces are more than twice as strong as those of the calmest quarter are left out.  None where volumes explain
-    too little, as at one volume; where nearly all are stretched, beyond whose steepest point stresses fall, or nearly
-    all pressed; and where a volume is not positive.
+    From a least-squares fit of tr(stress) / 3 = B (1 - sum of n_s v_s / V) + h <F^2> with B, h and a volume v_s for
+    each element, so compositions may differ.  The last term is that of heat, which presses, too: hotter cells that are
+    larger as well would seem to be pressed the more the larger they are.  As a melt has more of it than a crystal with
+    such forces, cells whose forces are more than twice as strong as those of the calmest quarter are left out; and
+    cells without forces, unless none has any.  None where volumes explain too little beside heat, as at one volume;
+    where nearly all are stretched, beyond whose steepest point stresses fall, or nearly all pressed; and where a volume
+    is not positive.
 
     >>> from eann_lite.structures import Structure
     >>> cells = [Structure([29], [[0, 0, 0]], a * np.eye(3), True, stress=(a**3 / 12 - 1) * np.eye(3))
@@ -160,21 +163,29 @@ def bulk_modulus(structures):
     fewest = FEWEST_CELLS + CELLS_PER_ELEMENT * len(elements)
     if len(cells) < fewest:
         return None
+    if any(s.forces is not None for s in cells):
+        cells = [s for s in cells if s.forces is not None]
     strength = np.array([0.0 if s.forces is None else np.sqrt(np.mean(s.forces**2)) for s in cells])
-    limit = max(HOTTER * np.quantile(strength, CALM), LEAST_FORCE)
-    cells = [s for s, strong in zip(cells, strength) if strong <= limit]
+    moving = strength > LEAST_FORCE
+    if moving.any():
+        calm = strength <= HOTTER * np.quantile(strength[moving], CALM)
+        cells, strength = [s for s, chosen in zip(cells, calm) if chosen], strength[calm]
     if len(cells) < fewest:
         return None
     counts, _ = composition_matrix(cells)
     stress = np.array([np.trace(s.stress) / 3.0 for s in cells])
     per_volume = counts / np.array([s.volume for s in cells])[:, None]
-    columns = np.concatenate([np.ones((len(cells), 1)), -per_volume], axis=1)
+    heat = strength**2 / max(np.mean(strength**2), LEAST_FORCE**2)
+    beside_volumes = np.stack([np.ones(len(cells)), heat], axis=1)[:, : 2 if moving.any() else 1]
+    columns = np.concatenate([-per_volume, beside_volumes], axis=1)
     found, _, rank, _ = np.linalg.lstsq(columns, stress, rcond=1e-6)
-    spread, rest = np.var(stress), np.var(stress - columns @ found)
+    rest = np.var(stress - columns @ found)
+    by_heat = np.var(stress - beside_volumes @ np.linalg.lstsq(beside_volumes, stress, rcond=1e-6)[0])
+    modulus, pressed = found[counts.shape[1]], found[: counts.shape[1]]
     stretched = np.mean(stress > 0.0)
-    if rank < found.size or not rest < (1.0 - TOLD_BY_VOLUME) * spread or (found[1:] / found[0] <= 0.0).any():
+    if rank < found.size or not rest < (1.0 - TOLD_BY_VOLUME) * by_heat or (pressed / modulus <= 0.0).any():
         return None
-    return (float(found[0]), len(cells)) if STRETCHED < stretched < 1.0 - STRETCHED else None
+    return (float(modulus), len(cells)) if STRETCHED < stretched < 1.0 - STRETCHED else None
 
 
 def _nearest_image(structure, vectors):
