@@ -437,7 +437,20 @@ def test_what_a_model_leaves_of_the_energies_shifts_the_reference_energies_as_fa
     np.testing.assert_allclose(broken, found, atol=1e-3)
 
 
-def test_a_fitted_model_leaves_the_mean_of_the_training_energies_where_it_is():
+def test_energies_without_weight_do_not_count_among_those_that_tell_reference_energies(tmp_path):
+    counts, error = [[60, 121]], [0.5]
+    alone = shift_of_reference_energies(counts, error, [1.0])
+    beside = shift_of_reference_energies(counts * 1001, error * 1001, [1.0] + [0.0] * 1000)
+    assert beside == pytest.approx(alone, rel=1e-12)
+    structures = as_structures(frames(20))
+    broken = replace(structures[0], energy=1e5, numbers=[1] * len(structures[0].numbers), weight=0.0)
+    settings = {"epochs": 1, "valid": structures[:6], "out": None, "batch": 6, **SMALL}
+    with_it, without = (eann_lite.fit(s, **settings).model for s in ([*structures, broken], structures))
+    found = [m.constants["reference_energies"] for m in (with_it, without)]
+    assert found[0] == pytest.approx(found[1], abs=1.0)
+
+
+def test_a_fitted_model_leaves_the_middle_of_the_training_energies_where_it_is():
     structures = as_structures(frames(60))
     # Of half of them the energies are wrong, and have no weight.
     bad = [replace(s, energy=s.energy + 50.0, weight=0.0) for s in as_structures(frames(120))[60:]]

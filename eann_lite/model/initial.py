@@ -110,7 +110,8 @@ def shift_of_reference_energies(counts, rest, weights):
 
     By least squares of the errors per atom, beside one that is zero for each element: structures decide where many
     tell the same, and a single one of an odd composition, which would move all elements a long way, hardly at all.
-    Errors of more than FAR times what most have count as ones of that size, so that a broken energy moves nothing.
+    Errors of more than FAR times what most have count as ones of that size, so that a broken energy moves nothing, and
+    a small group that all others disagree with not much.
 
     counts (Q, S): atoms of each element in each structure; rest (Q,) eV: energies minus the model's; weights (Q,).
 
@@ -124,7 +125,7 @@ def shift_of_reference_energies(counts, rest, weights):
         return np.zeros(n_elements)
     n_atoms = counts.sum(axis=1)
     per_atom, error = counts / n_atoms[:, None], np.asarray(rest, dtype=float) / n_atoms
-    weights = weights / weights.mean()  # Their unit is nobody's concern.
+    weights = weights / weights[weights > 0.0].mean()  # Neither their unit nor those of no weight are of concern.
     left, shift = error, np.zeros(n_elements)
     for _ in range(30):
         limit = FAR * np.median(np.abs(left[weights > 0.0]))

@@ -273,6 +273,8 @@ class Run:
         bare.set_parameters(bare.layout.pack(parameters))
         fixed = bare.predict(train)
         known = ~np.isnan(train.energies)
+        if (known & (train.weights > 0.0)).any():
+            known &= train.weights > 0.0
         counts = atom_counts(train, len(self.specification.elements))
         rest = (train.energies - fixed.energies)[known]
         constants["reference_energies"] = fit_reference_energies(counts[known], rest)
