@@ -16,6 +16,7 @@ from eann_lite.report import write_report
 from eann_lite.structures import Structure
 from eann_lite.training import alone
 from eann_lite.training import committee as committees
+from eann_lite.training import fit as fitting
 from eann_lite.training.settings import FitSettings
 
 
@@ -146,15 +147,55 @@ def test_a_configuration_without_a_checkpoint_does_not_decide_on_a_committee(tmp
 
 
 @pytest.mark.parametrize("limit", [{"epochs": 2}, {"minutes": 0.05}])
-def test_models_whose_labels_the_last_fit_learns_from_stay_as_they_are_when_it_goes_on(tmp_path, limit):
-    settings = {"batch": 6, "committee": 2, "out": tmp_path, **SMALL}
-    first = eann_lite.fit(frames(20), **limit, **settings)
+def test_models_whose_labels_the_last_fit_learns_from_stay_as_they_are_when_it_goes_on(tmp_path, limit, monkeypatch):
+    settings = {"batch": 6, "committee": 2, **SMALL}
+    eann_lite.fit(frames(20), epochs=1, out=None, **settings)  # Compiles, which is not to count.
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "minutes_of_a_member", lambda *_: limit.get("minutes"))
+        first = eann_lite.fit(frames(20), **limit, out=tmp_path, **settings)
     members = [(tmp_path / f"committee-{n}/model.npz") for n in range(2)]
     before = [path.read_bytes() for path in members]
     more = first.model.provenance["epochs"] + 2
-    result = eann_lite.fit(frames(20), epochs=9 * more, resume=True, **settings)
+    result = eann_lite.fit(frames(20), epochs=9 * more, resume=True, out=tmp_path, **settings)
     assert [path.read_bytes() for path in members] == before
     assert result.model.provenance["epochs"] == more  # Of nine times as many structures.
+
+
+def test_a_committee_that_is_complete_needs_no_time_and_one_with_a_model_gone_is_refused(tmp_path):
+    settings = {"batch": 6, "committee": 2, "out": tmp_path, **SMALL}
+    first = eann_lite.fit(frames(20), epochs=9, **settings)
+    result = eann_lite.fit(frames(20), minutes=1e-6, resume=True, **settings)
+    assert result.model.provenance["epochs"] == first.model.provenance["epochs"]
+    shutil.rmtree(tmp_path / "committee-1")
+    with pytest.raises(InputError, match="committee-1/model.npz is gone, from whose labels .* Put it back, or begin"):
+        eann_lite.fit(frames(20), epochs=18, resume=True, **settings)
+    assert not (tmp_path / "committee-1").exists()
+
+
+def test_a_committee_that_had_too_little_time_goes_on_with_more(tmp_path, monkeypatch):
+    settings = {"batch": 6, "committee": 2, "out": tmp_path, **SMALL}
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "minutes_of_a_member", lambda *_: 1e-6)
+        with pytest.raises(InputError, match="did not see all of its 18 structures once"):
+            eann_lite.fit(frames(20), minutes=1.0, **settings)
+    result = eann_lite.fit(frames(20), epochs=9, resume=True, **settings)
+    assert result.model.provenance["epochs"] >= 1
+    # With minutes, too: what the first one had is asked for only here, as a fit of minutes takes minutes.
+    shutil.rmtree(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "minutes_of_a_member", lambda *_: 1e-6)
+        with pytest.raises(InputError, match="did not see all of its 18 structures once"):
+            eann_lite.fit(frames(20), minutes=1.0, **settings)
+    asked = []
+
+    def minutes_of_a_member(*arguments):
+        asked.append(committees.minutes_of_a_member(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting, "minutes_of_a_member", minutes_of_a_member)
+    with pytest.raises(KeyboardInterrupt):
+        eann_lite.fit(frames(20), minutes=4.0, resume=True, **settings)
+    assert 0.5 < asked[0] < 1.0
 
 
 def test_what_a_model_of_the_committee_left_without_a_checkpoint_is_put_aside(tmp_path):

@@ -85,10 +85,13 @@ def minutes_of_a_member(run, started):
     settings = run.settings
     if settings.minutes is None:
         return None
-    before = None if run.out is None else run.out / "committee-0" / "config.toml"
-    if settings.resume and before is not None and before.exists() and has_checkpoint(run.out):
-        minutes = read_config(before).get("minutes")
-        if minutes is not None:
+    if _learned(run) and all((place / "model.npz").exists() for place in _places(run)):
+        return SHARE * settings.minutes / settings.committee  # Of no more use.
+    if settings.resume and run.out is not None and has_checkpoint(run.out):
+        first = _places(run)[0]
+        minutes = read_config(first / "config.toml").get("minutes") if (first / "config.toml").exists() else None
+        # One that had too little time does not say how much the others shall have.
+        if minutes is not None and not _saw_too_little(first):
             return minutes
     run.seconds_per_structure()
     seconds = 60.0 * SHARE * settings.minutes - (time.monotonic() - started)
@@ -107,21 +110,25 @@ def _member(run, n, minutes, progress):
     """
     from eann_lite.io.model_file import load
 
-    settings, begun = run.settings, time.monotonic()
+    settings, begun, place = run.settings, time.monotonic(), None if run.out is None else _places(run)[n]
+    if _learned(run) and not (place / "model.npz").exists():
+        raise InputError(
+            f"{place / 'model.npz'} is gone, from whose labels the fit in {run.out} has begun to learn. Put it back, "
+            "or begin anew without resume."
+        )
     changes = {
         "committee": 0,
         "finish": False,
         "seed": settings.seed + n,
         "split_seed": settings.seed if settings.split_seed is None else settings.split_seed,
         "minutes": minutes,
-        "out": None if run.out is None else str(run.out / f"committee-{n}"),
+        "out": None if place is None else str(place),
     }
     member = replace(settings, **changes)
     fitting = Run(member, run.specification, run.parts | {"test": []}, prepare_directory(member), run.threads)
     fitting.checkpoint()  # Or it is refused before anything is written.
-    learned = settings.resume and run.out is not None and (run.out / "checkpoint.npz").exists()
-    if learned and (fitting.out / "model.npz").exists():
-        return load(fitting.out / "model.npz")
+    if _learned(run):
+        return load(place / "model.npz")
     put_aside_earlier(member)
     fitting.write_config()
     model = fitting.complete(progress, begun).model
@@ -132,3 +139,21 @@ def _member(run, n, minutes, progress):
             "minutes, or fewer models."
         )
     return model
+
+
+def _places(run):
+    """Directory of each model of the committee."""
+    return [run.out / f"committee-{n}" for n in range(run.settings.committee)]
+
+
+def _learned(run):
+    """Whether the last fit, which is resumed, has begun to learn from the committee."""
+    return run.settings.resume and run.out is not None and (run.out / "checkpoint.npz").exists()
+
+
+def _saw_too_little(place):
+    """Whether the model in a directory ended before it had seen all structures once."""
+    from eann_lite.io.model_file import load
+
+    path = place / "model.npz"
+    return path.exists() and load(path).provenance["epochs"] < 1
