@@ -101,7 +101,7 @@ def _names_of(files):
     for part in files:
         if part not in PARTS:
             raise InputError(f"files[{part!r}]: expected the files of parts, so one of {', '.join(PARTS)}.")
-    named = {part: [str(os.fspath(path)) for path in as_list(given)] for part, given in files.items() if given}
+    named = {part: [os.fsdecode(path) for path in as_list(given)] for part, given in files.items() if given}
     return {part: paths if part == "train" or len(paths) > 1 else paths[0] for part, paths in named.items()}
 
 
