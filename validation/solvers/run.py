@@ -52,6 +52,8 @@ def main():
     folder = options.data or (shared_folder() and shared_folder() / "data")
     if folder is None or not Path(folder).is_dir():
         parser.error("no data: give --data FOLDER or set EANN_LITE_SHARED")
+    if options.json:
+        rows_in(options.json)  # What cannot be read is told before any fit.
     import eann_lite
     from eann_lite.training.provenance import hardware
 
@@ -83,11 +85,21 @@ def main():
     return 0
 
 
+def rows_in(path):
+    """Rows of a JSON file, none where there is no file."""
+    return json.loads(path.read_text()) if path.exists() else []
+
+
 def add_row(row, path):
-    """Write the row into a JSON file, in the place of an earlier one of the same data and solver."""
-    rows = json.loads(path.read_text()) if path.exists() else []
-    rows = [other for other in rows if (other["data"], other["solver"]) != (row["data"], row["solver"])] + [row]
-    path.write_text(json.dumps(rows, indent=1) + "\n")
+    """Write the row into a JSON file, in the place of an earlier one of the same fit."""
+
+    def fit(row):
+        return [row.get(name) for name in ("data", "solver", "minutes", "threads", "seed")]
+
+    rows = [other for other in rows_in(path) if fit(other) != fit(row)] + [row]
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(rows, indent=1) + "\n")
+    part.replace(path)
 
 
 if __name__ == "__main__":
