@@ -88,10 +88,10 @@ def minutes_of_a_member(run, started):
     if _learned(run) and all((place / "model.npz").exists() for place in _places(run)):
         return SHARE * settings.minutes / settings.committee  # Of no more use.
     if settings.resume and run.out is not None and has_checkpoint(run.out):
-        first = _places(run)[0]
-        minutes = read_config(first / "config.toml").get("minutes") if (first / "config.toml").exists() else None
-        # One that had too little time does not say how much the others shall have.
-        if minutes is not None and not _saw_too_little(first):
+        before = _places(run)[0] / "config.toml"
+        minutes = read_config(before).get("minutes") if before.exists() else None
+        # What was too little for one of them is not what they shall have.
+        if minutes is not None and not any(map(_saw_too_little, _places(run))):
             return minutes
     run.seconds_per_structure()
     seconds = 60.0 * SHARE * settings.minutes - (time.monotonic() - started)
