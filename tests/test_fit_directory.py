@@ -146,7 +146,7 @@ def test_a_configuration_without_a_checkpoint_does_not_decide_on_a_committee(tmp
     assert result.settings.committee == 2
 
 
-@pytest.mark.parametrize("limit", [{"epochs": 2}, {"minutes": 0.05}])
+@pytest.mark.parametrize("limit", [{"epochs": 2}, {"minutes": 0.02}])
 def test_models_whose_labels_the_last_fit_learns_from_stay_as_they_are_when_it_goes_on(tmp_path, limit, monkeypatch):
     settings = {"batch": 6, "committee": 2, **SMALL}
     eann_lite.fit(frames(20), epochs=1, out=None, **settings)  # Compiles, which is not to count.
