@@ -163,20 +163,15 @@ def bulk_modulus(structures):
     fewest = FEWEST_CELLS + CELLS_PER_ELEMENT * len(elements)
     if len(cells) < fewest:
         return None
-    if any(s.forces is not None for s in cells):
-        cells = [s for s in cells if s.forces is not None]
-    strength = np.array([0.0 if s.forces is None else np.sqrt(np.mean(s.forces**2)) for s in cells])
-    moving = strength > LEAST_FORCE
-    if moving.any():
-        calm = strength <= HOTTER * np.quantile(strength[moving], CALM)
-        cells, strength = [s for s, chosen in zip(cells, calm) if chosen], strength[calm]
+    cells, strength = _calm(cells)
     if len(cells) < fewest:
         return None
     counts, _ = composition_matrix(cells)
     stress = np.array([np.trace(s.stress) / 3.0 for s in cells])
     per_volume = counts / np.array([s.volume for s in cells])[:, None]
-    heat = strength**2 / max(np.mean(strength**2), LEAST_FORCE**2)
-    beside_volumes = np.stack([np.ones(len(cells)), heat], axis=1)[:, : 2 if moving.any() else 1]
+    beside_volumes = np.ones((len(cells), 1))
+    if strength.any():
+        beside_volumes = np.stack([np.ones(len(cells)), (strength / strength.max()) ** 2], axis=1)
     columns = np.concatenate([-per_volume, beside_volumes], axis=1)
     found, _, rank, _ = np.linalg.lstsq(columns, stress, rcond=1e-6)
     rest = np.var(stress - columns @ found)
@@ -186,6 +181,21 @@ def bulk_modulus(structures):
     if rank < found.size or not rest < (1.0 - TOLD_BY_VOLUME) * by_heat or (pressed / modulus <= 0.0).any():
         return None
     return (float(modulus), len(cells)) if STRETCHED < stretched < 1.0 - STRETCHED else None
+
+
+def _calm(cells):
+    """Those of the cells that are not much hotter than the calmest ones, and how strong their forces are (eV/Angstrom).
+
+    Forces of round-off are none.  Of cells without forces nobody knows; where none has any, all count.
+    """
+    if any(s.forces is not None for s in cells):
+        cells = [s for s in cells if s.forces is not None]
+    strength = np.array([0.0 if s.forces is None else np.sqrt(np.mean(s.forces**2)) for s in cells])
+    strength[strength <= LEAST_FORCE] = 0.0
+    if not strength.any():
+        return cells, strength
+    calm = strength <= HOTTER * np.quantile(strength[strength > 0.0], CALM)
+    return [s for s, chosen in zip(cells, calm) if chosen], strength[calm]
 
 
 def _nearest_image(structure, vectors):
