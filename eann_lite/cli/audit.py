@@ -4,7 +4,7 @@ import json
 import sys
 
 from eann_lite.cli.directories import writable_directory
-from eann_lite.cli.flags import add_reading, reading_of
+from eann_lite.cli.flags import add_model, add_reading, add_threads, reading_of
 from eann_lite.errors import InputError
 
 
@@ -17,13 +17,13 @@ def add_to(commands):
         "data; a verdict for each. Exit status 1: a law is broken.",
         allow_abbrev=False,
     )
-    parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
+    add_model(parser)
     parser.add_argument("files", metavar="DATA", nargs="*", help="structures to audit on, with or without labels")
     parser.add_argument("--out", metavar="DIR", help="write audit.html and audit.json into this directory")
     parser.add_argument("--json", action="store_true", help="print the audit as JSON, nothing else")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all that is drawn (default: 0)")
     parser.add_argument("--seconds", type=float, metavar="X", help="about how long it may take (default: 90)")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
+    add_threads(parser)
     flags = ["--out", "--json", "--seed", "--seconds", "--threads", *add_reading(parser)]
     parser.set_defaults(command=run, name="audit", flags=flags)
 

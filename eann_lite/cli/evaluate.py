@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from eann_lite.cli.directories import writable_directory
-from eann_lite.cli.flags import add_reading, reading_of
+from eann_lite.cli.flags import add_model, add_reading, add_threads, reading_of
 from eann_lite.cli.messages import warn
 
 
@@ -16,11 +16,11 @@ def add_to(commands):
         description="Errors of a model on structures with energies, forces, stresses.",
         allow_abbrev=False,
     )
-    parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
+    add_model(parser)
     parser.add_argument("files", metavar="FILE", nargs="+", help="structures with labels")
     parser.add_argument("--json", action="store_true", help="print the errors as JSON, nothing else")
     parser.add_argument("--plots", metavar="DIR", help="write parity plots (PNG) into this directory")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
+    add_threads(parser)
     parser.set_defaults(command=run, name="evaluate", flags=["--json", "--plots", "--threads", *add_reading(parser)])
 
 

@@ -48,6 +48,16 @@ def _help(item):
     return text.replace("%", "%%")
 
 
+def add_model(parser):
+    """The model file that a command works on."""
+    parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
+
+
+def add_threads(parser):
+    """How many threads a command computes with."""
+    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
+
+
 def add_reading(parser):
     """The flags that say how files of structures are read; their names."""
     group = parser.add_argument_group("data")

@@ -2,6 +2,7 @@
 
 import json
 
+from eann_lite.cli.flags import add_model
 from eann_lite.cli.messages import warn
 
 
@@ -13,7 +14,7 @@ def add_to(commands):
         description="What a model is, what it was fitted to, its errors, units, versions and fingerprints.",
         allow_abbrev=False,
     )
-    parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
+    add_model(parser)
     parser.add_argument("--json", action="store_true", help="print all of it as JSON")
     parser.set_defaults(command=run, name="info", flags=["--json"])
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from eann_lite.cli.directories import writable_directory
+from eann_lite.cli.flags import add_model, add_threads
 from eann_lite.cli.messages import warn
 from eann_lite.errors import InputError
 
@@ -21,7 +22,7 @@ def add_to(commands):
         "(FixAtoms, move_mask, selective dynamics) neither relax nor vibrate; other constraints are refused.",
         allow_abbrev=False,
     )
-    parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
+    add_model(parser)
     parser.add_argument("structure", metavar="STRUCTURE", help="file of the structure")
     parser.add_argument("--index", type=int, default=-1, metavar="N", help="which one of the file (default: the last)")
     parser.add_argument(
@@ -29,7 +30,7 @@ def add_to(commands):
     )
     parser.add_argument("--out", metavar="FILE", help="write the modes as displacements into this XYZ file (for Jmol)")
     parser.add_argument("--json", action="store_true", help="print the wavenumbers as JSON, nothing else")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads (default: all cores)")
+    add_threads(parser)
     flags = ["--index", "--relax", "--out", "--json", "--threads"]
     parser.set_defaults(command=run, name="modes", flags=flags)
 

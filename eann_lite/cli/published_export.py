@@ -1,5 +1,7 @@
 """``eann-lite export``: a model as the published packages read it."""
 
+from eann_lite.cli.flags import add_model
+
 
 def add_to(commands):
     """Add the command and its arguments."""
@@ -11,7 +13,7 @@ def add_to(commands):
         "zbl where training structures have close contacts, and such a model is refused; so is the activation tanh.",
         allow_abbrev=False,
     )
-    parser.add_argument("model", metavar="MODEL", help="model file (model.npz)")
+    add_model(parser)
     parser.add_argument("--reann", action="store_true", required=True, help="as REANN.pth of the REANN package")
     parser.add_argument("--out", metavar="REANN.pth", required=True, help="state dictionary to write")
     parser.set_defaults(command=run, name="export", flags=["--reann", "--out"])
