@@ -72,8 +72,8 @@ def main():
                 committee=0, out=None, **length, **settings, **SOLVERS[solver],
             )  # fmt: skip
             test = result.metrics["test"]
-            row = {"data": data, "solver": solver, "minutes": length.get("minutes"), "threads": options.threads}
-            row |= {"seed": options.seed, "epochs": result.history[-1]["epoch"], "test": test} | measured
+            row = {"data": data, "solver": solver, "limit": length, "threads": options.threads, "seed": options.seed}
+            row |= {"epochs": result.history[-1]["epoch"], "test": test} | measured
             forces = test["forces_rmse_mev_per_ang"]
             print(
                 f"{data:26s} {solver:26s} {row['epochs']:5d} epochs   E {test['energy_rmse_mev_per_atom']:8.2f} "
@@ -94,7 +94,7 @@ def add_row(row, path):
     """Write the row into a JSON file, in the place of an earlier one of the same fit."""
 
     def fit(row):
-        return [row.get(name) for name in ("data", "solver", "minutes", "threads", "seed")]
+        return [row[name] for name in ("data", "solver", "limit", "threads", "seed")]
 
     rows = [other for other in rows_in(path) if fit(other) != fit(row)] + [row]
     part = path.with_suffix(".part")
